@@ -1,0 +1,63 @@
+# make venv    the environment for work on xbarc: .venv, an editable install
+# make test    style, types, tile IR tests, pytest (about the same as .ci/run)
+# make demo    its own environment; the main job on real data
+# make bench   speed and memory
+# make clean   remove whatever this file made
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+JOBS ?= 2
+BIN := .venv/bin
+DEMO := .venv-demo/bin
+PIP_FLAGS := --quiet --disable-pip-version-check
+
+.PHONY: venv test style types filecheck pytest bench demo clean
+
+venv: .venv/made
+
+.venv/made: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xbarc needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install $(PIP_FLAGS) -e ".[dev]"
+	touch $@
+
+# pytest comes last, so that its summary is the last line.
+test: venv
+	$(MAKE) --no-print-directory style
+	$(MAKE) --no-print-directory types
+	$(MAKE) --no-print-directory filecheck
+	$(MAKE) --no-print-directory pytest
+
+style: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy doesn't follow passes/ -> xbarc.passes in an editable install, so it sees a regular one.
+# build/lib is what an earlier build left; a pass deleted since would come back from there.
+types: venv
+	rm -rf build/lib build/typed
+	$(BIN)/pip install $(PIP_FLAGS) --no-deps --no-build-isolation --target build/typed .
+	cd build/typed && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml \
+		--python-executable $(CURDIR)/$(BIN)/python --cache-dir $(CURDIR)/.mypy_cache -p xbarc
+
+filecheck: venv
+	$(BIN)/lit --quiet tests/filecheck
+
+pytest: venv
+	$(BIN)/pytest -n $(JOBS)
+
+bench: venv
+	@set -e; for file in benchmarks/*.py; do $(BIN)/python $$file; done
+
+demo: .venv-demo/made
+	@$(DEMO)/python examples/digits/demo.py
+
+.venv-demo/made: pyproject.toml $(shell find xbarc passes targets -name '*.py' -o -name '*.toml')
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "xbarc needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv .venv-demo
+	rm -rf build/lib
+	$(DEMO)/pip install $(PIP_FLAGS) --upgrade ".[demo]"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,144 @@
+"""The default mapping: one vector an output position, weights cut in a regular grid."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import SSAValue
+from xdsl.passes import ModulePass
+from xdsl.pattern_rewriter import (
+    GreedyRewritePatternApplier,
+    PatternRewriter,
+    PatternRewriteWalker,
+    RewritePattern,
+    op_type_rewrite_pattern,
+)
+
+from xbarc.errors import UsageError, XbarcError, nearest
+from xbarc.ir.attributes import GridAttr, PackedAttr, TilingAttr, WindowAttr
+from xbarc.ir.ops import (
+    ConvOp,
+    DenseOp,
+    GatherOp,
+    MvmOp,
+    ScatterOp,
+    WeightsOp,
+    crossbar_of,
+    element_of,
+    shape_of,
+    weights_of,
+)
+from xbarc.target import Array
+
+
+@dataclass(frozen=True)
+class Im2col(ModulePass):
+    """Map layers as im2col does: gather windows, multiply by a matrix in tiles, scatter.
+
+    Before:
+
+        %1 = xbar.conv %0, @conv1 window [3, 3] pads [1, 1, 1, 1] : ...
+
+    After:
+
+        %1 = xbar.gather %0 window [3, 3] pads [1, 1, 1, 1] : ... -> !xbar.stream<1024 x 27 x ui8>
+        %2 = xbar.mvm %1, @conv1 by "im2col" grid [128, 16] : ... -> !xbar.stream<1024 x 16 x si32>
+        %3 = xbar.scatter %2 axis 1 : ... -> tensor<?x16x32x32xsi32>
+
+    Rows are cut full first, then columns (numerics: Encoding). A grouped convolution stands block
+    by block on the diagonal: as many whole blocks a crossbar as fit (`packed`), or, where one block
+    is larger than a crossbar, each block in a grid of its own. `layers` names the layers to map;
+    without it, all that no pass has mapped yet.
+    """
+
+    name = "im2col"
+
+    layers: tuple[str, ...] = ()
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Raises `UsageError` where `layers` names one that isn't there to map."""
+        open_layers = {weights_of(o).symbol for o in op.walk() if isinstance(o, ConvOp | DenseOp)}
+        for name in self.layers:
+            if name not in open_layers:
+                raise UsageError(
+                    f"im2col: no unmapped layer {name!r}: {nearest(name, open_layers)}"
+                )
+        PatternRewriteWalker(
+            GreedyRewritePatternApplier([MapConv(self.layers), MapDense(self.layers)]),
+            apply_recursively=False,
+        ).rewrite_module(op)
+
+
+def tiling(weights: WeightsOp, array: Array) -> TilingAttr:
+    """How im2col cuts a matrix for crossbars of `array`."""
+    (rows, cols), groups = weights.stored_shape, weights.group_count
+    width = array.weights_per_row(weights.weight_bits)
+    if groups > 1:
+        together = min(array.rows // rows, width // (cols // groups), groups)
+        if together:
+            return PackedAttr.of(together)
+    return GridAttr.of(array.rows, width)
+
+
+def map_stream(
+    stream: SSAValue, layer: ConvOp | DenseOp, axis: int, rewriter: PatternRewriter
+) -> None:
+    """Replace `layer` by an mvm on `stream` and a scatter along `axis`."""
+    crossbar = crossbar_of(layer)
+    if crossbar is None:
+        raise XbarcError("im2col: the module doesn't say its crossbar: compile it for a target")
+    weights = weights_of(layer)
+    product = MvmOp(
+        stream, weights, "im2col", tiling(weights, crossbar.array()), element_of(layer.result)
+    )
+    rewriter.replace_op(
+        layer,
+        [
+            cast(GatherOp, stream.owner),
+            product,
+            ScatterOp(product.result, axis, shape_of(layer.result)),
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class MapConv(RewritePattern):
+    """`xbar.conv` to window gather, mvm, scatter."""
+
+    layers: tuple[str, ...]
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: ConvOp, rewriter: PatternRewriter) -> None:
+        """One vector an output position."""
+        if self.layers and weights_of(op).symbol not in self.layers:
+            return
+        vectors = _count(op, 1)
+        window: WindowAttr = op.window
+        gather = GatherOp.windows(op.input, window, vectors, op.fill.value.data)
+        map_stream(gather.result, op, 1, rewriter)
+
+
+@dataclass(frozen=True)
+class MapDense(RewritePattern):
+    """`xbar.dense` to gather along an axis, mvm, scatter."""
+
+    layers: tuple[str, ...]
+
+    @op_type_rewrite_pattern
+    def match_and_rewrite(self, op: DenseOp, rewriter: PatternRewriter) -> None:
+        """One vector a position of the other axes."""
+        if self.layers and weights_of(op).symbol not in self.layers:
+            return
+        axis, to = op.axis.value.data, op.to.value.data
+        gather = GatherOp.along(op.input, axis, _count(op, to))
+        map_stream(gather.result, op, to, rewriter)
+
+
+def _count(op: ConvOp | DenseOp, axis: int) -> int:
+    """Vectors for a batch of one: the product of the result's axes other than `axis`."""
+    count = 1
+    for index, size in enumerate(shape_of(op.result)):
+        if index != axis:
+            count *= op.items.value.data if size < 0 else size
+    return count

@@ -1,0 +1,1 @@
+"""Hardware targets, one TOML file each; `NAME.toml` holds the target called NAME."""

@@ -1,0 +1,129 @@
+"""A crossbar in plain numpy, straight from the numerics: what every kernel is held to."""
+
+import numpy as np
+
+from xbarc.target import Target
+
+UNIT = {"area_um2": 1.0, "energy_pj": 1.0, "source": "test"}
+COMPONENTS = (
+    "adc",
+    "dac",
+    "crossbar",
+    "sample_hold",
+    "shift_add",
+    "input_register",
+    "output_register",
+)
+
+
+def make_target(**overrides):
+    """A target for tests; `make_target(array={"rows": 64}, adc={"bits": 6})` overrides keys."""
+    tables = {
+        "name": "test",
+        "array": {"rows": 128, "cols": 4096, "cell_bits": 2},
+        "device": {
+            "g_on_us": 100.0,
+            "g_off_us": 1.0,
+            "read_voltage_v": 0.2,
+            "read_pulse_ns": 10.0,
+            "write_voltage_v": 1.0,
+            "write_pulse_ns": 10.0,
+        },
+        "cost": dict.fromkeys(COMPONENTS, UNIT),
+    }
+    for table, keys in overrides.items():
+        tables[table] = {**tables.get(table, {}), **keys}
+    return Target.model_validate(tables)
+
+
+def dense_weights(q, groups):
+    """The block-diagonal [groups*Kg, N] matrix that weights [Kg, N] stand for."""
+    rows, cols = q.shape
+    dense = np.zeros((groups * rows, cols), np.int64)
+    for n in range(cols):
+        first = n // (cols // groups) * rows
+        dense[first : first + rows, n] = q[:, n]
+    return dense
+
+
+def crossbar_matmul(
+    x, q, segments, target, weight_bits, input_bits, input_signed, adc_range=None, counts=None
+):
+    """Codes x [V, K] times weights q [K, N] as the crossbars give it: [V, N], int64 or float64.
+
+    `counts`, a dict, gets the number of conversions and of saturated ones.
+    """
+    array, adc = target.array, target.adc
+    cell_bits, dac_bits, top = array.cell_bits, target.inputs.dac_bits, 2**adc.bits - 1
+    differential, analog = array.encoding == "differential", adc.subtract == "analog"
+    x, q = np.asarray(x, np.int64), np.asarray(q, np.int64)
+
+    # Word line levels of every activation, with what the activation weighs.
+    count = -(-input_bits // dac_bits)
+    inputs = []
+    if not input_signed:
+        passes = [(x, 1)]
+    elif target.inputs.signed == "two-pass":
+        passes = [(np.where(x > 0, x, 0), 1), (np.where(x < 0, -x, 0), -1)]
+    else:
+        passes = [(x % 2**input_bits, 1)]
+    for codes, sign in passes:
+        powers = [2 ** (j * dac_bits) for j in range(count)]
+        inputs += [[codes // power % 2**dac_bits, sign * power] for power in powers]
+    if input_signed and target.inputs.signed == "twos-complement":
+        inputs[-1][1] *= -1
+
+    # Cell levels of every slice, with what the slice weighs. Analog: G- is subtracted in the
+    # column.
+    if differential:
+        positive, negative, bits = np.where(q > 0, q, 0), np.where(q < 0, -q, 0), weight_bits - 1
+    else:
+        positive, negative, bits = q + 2 ** (weight_bits - 1), None, weight_bits
+    cells = []
+    for s in range(-(-bits // cell_bits)):
+        weight = 2 ** (s * cell_bits)
+        plus = positive // weight % 2**cell_bits
+        if not differential:
+            cells.append((plus, weight))
+            continue
+        minus = negative // weight % 2**cell_bits
+        cells += [(plus - minus, weight)] if analog else [(plus, weight), (minus, -weight)]
+
+    integer = adc.mode in ("lossless", "saturate")
+    out = np.zeros((len(x), q.shape[1]), np.int64 if integer else np.float64)
+    conversions = saturated = 0
+    for segment in segments:
+        rows = slice(segment.row_begin, segment.row_end)
+        cols = slice(segment.col_begin, segment.col_end)
+        full = (rows.stop - rows.start) * (2**dac_bits - 1) * (2**cell_bits - 1)
+        if adc.mode == "saturate":
+            lo, step = (-(2 ** (adc.bits - 1)) if analog else 0), 1
+        elif adc.mode == "full-scale":
+            lo = float(-full) if analog else 0.0
+            step = (float(full) - lo) / top
+        elif adc.mode == "calibrated":
+            lo = adc_range[0]
+            step = (adc_range[1] - lo) / top
+        else:
+            lo, step = 0, 1
+        codes = np.zeros((len(x), cols.stop - cols.start), np.int64)
+        weights = 0
+        for levels_in, weight_in in inputs:
+            for levels, weight in cells:
+                a = levels_in[:, rows] @ levels[rows, cols]
+                if adc.mode == "lossless":
+                    code = a
+                else:
+                    unclipped = np.rint((a - lo) / step)
+                    code = np.clip(unclipped, 0, top).astype(np.int64)
+                    saturated += int(np.sum(unclipped != code))
+                codes += weight_in * weight * code
+                weights += weight_in * weight
+                conversions += a.size
+        correction = (
+            0 if differential else 2 ** (weight_bits - 1) * x[:, rows].sum(1, keepdims=True)
+        )
+        out[:, cols] += step * codes + lo * weights - correction
+    if counts is not None:
+        counts.update(conversions=conversions, saturated=saturated)
+    return out

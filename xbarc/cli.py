@@ -1,0 +1,387 @@
+"""The command line. Results go to stdout, progress and warnings to stderr."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xbarc.errors import UsageError, XbarcError
+
+if TYPE_CHECKING:
+    from xbarc.pipeline import Instrumentation
+    from xbarc.program import Program
+
+app = typer.Typer(
+    name="xbarc",
+    help="Compile trained networks for memristor crossbars, run and cost the result.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ProgramPath = Annotated[Path, typer.Argument(metavar="OUT.xbar", help="A compiled program.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="Python file with passes; it is run."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a target key: array.rows=64."),
+]
+Passes = Annotated[
+    str, typer.Option("--passes", metavar="TEXT", help='Pipeline: "fold-batchnorm,im2col".')
+]
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 the input can't be used, 2 bad usage."""
+    try:
+        app()
+    except UsageError as error:
+        _fail(error, 2)
+    except XbarcError as error:
+        _fail(error, 1)
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError:
+        _fail(XbarcError("not enough memory: a smaller --batch may fit"), 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(XbarcError(f"{where}{error.strerror or error}"), 1)
+
+
+def _fail(error: XbarcError, code: int) -> None:
+    for line in str(error).splitlines():
+        print(line if line.startswith("  ") else f"xbarc: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _warn(text: str) -> None:
+    print(f"xbarc: warning: {text}", file=sys.stderr)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+@app.command("compile")
+def compile_(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")],
+    target: Annotated[
+        str, typer.Option("--target", metavar="NAME|FILE.toml", help="See `xbarc targets`.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="OUT.xbar", help="Default: MODEL.xbar.")
+    ] = None,
+    sets: Sets = None,
+    passes: Passes = "",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration", metavar="X.npz", help="Inputs that show activations' ranges."
+        ),
+    ] = None,
+    percentile: Annotated[
+        float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
+    ] = 100.0,
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option("--input-shape", metavar="NAME=1,3,48,192", help="Fix dynamic dimensions."),
+    ] = None,
+    plugin: Plugins = None,
+    print_ir_after: Annotated[
+        list[str] | None,
+        typer.Option("--print-ir-after", metavar="PASS|all", help="Print the IR to stderr."),
+    ] = None,
+    dump_dir: Annotated[
+        Path | None, typer.Option("--dump-dir", help="Write the IR after each pass there.")
+    ] = None,
+    time_passes: Annotated[
+        bool, typer.Option("--time-passes", help="Print each pass's time to stderr.")
+    ] = False,
+    verify_passes: Annotated[
+        bool, typer.Option("--verify-passes", help="Run the graph before and after each pass.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compile a model for a target."""
+    from xbarc.compiler import compile
+
+    program = compile(
+        model,
+        target,
+        passes=passes,
+        calibration=calibration,
+        overrides=sets or (),
+        plugins=plugin or (),
+        input_shapes=_shapes(input_shape or []),
+        percentile=percentile,
+        instrumentation=_instrumentation(
+            print_ir_after, dump_dir, time_passes=time_passes, verify_passes=verify_passes
+        ),
+    )
+    if calibration is None:
+        _warn(
+            "no --calibration given: activation ranges come from generated inputs, "
+            "and accuracy will suffer"
+        )
+    out = output or Path(f"{model.with_suffix('').name}.xbar")
+    program.save(out)
+    if as_json:
+        _print_json(program.report)
+        return
+    from xbarc.tables import compile_summary
+
+    compile_summary(program, out)
+
+
+def _shapes(texts: list[str]) -> dict[str, list[int]]:
+    shapes = {}
+    for text in texts:
+        name, equals, dims = text.rpartition("=")
+        try:
+            if not equals or not name:
+                raise ValueError
+            shapes[name] = [int(d) for d in dims.split(",")] if dims else []
+        except ValueError:
+            raise UsageError(
+                f"--input-shape {text}: written name=1,3,48,192, whole numbers between commas"
+            ) from None
+    return shapes
+
+
+def _instrumentation(
+    print_ir_after: list[str] | None, dump_dir: Path | None, **flags: bool
+) -> "Instrumentation":
+    from xbarc.pipeline import Instrumentation
+
+    return Instrumentation(print_ir_after=print_ir_after or (), dump_dir=dump_dir, **flags)
+
+
+@app.command()
+def run(
+    program: ProgramPath,
+    data: Annotated[Path, typer.Option("--input", metavar="X.npz", help="Arrays by input name.")],
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="KEY", help="Array of the npz with classes or masks."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only the first N samples.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Samples at once; bounds the memory.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="Y.npz", help="Write the outputs there.")
+    ] = None,
+    ideal: Annotated[
+        bool, typer.Option("--ideal", help="Lossless converters and ideal devices.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of random effects.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Run a compiled program on the functional simulator."""
+    from xbarc.evaluate import evaluate, save_outputs
+
+    with _progress() as progress:
+        result = evaluate(
+            program,
+            data,
+            labels=labels,
+            limit=limit,
+            batch=batch,
+            ideal=ideal,
+            seed=seed,
+            progress=progress,
+        )
+    if output is not None:
+        save_outputs(output, result.outputs)
+    if as_json:
+        _print_json(result.document)
+        return
+    from xbarc.tables import run_summary
+
+    run_summary(result.document, output)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar on stderr, where that is a terminal: called with (samples done, samples in all)."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("simulating", total=None)
+        yield lambda done, total: bar.update(task, advance=done, total=total)
+
+
+@app.command()
+def cost(program: ProgramPath, as_json: AsJson = False) -> None:
+    """Show area, energy, time and the counts behind them, for a batch of one."""
+    loaded = _load(program)
+    if as_json:
+        _print_json(loaded.cost())
+        return
+    from xbarc.tables import cost_tables
+
+    cost_tables(loaded)
+
+
+def _load(path: Path) -> "Program":
+    from xbarc.program import load
+
+    return load(path)
+
+
+@app.command()
+def inspect(
+    program: ProgramPath,
+    layer: Annotated[
+        str | None, typer.Option("--layer", metavar="NAME", help="Only this layer.")
+    ] = None,
+    tiles: Annotated[bool, typer.Option("--tiles", help="List the tiles.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how each layer stands on crossbars, and which columns collapse to an exact product."""
+    from xbarc.inspect import inspect as look
+
+    document = look(_load(program), layer, with_tiles=tiles)
+    if as_json:
+        _print_json(document)
+        return
+    from xbarc.tables import inspect_tables
+
+    inspect_tables(document)
+
+
+@app.command()
+def opt(
+    file: Annotated[Path, typer.Argument(metavar="FILE.mlir", help="Tile IR; - is stdin.")],
+    passes: Passes = "",
+    target: Annotated[
+        str | None, typer.Option("--target", help="For passes that ask for the hardware.")
+    ] = None,
+    sets: Sets = None,
+    plugin: Plugins = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: stdout.")] = None,
+    print_ir_after: Annotated[
+        list[str] | None,
+        typer.Option("--print-ir-after", metavar="PASS|all", help="Print the IR to stderr."),
+    ] = None,
+    time_passes: Annotated[
+        bool, typer.Option("--time-passes", help="Print each pass's time to stderr.")
+    ] = False,
+) -> None:
+    """Read, verify, rewrite and print tile IR, as mlir-opt does."""
+    from xbarc.ir import parse_module, print_module
+    from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
+    from xbarc.target import load_target
+
+    if sets and target is None:
+        raise UsageError("--set needs --target")
+    pipeline = parse_passes(passes, load_registry(plugin or ()))
+    if pipeline.graph:
+        raise UsageError(
+            f"pass {pipeline.graph[0].name!r} works on ONNX graphs: give it to `xbarc compile`"
+        )
+    hardware = None if target is None else load_target(target, sets or ())
+    text = sys.stdin.read() if str(file) == "-" else _read_text(file)
+    module = parse_module(text, str(file))
+    seen = _instrumentation(print_ir_after, None, time_passes=time_passes)
+    seen.check(pipeline.mapping)
+    run_module_passes(pipeline.mapping, XbarContext(hardware), module, seen)
+    seen.print_times()
+    result = print_module(module)
+    if output is None:
+        sys.stdout.write(result)
+    else:
+        output.write_text(result, encoding="utf-8")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise XbarcError(f"{path}: not a text file") from None
+
+
+@app.command()
+def passes(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
+    plugin: Plugins = None,
+) -> None:
+    """List the passes, or describe one."""
+    from xbarc.pipeline import load_registry
+
+    registry = load_registry(plugin or ())
+    if name is not None:
+        print(registry.describe(name))
+        return
+    width = max(map(len, registry.names))
+    for known in registry.names:
+        info = registry.describe(known)
+        print(f"{known:<{width}}  {info.kind:<7}  {info.summary}")
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the targets, or print one with the sources of its constants."""
+    from xbarc.target import dump_target, load_target, target_names, target_text
+
+    if name is None:
+        names = target_names()
+        width = max(map(len, names))
+        described = {n: load_target(n).description for n in names}
+        if as_json:
+            _print_json(described)
+            return
+        for known, description in described.items():
+            print(f"{known:<{width}}  {description}")
+        return
+    target = load_target(name, sets or ())
+    if as_json:
+        _print_json(target.model_dump())
+    elif sets or name.endswith(".toml"):
+        sys.stdout.write(dump_target(target))
+    else:
+        sys.stdout.write(target_text(name))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"xbarc {installed('xbarc')}")
+        raise typer.Exit

@@ -1,0 +1,280 @@
+"""The whole way from a model to a program."""
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xbarc.data import Array, Feeds, batches, load_npz, match_inputs, sample_count
+from xbarc.errors import XbarcError
+from xbarc.pipeline import (
+    Instrumentation,
+    Pipeline,
+    Registry,
+    XbarContext,
+    load_registry,
+    parse_passes,
+    run_graph_passes,
+    run_module_passes,
+)
+from xbarc.target import Target, load_target
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+    from xbarc.lower import Plan
+    from xbarc.program import Program
+    from xbarc.quantize import Calibration
+
+ALWAYS = "canonicalize,fold-batchnorm"
+"""Graph passes that run before the user's: exact, and what every mapping wants."""
+
+GENERATED_SAMPLES = 4
+VERIFY_SAMPLES = 16
+"""Samples that `--verify-passes` and the deviation of lossy passes are measured on."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compile; the fields are the options of `xbarc compile`.
+
+    `overrides` are `--set` texts, `input_shapes` fixes dynamic dimensions by input name,
+    `percentile` is the share of calibration values that a range keeps, in percent.
+    """
+
+    target: str | Path | Target = "mca128"
+    overrides: Sequence[str] = ()
+    passes: str = ""
+    plugins: Sequence[str | Path] = ()
+    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    percentile: float = 100.0
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What landed on crossbars: operators, and multiply-accumulates for a batch of one.
+
+    `reasons`: why linear operators stay digital, by node name.
+    """
+
+    crossbar_operators: int
+    digital_operators: int
+    crossbar_macs: int
+    digital_macs: int
+    reasons: dict[str, str]
+
+    @property
+    def mac_share(self) -> float:
+        """The crossbars' share of the multiply-accumulates, 0 to 1."""
+        total = self.crossbar_macs + self.digital_macs
+        return self.crossbar_macs / total if total else 0.0
+
+
+def compile(
+    model: "str | Path | onnx.ModelProto | ir.Model",
+    target: str | Path | Target = "mca128",
+    *,
+    passes: str = "",
+    calibration: "str | Path | Array | Feeds | None" = None,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str | Path] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    percentile: float = 100.0,
+    instrumentation: Instrumentation | None = None,
+) -> "Program":
+    """Compile a trained network for memristor crossbars.
+
+    Args:
+        model: a path, an `onnx.ModelProto` or an `onnx_ir.Model` (which isn't changed).
+        target: a name (`xbarc targets`), a TOML file, or a `Target`.
+        passes: pipeline text: what differs from the default, which maps by im2col.
+        calibration: inputs that show the range of each activation: an npz file, arrays by input
+            name, or one array. Without it, generated ones are used, and the report says so.
+        overrides: target keys, as `array.rows=64`.
+        plugins: Python files that define passes; they are run.
+        input_shapes: input name -> shape, for dynamic dimensions other than the batch.
+        percentile: share of the calibration values within the range of an input, in percent.
+        instrumentation: what to print, dump, time and verify on the way.
+
+    Raises:
+        UsageError: an unknown target, pass, key or option.
+        XbarcError: the model or the data can't be compiled; one line a cause.
+    """
+    settings = Settings(target, overrides, passes, plugins, input_shapes or {}, percentile)
+    return _Compilation(settings, instrumentation or Instrumentation()).run(model, calibration)
+
+
+def resolve_target(target: str | Path | Target, overrides: Sequence[str]) -> Target:
+    """The `Target` that a name, a file or a Target with overrides means."""
+    if isinstance(target, Target):
+        if overrides:
+            raise XbarcError("overrides need a target by name or file")
+        return target
+    return load_target(target, overrides)
+
+
+class _Compilation:
+    def __init__(self, settings: Settings, seen: Instrumentation):
+        if not 50 < settings.percentile <= 100:
+            raise XbarcError(
+                f"the percentile is above 50 and at most 100, not {settings.percentile}"
+            )
+        self.settings, self.seen = settings, seen
+        # All that the user wrote is read before the model is: a typing error costs no waiting.
+        self.target = resolve_target(settings.target, settings.overrides)
+        self.registry = load_registry(settings.plugins)
+        self.always = parse_passes(ALWAYS, self.registry)
+        self.asked = parse_passes(settings.passes, self.registry)
+        self.default = parse_passes("im2col", self.registry)
+
+    def run(
+        self,
+        source: "str | Path | onnx.ModelProto | ir.Model",
+        calibration: "str | Path | Array | Feeds | None",
+    ) -> "Program":
+        from xbarc import cost
+        from xbarc.frontends.onnx import load
+        from xbarc.graph.serialize import to_proto
+        from xbarc.legalize import legalize
+        from xbarc.lower import lower, measured, plan
+        from xbarc.program import Program
+        from xbarc.quantize import calibrate, input_specs
+
+        pipeline = Pipeline(self.always.graph + self.asked.graph, self.asked.mapping)
+        model = load(source, self.settings.input_shapes)
+        feeds, described = self._feeds(model, calibration)
+        specs = input_specs(model)
+        self.seen.feeds = next(iter(batches(specs, feeds, VERIFY_SAMPLES)), {})
+        self.seen.check([*pipeline, *self.default])
+        deviation = run_graph_passes(pipeline.graph, model, self.target, self.seen)
+        legalize(model)
+        planned = plan(model)
+        calibrated = calibrate(
+            model,
+            feeds,
+            planned.ranged,
+            measured(model, planned),
+            percentile=self.settings.percentile,
+        )
+        lowered = lower(model, planned, calibrated, self.target)
+        covered = coverage(planned, calibrated)
+        context = XbarContext(self.target, lowered.weights)
+        mapping = [*pipeline.mapping, *(self.default.mapping if _unmapped(lowered.module) else ())]
+        run_module_passes(pipeline.mapping, context, lowered.module, self.seen)
+        if _unmapped(lowered.module):
+            run_module_passes(self.default.mapping, context, lowered.module, self.seen)
+        program = Program(
+            lowered.module,
+            context.weights,
+            {path: to_proto(m).SerializeToString() for path, m in lowered.digital.items()},
+            self.target,
+            _origin(source, [str(p) for p in (*pipeline.graph, *mapping)]),
+        )
+        if self.target.adc.mode == "calibrated":
+            from xbarc.simulator.ranges import calibrate_converters
+
+            calibrate_converters(program, feeds)
+        program.report = {
+            "model": program.origin["model"]["name"],
+            "target": self.target.name,
+            "passes": program.origin["passes"],
+            **cost.report(program),
+            "deviation": deviation,
+            "calibration": {**described, "percentile": self.settings.percentile},
+            "coverage": {
+                "crossbar_operators": covered.crossbar_operators,
+                "digital_operators": covered.digital_operators,
+                "mac_share": covered.mac_share,
+                "digital_reasons": covered.reasons,
+            },
+        }
+        self.seen.print_times()
+        return program
+
+    def _feeds(
+        self, model: "ir.Model", given: "str | Path | Array | Feeds | None"
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        from xbarc.graph.run import random_inputs
+        from xbarc.quantize import input_specs
+
+        specs = input_specs(model)
+        if given is None:
+            feeds: dict[str, Array] = dict(random_inputs(model, GENERATED_SAMPLES))
+            return feeds, {"source": "generated", "samples": sample_count(specs, feeds)}
+        if isinstance(given, str | Path):
+            source, arrays = Path(given).name, load_npz(given)
+        else:
+            source = "arrays"
+            arrays = dict(given) if isinstance(given, Mapping) else {"": np.asarray(given)}
+        feeds = match_inputs(specs, arrays)
+        return feeds, {"source": source, "samples": sample_count(specs, feeds)}
+
+
+def _unmapped(module: Any) -> bool:
+    from xbarc.ir.ops import ConvOp, DenseOp
+
+    return any(isinstance(op, ConvOp | DenseOp) for op in module.walk())
+
+
+def coverage(planned: "Plan", calibrated: "Calibration") -> Coverage:
+    """Count what landed on crossbars; digital operators count by the shapes that were measured."""
+    from xbarc.graph.query import is_op
+    from xbarc.layers import WEIGHTED
+
+    crossbar = digital = 0
+    for node in planned.nodes:
+        shapes = [
+            calibrated.first.get(v.name or "") for v in (*node.inputs[:2], *node.outputs[:1]) if v
+        ]
+        if node in planned.layers:
+            layer = planned.layers[node]
+            out = calibrated.first[layer.output.name or ""]
+            crossbar += int(np.prod(out, dtype=np.int64)) * layer.matrix[0]
+        elif is_op(node, *WEIGHTED) and None not in shapes and len(shapes) > 1:
+            digital += _macs(node.op_type, [s for s in shapes if s is not None])
+    return Coverage(
+        len(planned.layers),
+        len(planned.nodes) - len(planned.layers),
+        crossbar,
+        digital,
+        planned.reasons,
+    )
+
+
+def _macs(op: str, shapes: Sequence[Sequence[int]]) -> int:
+    """Products of a digital linear operator: from the shapes of x, W (and the result)."""
+    x, w, out = shapes[0], shapes[1], shapes[-1]
+    if op == "ConvTranspose":
+        return int(np.prod(x, dtype=np.int64) * np.prod(w[1:], dtype=np.int64))
+    if op in ("Conv", "ConvInteger", "QLinearConv"):
+        return int(np.prod(out, dtype=np.int64) * np.prod(w[1:], dtype=np.int64))
+    return int(np.prod(out, dtype=np.int64) * (x[-1] if x else 1))
+
+
+def _origin(source: Any, passes: list[str]) -> dict[str, Any]:
+    packages = ("numpy", "onnx", "onnx-ir", "onnxruntime", "xdsl", "numba")
+    return {
+        "xbarc": version("xbarc"),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "model": _describe(source),
+        "passes": passes,
+    }
+
+
+def _describe(source: Any) -> dict[str, Any]:
+    """The model's name and, where it is a file, its hash."""
+    if isinstance(source, str | Path):
+        with Path(source).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"name": Path(source).name, "sha256": digest}
+    name = getattr(source.graph, "name", None) or "model"
+    return {"name": name, "sha256": None}
+
+
+__all__ = ["Coverage", "Registry", "Settings", "compile", "coverage", "resolve_target"]

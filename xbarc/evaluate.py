@@ -1,0 +1,113 @@
+"""Running a program over a data set: what `xbarc run` prints."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xbarc.data import Array, load_npz, match_inputs, sample_count
+from xbarc.errors import XbarcError, nearest
+from xbarc.program import load
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outputs by name, and the document of `xbarc run --json`."""
+
+    outputs: dict[str, Array]
+    document: dict[str, Any]
+
+
+def evaluate(
+    path: Path,
+    data: Path,
+    *,
+    labels: str | None = None,
+    limit: int | None = None,
+    batch: int | None = None,
+    ideal: bool = False,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Run the program at `path` over the npz file `data`.
+
+    `labels` names the array of that file with an integer class a sample, or a mask. Raises
+    `XbarcError` where program or data can't be used.
+    """
+    program = load(path)
+    arrays = load_npz(data)
+    truth = None
+    if labels is not None:
+        if labels not in arrays:
+            raise XbarcError(f"{data} has no array {labels!r}: {nearest(labels, arrays)}")
+        truth = arrays.pop(labels)
+    from xbarc.simulator.run import Simulator
+
+    simulator = Simulator(program, ideal=ideal)
+    feeds = match_inputs(simulator.inputs, arrays)
+    if limit is not None:
+        static = {s.name: s.dims for s in simulator.inputs}
+        feeds = {n: a[:limit] if static[n] and np.ndim(a) else a for n, a in feeds.items()}
+    samples = sample_count(simulator.inputs, feeds)
+    if truth is not None and len(truth) < samples:
+        raise XbarcError(f"{labels!r} has {len(truth)} entries for {samples} samples")
+    start = time.perf_counter()
+    outputs = simulator.run(
+        feeds, batch=batch, progress=progress and (lambda done: progress(done, samples))
+    )
+    seconds = time.perf_counter() - start
+    document: dict[str, Any] = {"samples": samples}
+    if truth is not None:
+        document["accuracy"] = accuracy(next(iter(outputs.values())), truth[:samples])
+    document |= {
+        "images_per_second": samples / seconds,
+        "seed": seed,
+        "effects": [],
+        "adc": {
+            name: {"saturated": s.saturated, "lossless": s.lossless}
+            for name, s in simulator.statistics().items()
+        },
+    }
+    return Evaluation(outputs, document)
+
+
+def accuracy(output: Array, truth: Array) -> float:
+    """Share of right answers, 0 to 1.
+
+    `truth` is an integer class a sample, [n], or a mask. A class is the largest entry of axis 1.
+    A mask compares pixel by pixel: with one channel the output is thresholded, at 0.5 where it
+    lies within 0 .. 1, else at 0, and a mask is true where it isn't 0. Raises `XbarcError` where
+    the shapes don't fit.
+    """
+    samples = len(truth)
+    if truth.ndim == 1 or truth.size == samples:
+        if output.size % samples or output.size == samples:
+            raise XbarcError(f"an output of shape {output.shape} doesn't say {samples} classes")
+        guess = output.reshape(samples, -1).argmax(axis=1)
+        return float((guess == truth.reshape(-1)).mean())
+    if output.ndim > 1 and output.shape[1] > 1 and output.ndim >= truth.ndim:
+        guess = output.argmax(axis=1)
+        if guess.size == truth.size:
+            return float((guess == truth.reshape(guess.shape)).mean())
+    if output.size != truth.size:
+        raise XbarcError(f"a mask of shape {truth.shape} doesn't fit an output of {output.shape}")
+    probability = bool(output.min() >= 0 and output.max() <= 1)
+    guess = output.reshape(truth.shape) > (0.5 if probability else 0)
+    return float((guess == (truth != 0)).mean())
+
+
+def save_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
+    """Write an npz file, whole or not at all. Raises `XbarcError` where the disk refuses."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **dict(outputs))  # type: ignore[arg-type]
+        temporary.replace(path)
+    except OSError as error:
+        raise XbarcError(f"can't write {path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

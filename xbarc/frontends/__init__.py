@@ -1,0 +1,1 @@
+"""Importers, one a format; each gives an ONNX graph (`onnx_ir.Model`)."""

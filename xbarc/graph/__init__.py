@@ -1,0 +1,1 @@
+"""Questions asked of an ONNX graph, rewrites that every importer ends with, and running one."""

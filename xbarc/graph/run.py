@@ -1,0 +1,278 @@
+"""Running a graph in onnxruntime: the reference that every rewrite is held to."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from xbarc.errors import XbarcError, nearest
+from xbarc.graph.query import constant, describe_dims, is_static
+from xbarc.graph.serialize import with_external_weights
+
+Array = np.ndarray[Any, Any]
+
+ORT_FAILURES: tuple[type[Exception], ...] = (
+    ort_errors.EPFail,
+    ort_errors.EngineError,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.ModelLoaded,
+    ort_errors.NoModel,
+    ort_errors.NoSuchFile,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+    # onnxruntime's Python side raises these for what it finds itself
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""onnxruntime's exceptions have no base class of their own."""
+
+ERRORS_ONLY = 3
+FATAL_ONLY = 4
+
+NUMPY_KINDS = "biufc"
+"""Types that numpy itself has; bfloat16 and the like come from ml_dtypes as kind V."""
+
+
+def default_threads() -> int:
+    """As many threads as the machine has cores, at most two."""
+    return min(2, os.cpu_count() or 1)
+
+
+def one_line(error: BaseException | str) -> str:
+    """An error's text on one line, without what libraries decorate it with."""
+    text = " ".join(str(error).split())
+    return text.removeprefix("[ONNXRuntimeError] : ")[:400]
+
+
+class Session:
+    """A model made ready to run.
+
+    Weights are handed over as arrays, outside the protobuf, so a model may be larger than 2 GB.
+    onnxruntime takes one copy of them; a memory-mapped weight isn't copied before that.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        outputs: Sequence[str] | None = None,
+        *,
+        threads: int | None = None,
+        optimize: bool = True,
+    ) -> None:
+        """Prepare `model` to give `outputs`: names of any values (default: the graph's outputs).
+
+        Raises:
+            XbarcError: a name isn't a value of the graph, or onnxruntime refuses the model.
+        """
+        graph = model.graph
+        values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
+        wanted = [str(value.name) for value in graph.outputs] if outputs is None else list(outputs)
+        for name in wanted:
+            if name not in values:
+                raise XbarcError(f"the graph has no value {name!r}; {nearest(name, values)}")
+        self.outputs = tuple(wanted)
+        self.inputs = {
+            str(value.name): value for value in graph.inputs if not value.is_initializer()
+        }
+        self._given = {
+            name: constant(values[name]) for name in wanted if values[name].producer() is None
+        }
+        self._computed = list(dict.fromkeys(name for name in wanted if name not in self._given))
+        self._session = (
+            _session(model, self._computed, threads or default_threads(), optimize)
+            if self._computed
+            else None
+        )
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by name for these inputs by name.
+
+        Raises:
+            XbarcError: an input is missing, unknown, or of the wrong type or shape; a node fails.
+        """
+        for name in feeds:
+            if name not in self.inputs:
+                raise XbarcError(f"the model has no input {name!r}; {nearest(name, self.inputs)}")
+        for name, value in self.inputs.items():
+            if name not in feeds:
+                shape = describe_dims(value.shape)
+                raise XbarcError(f"no data for the model's input {name!r} of shape {shape}")
+        given = {name: feeds[name] if a is None else a for name, a in self._given.items()}
+        computed: dict[str, Array] = {}
+        if self._session is not None:
+            try:
+                results = self._session.run(self._computed, dict(feeds))
+            except ORT_FAILURES as error:
+                raise XbarcError(f"onnxruntime can't run the model: {one_line(error)}") from error
+            computed = dict(zip(self._computed, results, strict=True))
+        return {name: given[name] if name in given else computed[name] for name in self.outputs}
+
+
+def _session(
+    model: ir.Model, outputs: Sequence[str], threads: int, optimize: bool
+) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        proto, weights = with_external_weights(model, outputs)
+        held = {name: _ort_value(tensor) for name, tensor in weights.items()}
+        options.add_external_initializers(list(held), list(held.values()))
+        return ort.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except ORT_FAILURES as error:  # onnx_ir's SerdeError is a RuntimeError too
+        raise XbarcError(f"onnxruntime can't take the model: {one_line(error)}") from error
+
+
+def _ort_value(tensor: ir.TensorProtocol) -> ort.OrtValue:
+    array = tensor.numpy()
+    if array.dtype.kind in NUMPY_KINDS:
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(
+        np.ascontiguousarray(array).view(np.uint8 if array.itemsize == 1 else np.uint16),
+        tensor.dtype.value,
+    )
+
+
+def runtime_shapes(
+    proto: onnx.ModelProto, names: Sequence[str]
+) -> dict[str, tuple[ir.DataType, list[int | str | None]]]:
+    """Types and shapes that onnxruntime infers, also through its own (`com.microsoft`) operators.
+
+    Empty where it can't take the model; a value that isn't a tensor is left out.
+    """
+    asked = onnx.ModelProto()
+    asked.CopyFrom(proto)
+    del asked.graph.output[:]
+    asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = ort.SessionOptions()
+    options.log_severity_level = FATAL_ONLY
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = ort.InferenceSession(
+            asked.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except ORT_FAILURES:
+        return {}
+    tensors = [output for output in session.get_outputs() if output.type.startswith("tensor(")]
+    return {
+        output.name: (
+            ir.DataType[output.type.removeprefix("tensor(").removesuffix(")").upper()],
+            list(output.shape),
+        )
+        for output in tensors
+    }
+
+
+def random_inputs(model: ir.Model, batch: int, seed: int = 0) -> dict[str, Array]:
+    """Generated data for every input: float standard normal, integers 0 or 1, booleans.
+
+    Axis 0 is `batch` long where the model leaves it open.
+
+    Raises:
+        XbarcError: another dimension is unknown, or the type has no numbers (a string).
+    """
+    rng = np.random.default_rng(seed)
+    feeds: dict[str, Array] = {}
+    for value in model.graph.inputs:
+        if is_static(value):
+            continue
+        shape = _concrete(value, batch)
+        dtype = value.dtype
+        if dtype == ir.DataType.BOOL:
+            feeds[str(value.name)] = rng.integers(0, 2, shape).astype(bool)
+        elif dtype is not None and dtype.is_integer():
+            feeds[str(value.name)] = rng.integers(0, 2, shape).astype(dtype.numpy())
+        elif dtype is not None and dtype.is_floating_point():
+            feeds[str(value.name)] = rng.standard_normal(shape, dtype=np.float32).astype(
+                dtype.numpy()
+            )
+        else:
+            raise XbarcError(f"input {value.name!r} is of type {dtype}: give data for it")
+    return feeds
+
+
+def _concrete(value: ir.Value, batch: int) -> tuple[int, ...]:
+    if value.shape is None:
+        raise XbarcError(f"input {value.name!r} has no known rank: give data for it")
+    shape = [dim if isinstance(dim, int) else None for dim in value.shape.dims]
+    if shape and shape[0] is None:
+        shape[0] = batch
+    if None in shape:
+        raise XbarcError(
+            f"input {value.name!r} has unknown dimensions {describe_dims(value.shape)}: "
+            "fix them with --input-shape"
+        )
+    return tuple(int(dim) for dim in shape if dim is not None)
+
+
+def same_function(
+    before: ir.Model,
+    after: ir.Model,
+    feeds: Mapping[str, Array],
+    rtol: float = 1e-4,
+    atol: float = 1e-5,
+) -> float:
+    """The largest absolute difference between what both models give for `feeds`.
+
+    Outputs are taken in order, names may differ.
+
+    Raises:
+        XbarcError: an output differs by more than `atol + rtol * max|output|`, in shape, in type,
+            or in where it is NaN; the line names the worst output.
+    """
+    old, new = Session(before).run(feeds), Session(after).run(feeds)
+    if len(old) != len(new):
+        raise XbarcError(f"the function changed: {len(old)} outputs before, {len(new)} after")
+    worst = 0.0
+    for (name, expected), actual in zip(old.items(), new.values(), strict=True):
+        difference = deviation(expected, actual)
+        if difference is None:
+            raise XbarcError(
+                f"the function changed: output {name!r} was {expected.dtype}{expected.shape}, "
+                f"is {actual.dtype}{actual.shape}"
+            )
+        allowed = atol + rtol * _largest(expected)
+        if not difference <= allowed:
+            raise XbarcError(
+                f"the function changed: output {name!r} differs by {difference:.3g}, "
+                f"more than {allowed:.3g}"
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+def deviation(expected: Array, actual: Array) -> float | None:
+    """max|expected - actual|; None where shapes or types differ, infinity where NaNs or infs do."""
+    if expected.shape != actual.shape or expected.dtype != actual.dtype:
+        return None
+    if not expected.size or np.array_equal(expected, actual):
+        return 0.0
+    if expected.dtype.kind not in NUMPY_KINDS or expected.dtype.kind == "c":
+        return float("inf")
+    wide_expected, wide_actual = expected.astype(np.float64), actual.astype(np.float64)
+    finite = np.isfinite(wide_expected)
+    if not np.array_equal(wide_expected[~finite], wide_actual[~finite], equal_nan=True):
+        return float("inf")
+    difference = np.abs(wide_expected[finite] - wide_actual[finite])
+    return float(difference.max(initial=0.0))
+
+
+def _largest(array: Array) -> float:
+    if array.dtype.kind not in "fiub":
+        return 0.0
+    finite = array[np.isfinite(array)]
+    return float(np.abs(finite.astype(np.float64)).max(initial=0.0))

@@ -1,0 +1,61 @@
+"""How a program stands on crossbars: what `xbarc inspect` prints."""
+
+from typing import Any, cast
+
+from xbarc.errors import XbarcError, nearest
+from xbarc.ir.attributes import StreamType
+from xbarc.ir.ops import MvmOp, weights_of
+from xbarc.program import Program
+
+
+def inspect(
+    program: Program, layer: str | None = None, *, with_tiles: bool = False
+) -> dict[str, Any]:
+    """Each layer's matrix, tiling and converters.
+
+    `collapsed` is the share of a layer's physical columns (weight column x slice x polarity x row
+    block) that provably can't reach the converters' limit and so are computed as one exact integer
+    product. Raises `XbarcError` where `layer` isn't one; the nearest is suggested.
+    """
+    mvms = [op for op in program.module.walk() if isinstance(op, MvmOp)]
+    known = [weights_of(op).symbol for op in mvms]
+    if layer is not None and layer not in known:
+        raise XbarcError(f"no layer {layer!r}: {nearest(layer, known)}")
+    return {
+        "target": program.target.name,
+        "layers": [
+            _describe(program, op, with_tiles=with_tiles)
+            for op, name in zip(mvms, known, strict=True)
+            if layer in (None, name)
+        ],
+    }
+
+
+def _describe(program: Program, op: MvmOp, *, with_tiles: bool) -> dict[str, Any]:
+    from xbarc.simulator.run import matrix_of
+
+    weights, array = weights_of(op), program.target.array
+    stream = cast(StreamType, op.input.type)
+    bits, tiles = weights.weight_bits, op.tiles()
+    matrix = matrix_of(op, program.weights, program.target)
+    described: dict[str, Any] = {
+        "name": weights.symbol,
+        "op": weights.onnx_op.data,
+        "mapping": op.by.data,
+        "tiling": str(op.tiling),
+        "matrix": list(weights.matrix),
+        "groups": weights.group_count,
+        "weight_bits": bits,
+        "slices": array.slices(bits),
+        "polarities": array.polarities,
+        "columns_per_weight": array.columns_per_weight(bits),
+        "inputs": str(stream.element),
+        "vectors": stream.vectors.data,
+        "tiles": len(tiles),
+        "crossbars": len(tiles) * array.crossbars_per_tile(bits),
+        "collapsed": matrix.collapsed,
+        "lossless": matrix.lossless,
+    }
+    if with_tiles:
+        described["tile_list"] = tiles.tolist()
+    return described

@@ -1,0 +1,299 @@
+"""Which ONNX operators stand on crossbars, and each one's weight matrix.
+
+An operator does where one side of it is static: Conv, Gemm, MatMul. What doesn't has a reason, in
+words, that `xbarc compile` shows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from xbarc.graph.query import ONNX_DOMAINS, attribute, constant, is_static
+from xbarc.quantize import Array, InputScale, code_dtype, quantize_weights
+
+LINEAR = ("Conv", "Gemm", "MatMul")
+"""Operators that a mapping knows, where their weights are static."""
+
+WEIGHTED = (
+    *LINEAR,
+    "ConvTranspose",
+    "ConvInteger",
+    "MatMulInteger",
+    "QLinearConv",
+    "QLinearMatMul",
+)
+"""Operators that multiply and accumulate: the whole that the crossbars' share is taken of."""
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator with static weights, before its weights are quantised.
+
+    `source` is the value whose codes drive the rows: real, or already integer where `codes` says
+    the scale it came with. `weights` is the static value, real or behind a DequantizeLinear.
+    """
+
+    node: ir.Node
+    source: ir.Value
+    weights: ir.Value
+    bias: Array | None
+    alpha: float = 1.0
+    codes: InputScale | None = None
+
+    @property
+    def name(self) -> str:
+        """The ONNX node's name."""
+        return self.node.name or ""
+
+    @property
+    def output(self) -> ir.Value:
+        """The value computed."""
+        return self.node.outputs[0]
+
+    @property
+    def groups(self) -> int:
+        """Blocks of a block-diagonal matrix: a convolution's groups."""
+        return attribute(self.node, "group", 1)
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """Rows of one group, and columns."""
+        shape = weight_shape(self.weights)
+        if self.node.op_type == "Conv":
+            return int(np.prod(shape[1:], dtype=np.int64)), shape[0]
+        rows, cols = shape[-2:]
+        return (cols, rows) if self._transposed else (rows, cols)
+
+    @property
+    def _transposed(self) -> bool:
+        """Whether the static matrix is stored columns first."""
+        if self.node.op_type == "Gemm":
+            return bool(attribute(self.node, "transB", 0))
+        return self.node.op_type == "MatMul" and self.weights is weight_side(self.node.inputs[0])
+
+    @property
+    def static_side(self) -> int:
+        """The operand that is static: 0 for a MatMul `W x`, else 1."""
+        return 0 if self.weights is weight_side(self.node.inputs[0]) else 1
+
+
+@dataclass(frozen=True)
+class IntegerWeights:
+    """Quantised weights: `q` [K, N] as stored, `scale` [N], `bits` with sign."""
+
+    q: Array
+    scale: npt.NDArray[np.float64]
+    bits: int
+
+
+def weight_side(value: ir.Value | None) -> ir.Value | None:
+    """`value` where it is static: an initialiser, or a DequantizeLinear of initialisers."""
+    if value is None or is_static(value):
+        return value
+    node = value.producer()
+    if node is None or node.op_type != "DequantizeLinear":
+        return None
+    return value if all(is_static(v) for v in node.inputs if v is not None) else None
+
+
+def weight_shape(value: ir.Value) -> tuple[int, ...]:
+    """The shape of a static value."""
+    source = value
+    if not is_static(value):
+        node = value.producer()
+        assert node is not None and node.inputs[0] is not None
+        source = node.inputs[0]
+    assert source.const_value is not None
+    return tuple(int(s) for s in source.const_value.shape)  # type: ignore[arg-type]
+
+
+def static_array(value: ir.Value) -> Array:
+    """The real numbers of a static value; a DequantizeLinear is carried out."""
+    array = constant(value)
+    if array is not None:
+        return array
+    q, scale, zero = dequantize_inputs(value)
+    axis = _axis(value)
+    return (q.astype(np.float64) - along(zero, axis, q.ndim)) * along(scale, axis, q.ndim)
+
+
+def along(values: Array, axis: int, rank: int) -> Array:
+    """A per-axis vector (or a scalar) shaped so that it broadcasts along `axis`."""
+    if values.size == 1:
+        return values.reshape(()).astype(np.float64)
+    return values.astype(np.float64).reshape([-1 if i == axis % rank else 1 for i in range(rank)])
+
+
+def dequantize_inputs(value: ir.Value) -> tuple[Array, Array, Array]:
+    """Integers, scale and zero point of a static DequantizeLinear."""
+    node = value.producer()
+    assert node is not None
+    q, scale = constant(node.inputs[0]), constant(node.inputs[1])
+    zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    assert q is not None and scale is not None
+    return q, scale, np.zeros((), dtype=q.dtype) if zero is None else zero
+
+
+def _axis(value: ir.Value) -> int:
+    node = value.producer()
+    assert node is not None
+    return attribute(node, "axis", 1)
+
+
+def find_layer(node: ir.Node) -> Layer | str | None:
+    """The layer that `node` is; why it can't be one; None where it is no linear operator."""
+    if node.domain not in ONNX_DOMAINS or node.op_type not in WEIGHTED:
+        return None
+    if node.op_type not in LINEAR:
+        return f"{node.op_type} has no mapping"
+    sides = [weight_side(v) for v in node.inputs[:2]]
+    if node.op_type == "MatMul":
+        static = sides[1] if sides[1] is not None else sides[0]
+        moving = node.inputs[0] if sides[1] is not None else node.inputs[1]
+    else:
+        static, moving = sides[1], node.inputs[0]
+    if static is None:
+        return "its weights change at run time"
+    if moving is None or weight_side(moving) is not None:
+        return "nothing of it changes at run time"
+    if reason := _unfit(node, static, moving):
+        return reason
+    codes, source = _incoming_codes(moving)
+    bias = _bias(node, _columns(node, static))
+    if isinstance(bias, str):
+        return bias
+    return Layer(
+        node,
+        source,
+        static,
+        bias,
+        alpha=attribute(node, "alpha", 1.0),
+        codes=codes,
+    )
+
+
+def _unfit(node: ir.Node, static: ir.Value, moving: ir.Value) -> str | None:
+    shape = weight_shape(static)
+    if moving.dtype is not None and moving.dtype not in FLOATS:
+        return f"its input is {moving.dtype.name.lower()}, not real"
+    if not shape or 0 in shape:
+        return f"its weights have shape {list(shape)}"
+    if node.op_type == "MatMul" and len(shape) != 2:
+        return f"its weights are of rank {len(shape)}: one matrix a batch item"
+    if node.op_type == "Conv" and any(p < 0 for p in list(attribute(node, "pads", ()))):
+        return "its pads are negative"
+    return None
+
+
+def _columns(node: ir.Node, static: ir.Value) -> int:
+    shape = weight_shape(static)
+    if node.op_type == "Conv":
+        return shape[0]
+    transposed = node.op_type == "Gemm" and attribute(node, "transB", 0)
+    return shape[0] if transposed else shape[-1]
+
+
+def _bias(node: ir.Node, columns: int) -> Array | str | None:
+    """The bias [N] of a Conv or Gemm, or why it can't be one number a column."""
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    if given is None or node.op_type == "MatMul":
+        return None
+    if weight_side(given) is None:
+        return "its bias changes at run time"
+    bias = static_array(given)
+    if (bias.ndim > 1 and any(s != 1 for s in bias.shape[:-1])) or bias.size not in (1, columns):
+        return "its bias isn't one number a column"
+    beta = attribute(node, "beta", 1.0)
+    return np.broadcast_to(bias.reshape(-1) * beta, columns).astype(np.float32)
+
+
+def _incoming_codes(value: ir.Value) -> tuple[InputScale | None, ir.Value]:
+    """The scale and the integer value where `value` is dequantised from one the model made.
+
+    A scale a tensor, 8 or 16 bits; anything else is taken as the real value it is.
+    """
+    node = value.producer()
+    if node is None or node.op_type != "DequantizeLinear" or node.inputs[0] is None:
+        return None, value
+    scale = constant(node.inputs[1])
+    zero = constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.uint8)
+    quantized = node.inputs[0]
+    if scale is None or zero is None or scale.size != 1:
+        return None, value
+    # A custom operator's result has no type that ONNX knows, but its zero point has the same one.
+    dtype = np.dtype(quantized.dtype.numpy()) if quantized.dtype is not None else zero.dtype
+    if dtype.kind not in "iu" or dtype.itemsize > 2:
+        return None, value
+    bits, signed = 8 * dtype.itemsize, dtype.kind == "i"
+    return InputScale(float(scale.reshape(())), bits, signed, int(zero.reshape(()))), quantized
+
+
+def integer_weights(layer: Layer, bits: int) -> IntegerWeights:
+    """The weight matrix [K, N] in integers.
+
+    A model's own integers stay as they are, their zero points taken out, with as many bits as they
+    then need; others are quantised. Raises `XbarcError` where a weight isn't finite.
+    """
+    own = _own_integers(layer)
+    if own is not None:
+        return own
+    w = _as_matrix(layer, static_array(layer.weights))
+    q, scale = quantize_weights(w, bits)
+    return IntegerWeights(q, scale * layer.alpha, bits)
+
+
+def _as_matrix(layer: Layer, w: Array) -> Array:
+    if layer.node.op_type == "Conv":
+        return w.reshape(w.shape[0], -1).T
+    return w.T if layer._transposed else w
+
+
+def _own_integers(layer: Layer) -> IntegerWeights | None:
+    if is_static(layer.weights):
+        return None
+    q, scale, zero = dequantize_inputs(layer.weights)
+    node = layer.weights.producer()
+    assert node is not None
+    columns_axis = 0 if layer.node.op_type == "Conv" or layer._transposed else q.ndim - 1
+    per_column = scale.size == 1 or _axis(layer.weights) % q.ndim == columns_axis
+    if attribute(node, "block_size", 0) or not per_column or q.dtype.itemsize > 2:
+        return None
+    # Differences of 16-bit integers want 17 bits.
+    shifted = q.astype(np.int32) - along(zero, columns_axis, q.ndim).astype(np.int32)
+    matrix = _as_matrix(layer, shifted)
+    largest = int(np.abs(matrix).max())
+    bits = max(8 if q.dtype.itemsize == 1 else 16, largest.bit_length() + 1)
+    if bits > 16:
+        return None
+    columns = matrix.shape[1]
+    return IntegerWeights(
+        np.ascontiguousarray(matrix, dtype=code_dtype(bits, signed=True)),
+        np.broadcast_to(scale.reshape(-1).astype(np.float64) * layer.alpha, columns).copy(),
+        bits,
+    )
+
+
+def resolved_pads(
+    node: ir.Node, spatial: Sequence[int], kernel: Sequence[int]
+) -> tuple[list[int], list[int], list[int]]:
+    """Strides, pads and dilations of a Conv on an input of size `spatial`; no `auto_pad` left."""
+    rank = len(kernel)
+    strides = list(attribute(node, "strides", ())) or [1] * rank
+    dilations = list(attribute(node, "dilations", ())) or [1] * rank
+    pads = list(attribute(node, "pads", ())) or [0] * (2 * rank)
+    auto = attribute(node, "auto_pad", "NOTSET")
+    if auto == "VALID":
+        pads = [0] * (2 * rank)
+    elif auto.startswith("SAME"):
+        total = [
+            max((-(-s // st) - 1) * st + (k - 1) * d + 1 - s, 0)
+            for s, st, k, d in zip(spatial, strides, kernel, dilations, strict=True)
+        ]
+        small, large = [t // 2 for t in total], [t - t // 2 for t in total]
+        pads = [*small, *large] if auto == "SAME_UPPER" else [*large, *small]
+    return strides, pads, dilations

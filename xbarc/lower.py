@@ -1,0 +1,358 @@
+"""ONNX graph to tile IR: crossbar layers as `xbar` operations, the rest as digital subgraphs.
+
+The graph is cut by stages: a digital operator belongs to the stage that counts the crossbar layers
+on the longest way to it, and the connected operators of one stage are one digital subgraph. So no
+subgraph waits for its own results, and each runs as one onnxruntime session.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+
+import networkx as nx
+import numpy as np
+import onnx_ir as ir
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Attribute, Block, Region, SSAValue
+
+from xbarc.errors import XbarcError
+from xbarc.graph.query import attribute, is_op
+from xbarc.ir.attributes import CrossbarAttr, DigitalType, WindowAttr, code_type
+from xbarc.ir.interface import element_type, name_attributes
+from xbarc.ir.ops import (
+    CROSSBAR,
+    ConvOp,
+    DenseOp,
+    DequantizeOp,
+    DigitalOp,
+    QuantizeOp,
+    WeightsOp,
+    tensor,
+)
+from xbarc.layers import (
+    WEIGHTED,
+    Layer,
+    find_layer,
+    integer_weights,
+    resolved_pads,
+    weight_shape,
+)
+from xbarc.quantize import Array, Calibration, InputScale, input_scale
+from xbarc.target import Target
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which operators go where. `reasons`: why a linear operator stays digital, by node name."""
+
+    layers: dict[ir.Node, Layer]
+    reasons: dict[str, str]
+    nodes: list[ir.Node]
+    """What computes an output: digital operators and layers, sorted."""
+
+    @property
+    def ranged(self) -> list[str]:
+        """Values whose ranges calibration must find."""
+        names = [la.source.name or "" for la in self.layers.values() if la.codes is None]
+        return list(dict.fromkeys(names))
+
+
+@dataclass
+class Lowered:
+    """A program before mapping: the module, its arrays by name, its digital files by path."""
+
+    module: ModuleOp
+    weights: dict[str, Array] = field(default_factory=dict)
+    digital: dict[str, ir.Model] = field(default_factory=dict)
+
+
+def plan(model: ir.Model) -> Plan:
+    """Find the layers, and drop what no output needs (such as a scale that went to a layer)."""
+    layers: dict[ir.Node, Layer] = {}
+    reasons: dict[str, str] = {}
+    for node in model.graph:
+        found = find_layer(node)
+        if isinstance(found, Layer):
+            layers[node] = found
+        elif found is not None:
+            reasons[node.name or ""] = f"{node.op_type}: {found}"
+    needed: set[ir.Node] = set()
+    stack = [v.producer() for v in model.graph.outputs]
+    while stack:
+        node = stack.pop()
+        if node is None or node in needed:
+            continue
+        needed.add(node)
+        stack.extend(v.producer() for v in _reads(node, layers))
+    return Plan(
+        {n: la for n, la in layers.items() if n in needed},
+        reasons,
+        [n for n in model.graph if n in needed],
+    )
+
+
+def _reads(node: ir.Node, layers: Mapping[ir.Node, Layer]) -> Iterator[ir.Value]:
+    """The values of this graph that a node reads, those of its subgraphs included."""
+    if node in layers:
+        yield layers[node].source
+        return
+    graph = node.graph
+    inner: Iterable[ir.Node] = chain.from_iterable(
+        ir.traversal.RecursiveGraphIterator(g)
+        for a in node.attributes.values()
+        for g in (
+            [a.as_graph()]
+            if a.type == ir.AttributeType.GRAPH
+            else a.as_graphs()
+            if a.type == ir.AttributeType.GRAPHS
+            else []
+        )
+    )
+    for reader in chain([node], inner):
+        for value in reader.inputs:
+            if value is not None and value.graph is graph:
+                yield value
+    for a in node.attributes.values():
+        if a.type == ir.AttributeType.GRAPH:
+            yield from (v for v in a.as_graph().outputs if v.graph is graph)
+
+
+def measured(model: ir.Model, planned: Plan) -> list[str]:
+    """The tensors between layers and subgraphs, whose shapes the IR's types say."""
+    values = {*model.graph.inputs, *model.graph.outputs}
+    for node in planned.nodes:
+        if node in planned.layers:
+            values.update((planned.layers[node].source, node.outputs[0]))
+        elif is_op(node, *WEIGHTED):
+            values.update(v for v in (*node.inputs[:2], node.outputs[0]) if v is not None)
+    for part in _parts(planned):
+        values.update(_outlets(part, model, planned))
+    # A value without a type is a custom operator's: it has a shape all the same.
+    return sorted(v.name or "" for v in values if v.type is None or _element(v) is not None)
+
+
+def _element(value: ir.Value) -> Attribute | None:
+    """The IR's element type of a plain tensor, or None."""
+    if not isinstance(value.type, ir.TensorType) or value.dtype in (None, ir.DataType.STRING):
+        return None
+    return element_type(value.type.dtype.numpy())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A digital subgraph, or one layer."""
+
+    stage: int
+    nodes: list[ir.Node]
+
+
+def _parts(planned: Plan) -> list[_Part]:
+    """Digital subgraphs and layers in the order in which they can run."""
+    ready: dict[ir.Value, int] = {}
+    stages: dict[int, nx.Graph[ir.Node]] = {}
+    layers: list[_Part] = []
+    for node in planned.nodes:
+        reads = list(_reads(node, planned.layers))
+        stage = max((ready.get(v, 0) for v in reads), default=0)
+        is_layer = node in planned.layers
+        for value in node.outputs:
+            ready[value] = stage + is_layer
+        if is_layer:
+            layers.append(_Part(stage, [node]))
+            continue
+        together = stages.setdefault(stage, nx.Graph())
+        together.add_node(node)
+        for value in reads:
+            producer = value.producer()
+            if producer is not None and producer in together:
+                together.add_edge(producer, node)
+    order = {node: i for i, node in enumerate(planned.nodes)}
+    digital = [
+        _Part(stage, sorted(nodes, key=order.__getitem__))
+        for stage, together in stages.items()
+        for nodes in nx.connected_components(together)
+    ]
+    # Within a stage the digital operators come first: its layers read them.
+    return sorted(
+        digital + layers,
+        key=lambda p: (p.stage, p.nodes[0] in planned.layers, order[p.nodes[0]]),
+    )
+
+
+def _outlets(part: _Part, model: ir.Model, planned: Plan) -> list[ir.Value]:
+    """The values of a part that others, or the model's outputs, read."""
+    inside = set(part.nodes)
+    outside = {
+        v for n in planned.nodes if n not in inside for v in _reads(n, planned.layers)
+    } | set(model.graph.outputs)
+    return [v for n in part.nodes for v in n.outputs if v in outside]
+
+
+def _inlets(part: _Part, planned: Plan) -> list[ir.Value]:
+    """The values that a part reads and neither computes nor holds as a constant."""
+    inside = {v for n in part.nodes for v in n.outputs}
+    reads = dict.fromkeys(v for n in part.nodes for v in _reads(n, planned.layers))
+    return [v for v in reads if v not in inside and not v.is_initializer()]
+
+
+def lower(model: ir.Model, planned: Plan, calibration: Calibration, target: Target) -> Lowered:
+    """The program of `model`, layers not mapped yet.
+
+    Raises `XbarcError`, one line a layer, where a layer can't stand on the target's crossbars or
+    its activations aren't finite.
+    """
+    return _Lowering(model, planned, calibration, target).run()
+
+
+class _Lowering:
+    """The state of one lowering: SSA values by ONNX value, and what goes into the files."""
+
+    def __init__(self, model: ir.Model, planned: Plan, calibration: Calibration, target: Target):
+        self.model, self.planned, self.calibration = model, planned, calibration
+        self.target = target
+        self.result = Lowered(ModuleOp([], attributes={CROSSBAR: CrossbarAttr.of(target.array)}))
+        self.block = Block()
+        self.values: dict[ir.Value, SSAValue] = {}
+        self.quantized: dict[tuple[ir.Value, float], SSAValue] = {}
+        self.faults: list[str] = []
+
+    def run(self) -> Lowered:
+        graph, module = self.model.graph, self.result.module
+        self.block = block = Block(arg_types=[self.type_of(v) for v in graph.inputs])
+        for value, argument in zip(graph.inputs, block.args, strict=True):
+            self.values[value] = argument
+        for part in _parts(self.planned):
+            if part.nodes[0] in self.planned.layers:
+                self.add_layer(self.planned.layers[part.nodes[0]])
+            else:
+                self.add_digital(part)
+        if self.faults:
+            raise XbarcError("\n".join(self.faults))
+        block.add_op(ReturnOp(*[self.values[v] for v in graph.outputs]))
+        function = FuncOp(
+            "main",
+            ([a.type for a in block.args], [self.values[v].type for v in graph.outputs]),
+            Region(block),
+            arg_attrs=name_attributes(v.name or "" for v in graph.inputs),
+            res_attrs=name_attributes(v.name or "" for v in graph.outputs),
+        )
+        module.body.block.add_op(function)
+        module.verify()
+        return self.result
+
+    def type_of(self, value: ir.Value) -> Attribute:
+        """A tensor type with the shape that was measured; opaque where it is no plain tensor."""
+        shape = self.calibration.shapes.get(value.name or "")
+        element = _element(value)
+        return DigitalType() if shape is None or element is None else tensor(shape, element)
+
+    def add_digital(self, part: _Part) -> None:
+        inlets = _inlets(part, self.planned)
+        outlets = _outlets(part, self.model, self.planned)
+        graph = ir.convenience.extract(self.model.graph, inlets, outlets)
+        path = f"digital/{len(self.result.digital)}.onnx"
+        graph.name = path
+        self.result.digital[path] = ir.Model(graph, ir_version=self.model.ir_version)
+        op = DigitalOp(path, [self.values[v] for v in inlets], [self.type_of(v) for v in outlets])
+        self.block.add_op(op)
+        self.values.update(zip(outlets, op.outputs, strict=True))
+
+    def add_layer(self, layer: Layer) -> None:
+        try:
+            self._add_layer(layer)
+        except XbarcError as error:
+            self.faults.append(f"{layer.node.op_type} {layer.name!r}: {error}")
+            # The layers after it are looked at all the same, so that one run names all faults.
+            missing = DigitalOp("digital/missing.onnx", [], [self.type_of(layer.output)])
+            self.block.add_op(missing)
+            self.values[layer.output] = missing.outputs[0]
+
+    def _add_layer(self, layer: Layer) -> None:
+        scale = layer.codes or self._scale_of(layer)
+        integers = integer_weights(layer, self.target.weights.bits)
+        array = self.target.array
+        if array.weights_per_row(integers.bits) < 1:
+            raise XbarcError(
+                f"a weight of {integers.bits} bits takes "
+                f"{array.columns_per_weight(integers.bits)} columns, a crossbar has {array.cols}"
+            )
+        rows, cols = layer.matrix
+        symbol = self._symbol(layer.name)
+        weights = WeightsOp(
+            symbol,
+            rows,
+            cols,
+            integers.bits,
+            groups=layer.groups,
+            bias=layer.bias is not None,
+            onnx_op=layer.node.op_type,
+        )
+        self.result.module.body.block.add_op(weights)
+        self.result.weights[symbol] = integers.q
+        self.result.weights[f"{symbol}.scale"] = integers.scale
+        if layer.bias is not None:
+            self.result.weights[f"{symbol}.bias"] = layer.bias
+        codes = self._codes_of(layer, scale)
+        bits = accumulator_bits(scale, integers.bits, rows)
+        element = code_type(bits, signed=True)
+        # What the batch axis holds for a batch of one: more than 1 behind some reshapes.
+        items = self.calibration.first[layer.output.name or ""][0] if self._batched(layer) else 1
+        if layer.node.op_type == "Conv":
+            window = self._window_of(layer)
+            product: ConvOp | DenseOp = ConvOp(
+                codes, weights, window, element, fill=scale.zero_point, items=items
+            )
+            axis = 1
+        else:
+            axis = len(self.calibration.shapes[layer.output.name or ""]) - 1
+            source = len(self.calibration.shapes[layer.source.name or ""]) - 1
+            if layer.node.op_type == "MatMul" and layer.static_side == 0:
+                # W x: vectors are columns; a one-dimensional x is a single one.
+                source, axis = max(source - 1, 0), max(axis - 1, 0)
+            elif layer.node.op_type == "Gemm" and attribute(layer.node, "transA", 0):
+                source -= 1
+            product = DenseOp(codes, weights, source, axis, element, items=items)
+        real = DequantizeOp(product.result, symbol, scale.scale, axis, scale.zero_point)
+        self.block.add_ops([product, real])
+        self.values[layer.output] = real.result
+
+    def _symbol(self, name: str) -> str:
+        """The node's name, unless another layer's arrays are already called so."""
+        taken = self.result.weights
+        while any(n in taken for n in (name, f"{name}.scale", f"{name}.bias")):
+            name += "_"
+        return name
+
+    def _batched(self, layer: Layer) -> bool:
+        return self.calibration.shapes[layer.output.name or ""][:1] == (-1,)
+
+    def _scale_of(self, layer: Layer) -> InputScale:
+        low, high = self.calibration.ranges[layer.source.name or ""]
+        return input_scale(low, high, self.target.inputs.bits)
+
+    def _codes_of(self, layer: Layer, scale: InputScale) -> SSAValue:
+        source = self.values[layer.source]
+        if layer.codes is not None:
+            return source
+        key = (layer.source, scale.scale)
+        if key not in self.quantized:
+            element = code_type(scale.bits, scale.signed)
+            op = QuantizeOp(source, scale.scale, element)
+            self.block.add_op(op)
+            self.quantized[key] = op.result
+        return self.quantized[key]
+
+    def _window_of(self, layer: Layer) -> WindowAttr:
+        kernel = list(weight_shape(layer.weights)[2:])
+        spatial = self.calibration.shapes[layer.source.name or ""][2:]
+        if any(s < 0 for s in spatial):
+            raise XbarcError("its input's height or width varies with the batch")
+        strides, pads, dilations = resolved_pads(layer.node, spatial, kernel)
+        return WindowAttr.of(kernel, strides, pads, dilations)
+
+
+def accumulator_bits(scale: InputScale, weight_bits: int, rows: int) -> int:
+    """32 where a whole column sum fits a signed 32-bit register, else 64."""
+    bits = scale.bits + weight_bits - 1 + int(np.ceil(np.log2(max(rows, 2))))
+    return 32 if bits <= 31 else 64

@@ -1,0 +1,239 @@
+"""Ranges, scales and integer weights (numerics: Quantisation)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from xbarc.data import Array, Feeds, InputSpec, batches
+from xbarc.errors import XbarcError
+from xbarc.graph.query import dims
+from xbarc.graph.run import Session
+
+CHUNK = 1 << 22
+"""Weights quantised at a time: what bounds the float64 temporaries."""
+
+BINS = 4096
+"""Bins of the histogram that a percentile is read from."""
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """How real activations become integer codes.
+
+    `bits` of a code with its sign, `zero_point` the code that means 0.
+    """
+
+    scale: float
+    bits: int
+    signed: bool
+    zero_point: int = 0
+
+    @property
+    def largest_code(self) -> int:
+        """The largest magnitude of a code that `quantize` gives."""
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+
+def input_scale(low: float, high: float, bits: int) -> InputScale:
+    """The scale for activations within [low, high]: unsigned where none is negative.
+
+    Raises `XbarcError` where the range isn't finite.
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise XbarcError(f"activations reach from {low} to {high}: not finite")
+    signed = low < 0
+    codes = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
+    largest = max(abs(low), abs(high))
+    # A range so small that the scale would be denormal quantises to nothing but zeros anyway.
+    scale = largest / codes if largest > 1e-30 else 1.0
+    return InputScale(scale, bits, signed)
+
+
+def quantize(x: Array, scale: InputScale) -> Array:
+    """`clip(rint(x / scale))` as the smallest integer type that holds the codes; any shape."""
+    low = -scale.largest_code if scale.signed else 0
+    codes = np.divide(x, scale.scale, dtype=np.float32 if scale.bits <= 8 else np.float64)
+    np.rint(codes, out=codes)
+    np.clip(codes, low, scale.largest_code, out=codes)
+    return codes.astype(code_dtype(scale.bits, scale.signed))
+
+
+def code_dtype(bits: int, signed: bool) -> np.dtype[np.generic]:
+    """The numpy type that holds codes of `bits` bits: int8, uint8, int16 or uint16."""
+    return np.dtype(f"{'' if signed else 'u'}int{8 if bits <= 8 else 16}")
+
+
+def quantize_weights(w: Array, bits: int) -> tuple[Array, npt.NDArray[np.float64]]:
+    """Integer weights and the scale of each column (numerics: Quantisation).
+
+    `w` [K, N] real; gives q [K, N] int8 or int16 within +-(2^(bits-1) - 1), and scale [N]. Raises
+    `XbarcError` where a weight isn't finite.
+    """
+    largest = (1 << (bits - 1)) - 1
+    k, n = w.shape
+    step = max(1, CHUNK // n)
+    peak = np.zeros(n)
+    for start in range(0, k, step):
+        np.maximum(peak, np.abs(w[start : start + step]).max(axis=0), out=peak)
+    if not np.isfinite(peak).all():
+        raise XbarcError("a weight is NaN or infinite")
+    scale = np.where(peak > 0, peak / largest, 1.0)
+    q = np.empty((k, n), dtype=np.int8 if bits <= 8 else np.int16)
+    for start in range(0, k, step):
+        block = w[start : start + step] / scale
+        np.rint(block, out=block)
+        np.clip(block, -largest, largest, out=block)
+        q[start : start + step] = block
+    return q, scale
+
+
+@dataclass
+class Calibration:
+    """What running the float model showed.
+
+    `ranges`: value name -> (least, greatest) over the data. `shapes`: value name -> shape, -1
+    where it varies with the batch. `first`: the shape for a batch of one.
+    """
+
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    first: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def input_specs(model: ir.Model) -> list[InputSpec]:
+    """The inputs of a graph."""
+    return [
+        InputSpec(
+            v.name or "", dims(v) or (), None if v.dtype is None else np.dtype(v.dtype.numpy())
+        )
+        for v in model.graph.inputs
+    ]
+
+
+def calibrate(
+    model: ir.Model,
+    feeds: Feeds,
+    ranged: Sequence[str],
+    measured: Sequence[str],
+    *,
+    batch: int = 16,
+    percentile: float = 100.0,
+) -> Calibration:
+    """Run the float model over `feeds`: the range of each value of `ranged`, the shape of `measured`.
+
+    Only minima, maxima and shapes leave the runtime, so memory doesn't grow with the data. Under a
+    `percentile` below 100 a second run counts a histogram of each value between its extremes, and
+    the range shrinks to what holds that share of it. Raises `XbarcError` where the model doesn't
+    run, or there is no data.
+    """
+    result = Calibration()
+    values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
+    untyped = [name for name in measured if values[name].type is None]
+    probe, names = _with_probes(model, ranged, measured, untyped)
+    session = Session(probe)
+    seen = 0
+    for index, part in enumerate(_shape_finding(model, feeds, batch)):
+        out = session.run(part)
+        seen += 1
+        for value in ranged:
+            low, high = float(out[names[value, "min"]]), float(out[names[value, "max"]])
+            known = result.ranges.get(value, (math.inf, -math.inf))
+            # np: unlike min(), minimum() lets a NaN through.
+            result.ranges[value] = (
+                float(np.minimum(known[0], low)),
+                float(np.maximum(known[1], high)),
+            )
+        for value in untyped:
+            values[value].type = ir.TensorType(ir.DataType.from_numpy(out[value].dtype))
+        for value in measured:
+            shape = tuple(int(s) for s in out[names[value, "shape"]])
+            if index == 0:
+                result.first[value] = result.shapes[value] = shape
+            elif len(shape) == len(result.shapes[value]):
+                result.shapes[value] = tuple(
+                    a if a == b else -1 for a, b in zip(result.shapes[value], shape, strict=True)
+                )
+    if not seen:
+        raise XbarcError("no calibration data: the arrays have no samples")
+    if percentile < 100:
+        _shrink(result, model, feeds, batch, percentile)
+    return result
+
+
+def _shape_finding(model: ir.Model, feeds: Feeds, size: int) -> Iterator[dict[str, Array]]:
+    """The batches of `feeds`, the first of one sample and, where the batch is symbolic, of two.
+
+    One sample shows the shapes for a batch of one, two which of them vary.
+    """
+    specs = input_specs(model)
+    if any(s.batched for s in specs):
+        first = next(batches(specs, feeds, 1), None)
+        if first is None:
+            return
+        yield first
+        yield {
+            s.name: np.concatenate([first[s.name]] * 2) if s.batched else first[s.name]
+            for s in specs
+        }
+    yield from batches(specs, feeds, size)
+
+
+def _with_probes(
+    model: ir.Model, ranged: Sequence[str], measured: Sequence[str], untyped: Sequence[str]
+) -> tuple[ir.Model, dict[tuple[str, str], str]]:
+    """A copy of `model` whose outputs are the extremes and shapes of the values asked for.
+
+    `untyped` values come out themselves: their arrays show their types.
+    """
+    probe = model.clone()
+    graph = probe.graph
+    values = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
+    names: dict[tuple[str, str], str] = {}
+    outputs = [values[name] for name in untyped]
+
+    def add(value: str, what: str, op: str, source: ir.Value, **attributes: int) -> ir.Value:
+        name = f"xbarc.{what}.{value}"
+        node = ir.node(op, [source], attributes=attributes, name=name)
+        node.outputs[0].name = name
+        graph.append(node)
+        if what != "cast":
+            names[value, what] = name
+            outputs.append(node.outputs[0])
+        return node.outputs[0]
+
+    for value in ranged:
+        source = values[value]
+        if source.dtype != ir.DataType.FLOAT:
+            source = add(value, "cast", "Cast", source, to=int(ir.DataType.FLOAT))
+        add(value, "min", "ReduceMin", source, keepdims=0)
+        add(value, "max", "ReduceMax", source, keepdims=0)
+    for value in measured:
+        add(value, "shape", "Shape", values[value])
+    graph.outputs.clear()
+    graph.outputs.extend(outputs)
+    return probe, names
+
+
+def _shrink(
+    calibration: Calibration, model: ir.Model, feeds: Feeds, batch: int, percentile: float
+) -> None:
+    ranged = list(calibration.ranges)
+    session = Session(model, outputs=ranged)
+    counts = {name: np.zeros(BINS, dtype=np.int64) for name in ranged}
+    for part in batches(input_specs(model), feeds, batch):
+        for name, value in session.run(part).items():
+            if name in counts:
+                low, high = calibration.ranges[name]
+                counts[name] += np.histogram(value, BINS, (low, max(high, low + 1e-30)))[0]
+    for name, (low, high) in calibration.ranges.items():
+        # Half of what is cut off on either side; none at a minimum of exactly 0 (after a ReLU).
+        share = np.cumsum(counts[name]) / max(1, counts[name].sum())
+        tail = (100 - percentile) / 100 / (2 if low < 0 else 1)
+        first = int(np.searchsorted(share, tail)) if low < 0 else 0
+        last = int(np.searchsorted(share, 1 - tail)) + 1
+        width = (high - low) / BINS
+        calibration.ranges[name] = (low + first * width, low + last * width)

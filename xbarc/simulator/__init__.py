@@ -1,0 +1,1 @@
+"""The functional simulator: what a mapped network computes on crossbars."""

@@ -1,0 +1,134 @@
+"""How integers stand on cells and on word lines (numerics: Encoding, Inputs in time).
+
+Weights are cut into slices of `cell_bits`, one cell each; input codes into slices of `dac_bits`,
+one activation each. Both are cut little-end first, so slice `i` of width `w` weighs `2^(i*w)`.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[Any]
+Encoding = Literal["differential", "offset"]
+SignedInputs = Literal["two-pass", "twos-complement"]
+
+
+def slice_count(bits: int, width: int) -> int:
+    """Slices of `width` bits that hold `bits` bits."""
+    return -(-bits // width)
+
+
+def digits(codes: Integers, width: int, count: int) -> Integers:
+    """Cut non-negative `codes` (any shape) into `count` slices: `[count, *shape]`."""
+    shifts = (width * np.arange(count)).reshape(-1, *[1] * codes.ndim)
+    return (codes.astype(np.int64) >> shifts) & ((1 << width) - 1)
+
+
+def check_weights(q: Integers, weight_bits: int, encoding: Encoding) -> None:
+    """Refuse weights that `weight_bits` bits can't hold.
+
+    Differential cells hold the magnitude, `weight_bits - 1` bits; offset cells all `weight_bits`
+    bits.
+
+    Raises:
+        ValueError: a weight is out of range.
+    """
+    top = (1 << (weight_bits - 1)) - 1
+    bottom = -top if encoding == "differential" else -top - 1
+    if q.size and not (bottom <= int(q.min()) and int(q.max()) <= top):
+        raise ValueError(
+            f"weights {q.min()} .. {q.max()} don't fit {weight_bits}-bit {encoding} cells, "
+            f"which hold {bottom} .. {top}"
+        )
+
+
+def weight_levels(q: Integers, weight_bits: int, cell_bits: int, encoding: Encoding) -> Integers:
+    """The levels that the cells of weights `q` are programmed to (numerics: Encoding).
+
+    Args:
+        q: integer weights, any shape, in the range that `check_weights` allows.
+
+    Returns:
+        uint8 `[S, P, *q.shape]`: slices little-end first; polarity 0 is G+, 1
+        (differential only) is G-.
+    """
+    wide = q.astype(np.int32)
+    if encoding == "differential":
+        parts = np.stack([np.maximum(wide, 0), np.maximum(-wide, 0)])
+        magnitude_bits = weight_bits - 1
+    else:
+        parts = (wide + (1 << (weight_bits - 1)))[None]
+        magnitude_bits = weight_bits
+    count = slice_count(magnitude_bits, cell_bits)
+    mask = (1 << cell_bits) - 1
+    levels = np.empty((count, *parts.shape), np.uint8)
+    for s in range(count):
+        levels[s] = (parts >> (s * cell_bits)) & mask
+    return levels
+
+
+def slice_weights(weight_bits: int, cell_bits: int, encoding: Encoding) -> Integers:
+    """What each slice and polarity weighs in shift-and-add: int64 `[S, P]`, `+-2^(s*cell_bits)`."""
+    differential = encoding == "differential"
+    count = slice_count(weight_bits - 1 if differential else weight_bits, cell_bits)
+    powers = np.int64(1) << (cell_bits * np.arange(count, dtype=np.int64))
+    return powers[:, None] * np.array([1, -1] if differential else [1], np.int64)
+
+
+def check_inputs(x: Integers, bits: int, signed: bool) -> None:
+    """Refuse input codes that `bits` bits can't hold.
+
+    Unsigned: 0 .. 2^bits-1, signed: -2^(bits-1) .. 2^(bits-1)-1.
+
+    Raises:
+        ValueError: a code is out of range.
+    """
+    bottom, top = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    limits = np.iinfo(x.dtype)
+    if x.size == 0 or (bottom <= limits.min and limits.max <= top):
+        return
+    if int(x.max()) > top or (limits.min < bottom and int(x.min()) < bottom):
+        sign = "signed" if signed else "unsigned"
+        raise ValueError(
+            f"input codes {x.min()} .. {x.max()} don't fit {bits} {sign} bits, "
+            f"which hold {bottom} .. {top}"
+        )
+
+
+def activation_weights(
+    bits: int, dac_bits: int, signed: bool, signed_inputs: SignedInputs
+) -> Integers:
+    """What each activation weighs in shift-and-add (numerics: Inputs in time): int64 `[J]`.
+
+    Two-pass inputs have the positive pass's slices first, then the negative pass's, negated.
+    """
+    count = slice_count(bits, dac_bits)
+    weights = np.int64(1) << (dac_bits * np.arange(count, dtype=np.int64))
+    if not signed:
+        return weights
+    if signed_inputs == "two-pass":
+        return np.concatenate([weights, -weights])
+    weights[-1] = -weights[-1]
+    return weights
+
+
+def activations(
+    x: Integers, bits: int, dac_bits: int, signed: bool, signed_inputs: SignedInputs
+) -> Integers:
+    """The word line levels of each activation, in the order of `activation_weights`.
+
+    Args:
+        x: input codes, any shape, in the range that `check_inputs` allows.
+
+    Returns:
+        int64 `[J, *x.shape]`, levels 0 .. 2^dac_bits-1.
+    """
+    wide = x.astype(np.int64)
+    count = slice_count(bits, dac_bits)
+    if not signed:
+        return digits(wide, dac_bits, count)
+    if signed_inputs == "two-pass":
+        positive, negative = np.maximum(wide, 0), np.maximum(-wide, 0)
+        return np.concatenate([digits(part, dac_bits, count) for part in (positive, negative)])
+    return digits(wide & ((1 << bits) - 1), dac_bits, count)

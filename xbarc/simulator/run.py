@@ -1,0 +1,351 @@
+"""Running a compiled program: the tile IR, operation by operation, on arrays.
+
+Streams aren't materialised: a scatter draws blocks of vectors through its mvm and gather, so that
+memory is bounded by the batch, never by the whole im2col matrix.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerType, TensorType
+from xdsl.dialects.func import ReturnOp
+from xdsl.ir import Attribute, Operation, SSAValue
+
+from xbarc.data import Array, Feeds, InputSpec, batches, unknown_inputs
+from xbarc.errors import XbarcError
+from xbarc.ir.attributes import StreamType, Tiles
+from xbarc.ir.interface import main_function, names_in, numpy_dtype
+from xbarc.ir.ops import (
+    ConvOp,
+    DenseOp,
+    DequantizeOp,
+    DigitalOp,
+    GatherOp,
+    MvmOp,
+    QuantizeOp,
+    ScatterOp,
+    element_of,
+    shape_of,
+    weights_of,
+)
+from xbarc.program import Program
+from xbarc.quantize import InputScale, quantize
+from xbarc.simulator import gather
+from xbarc.simulator.digital import digital_unit
+from xbarc.simulator.matrix import Matrix, Segment
+from xbarc.target import Target
+
+BLOCK = 1 << 21
+"""Codes gathered at a time: a block stays in the second-level cache, or near."""
+
+BATCH_BYTES = 1 << 27
+"""What the largest tensor of a batch may take, where no batch size is asked for."""
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class AdcStatistics:
+    """What the converters of a layer did in a run.
+
+    `saturated`: share of the conversions that were clipped. `lossless`: no conversion can lose
+    anything, whatever the inputs, which the programmed levels prove.
+    """
+
+    conversions: int
+    saturated: float
+    lossless: bool
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Vectors not gathered yet: `block(start, stop)` gives [K, stop - start]."""
+
+    count: int
+    block: Callable[[int, int], Array]
+    matrix: Matrix | None = None
+
+
+class Simulator:
+    """A program made ready to run: matrices on crossbars, digital sessions."""
+
+    def __init__(self, program: Program, *, ideal: bool = False):
+        """Prepare `program`; `ideal` replaces its converters by lossless ones.
+
+        Raises `XbarcError` where a layer isn't mapped, or onnxruntime refuses a digital part.
+        """
+        target = program.target
+        if ideal:
+            target = target.model_copy(
+                update={"adc": target.adc.model_copy(update={"mode": "lossless"})}
+            )
+        self.target = target
+        self._weights = program.weights
+        self._function = main_function(program.module)
+        block = self._function.body.block
+        self.inputs = [
+            _spec(name, a.type)
+            for name, a in zip(names_in(self._function.arg_attrs), block.args, strict=True)
+        ]
+        self.outputs = names_in(self._function.res_attrs)
+        self._steps: list[tuple[Operation, Callable[..., Sequence[Any]]]] = []
+        self._matrices: dict[str, list[Matrix]] = {}
+        for op in block.ops:
+            if not isinstance(op, ReturnOp):
+                self._steps.append((op, self._prepare(op, program)))
+        self._last_use = _last_uses(block.ops)
+        self._result = cast(ReturnOp, block.last_op)
+
+    def run(
+        self, feeds: Feeds, *, batch: int | None = None, progress: Progress | None = None
+    ) -> dict[str, Array]:
+        """The outputs by name, axis 0 joined over the batches.
+
+        `progress` is told of the samples done after each batch. Raises `XbarcError` where the
+        arrays don't fit the inputs.
+        """
+        unknown_inputs(self.inputs, list(feeds))
+        for spec in self.inputs:
+            if spec.name not in feeds:
+                raise XbarcError(f"no data for input {spec.name!r}")
+        parts: list[Sequence[Any]] = []
+        for arrays in batches(self.inputs, feeds, batch or self.default_batch()):
+            parts.append(self._run_batch([arrays[s.name] for s in self.inputs]))
+            if progress is not None:
+                progress(max((len(arrays[s.name]) for s in self.inputs if s.dims), default=1))
+        if not parts:
+            raise XbarcError("there is no sample to run")
+        return {name: _join([part[i] for part in parts]) for i, name in enumerate(self.outputs)}
+
+    def default_batch(self) -> int:
+        """Samples at once, so that the largest tensor stays within `BATCH_BYTES`."""
+        largest = 1
+        for op in self._function.walk():
+            for value in op.results:
+                if isinstance(value.type, TensorType) and value.type.has_static_shape() is False:
+                    sizes = [s for s in shape_of(value) if s > 0]
+                    largest = max(largest, math.prod(sizes))
+        return max(1, min(64, BATCH_BYTES // (4 * largest)))
+
+    def statistics(self) -> dict[str, AdcStatistics]:
+        """What each layer's converters did so far."""
+        result = {}
+        for name, matrices in self._matrices.items():
+            conversions = sum(m.conversions for m in matrices)
+            saturated = sum(m.saturated for m in matrices)
+            result[name] = AdcStatistics(
+                conversions,
+                saturated / conversions if conversions else 0.0,
+                all(m.lossless for m in matrices),
+            )
+        return result
+
+    def _run_batch(self, inputs: Sequence[Array]) -> list[Any]:
+        values: dict[SSAValue, Any] = dict(zip(self._function.body.block.args, inputs, strict=True))
+        for index, (op, step) in enumerate(self._steps):
+            results = step(*[values[v] for v in op.operands])
+            values.update(zip(op.results, results, strict=True))
+            for value in self._last_use.get(index, ()):
+                del values[value]
+        return [values[v] for v in self._result.operands]
+
+    def _prepare(self, op: Operation, program: Program) -> Callable[..., Sequence[Any]]:
+        """A function from the operands' values to the results'."""
+        if isinstance(op, QuantizeOp):
+            element = element_of(op.result)
+            scale = InputScale(op.scale.value.data, element.width.data, _signed(element))
+            return lambda x: [quantize(x, scale)]
+        if isinstance(op, GatherOp):
+            return _gather(op)
+        if isinstance(op, MvmOp):
+            return self._mvm(op)
+        if isinstance(op, ScatterOp):
+            return _scatter(op)
+        if isinstance(op, DequantizeOp):
+            return self._dequantize(op)
+        if isinstance(op, DigitalOp):
+            return digital_unit(program.digital[op.file.data], op.file.data)
+        if isinstance(op, ConvOp | DenseOp):
+            raise XbarcError(f"layer {weights_of(op).symbol!r} isn't mapped: run a mapping pass")
+        raise XbarcError(f"the simulator doesn't know {op.name}")
+
+    def _mvm(self, op: MvmOp) -> Callable[..., Sequence[Any]]:
+        matrix = matrix_of(op, self._weights, self.target)
+        self._matrices.setdefault(weights_of(op).symbol, []).append(matrix)
+        return lambda stream: [_Stream(stream.count, stream.block, matrix)]
+
+    def _dequantize(self, op: DequantizeOp) -> Callable[..., Sequence[Any]]:
+        weights = weights_of(op)
+        columns = weights.matrix[1]
+        scale = self._weights[f"{weights.symbol}.scale"].astype(np.float64) * op.scale.value.data
+        bias = np.zeros(columns)
+        if weights.bias.value.data:
+            bias = self._weights[f"{weights.symbol}.bias"].astype(np.float64)
+        shift = np.zeros(columns)
+        if zero := op.zero_point.value.data:
+            shift = zero * self._weights[weights.symbol].sum(axis=0, dtype=np.int64).astype(float)
+        axis = op.axis.value.data
+
+        def step(sums: Array) -> list[Array]:
+            out = np.empty(sums.shape, dtype=np.float32)
+            view = _around(sums.shape, axis)
+            gather.dequantize(sums.reshape(view), shift, scale, bias, out.reshape(view))
+            return [out]
+
+        return step
+
+
+def matrix_of(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Matrix:
+    """The programmed matrix of an mvm."""
+    weights = weights_of(op)
+    codes = cast(StreamType, op.input.type).element
+    return Matrix(
+        arrays[weights.symbol],
+        segments(op.tiles()),
+        target,
+        weight_bits=weights.weight_bits,
+        input_bits=codes.width.data,
+        input_signed=_signed(codes),
+        groups=weights.group_count,
+        adc_range=op.adc_range,
+    )
+
+
+def segments(tiles: Tiles) -> list[Segment]:
+    """Tiles that share their rows and whose columns follow each other, as one.
+
+    Columns don't influence each other, so which crossbar a column stands on changes no result.
+    """
+    order = np.lexsort((tiles[:, 2], tiles[:, 1], tiles[:, 0]))
+    merged: list[Segment] = []
+    for r0, r1, c0, c1 in tiles[order].tolist():
+        last = merged[-1] if merged else None
+        if last and (last.row_begin, last.row_end, last.col_end) == (r0, r1, c0):
+            merged[-1] = Segment(r0, r1, last.col_begin, c1)
+        else:
+            merged.append(Segment(r0, r1, c0, c1))
+    return merged
+
+
+def _signed(element: IntegerType) -> bool:
+    return element.signedness.data.name == "SIGNED"
+
+
+def _spec(name: str, kind: Attribute) -> InputSpec:
+    if not isinstance(kind, TensorType):
+        raise XbarcError(f"input {name!r} is no plain tensor")
+    dims = tuple(None if s == DYNAMIC_INDEX else s for s in kind.get_shape())
+    return InputSpec(name, dims, numpy_dtype(kind.element_type))
+
+
+def _last_uses(ops: Iterable[Operation]) -> dict[int, list[SSAValue]]:
+    """The values that nobody needs after the operation of that index."""
+    last: dict[SSAValue, int] = {}
+    for index, op in enumerate(ops):
+        for value in (*op.operands, *op.results):
+            last[value] = math.inf if isinstance(op, ReturnOp) else index  # type: ignore[assignment]
+    result: dict[int, list[SSAValue]] = {}
+    for value, index in last.items():
+        result.setdefault(index, []).append(value)
+    return result
+
+
+def _join(parts: Sequence[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    if any(p.ndim == 0 for p in parts):
+        return np.stack(parts)
+    return np.concatenate(parts)
+
+
+def _around(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
+    """`shape` as (what is before the axis, the axis, what is behind it)."""
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+
+
+def _gather(op: GatherOp) -> Callable[..., Sequence[Any]]:
+    if op.axis is not None:
+        axis = op.axis.value.data
+
+        def along(x: Array) -> list[_Stream]:
+            rows = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+            return [_Stream(rows.shape[1], lambda i, j: np.ascontiguousarray(rows[:, i:j]))]
+
+        return along
+    window = op.window
+    assert window is not None
+    fill = op.fill.value.data
+    missing = 3 - window.rank
+    if missing < 0:
+        raise XbarcError(f"a window over {window.rank} axes: the simulator knows up to 3")
+    kernel, strides, pads, dilations = window.lists()
+    geometry = [
+        np.array([1] * missing + kernel),
+        np.array([1] * missing + strides),
+        np.array([0] * missing + pads[: window.rank]),
+        np.array([1] * missing + dilations),
+    ]
+
+    def windows(x: Array) -> list[_Stream]:
+        size = np.array([1] * missing + window.output_size(x.shape[2:]))
+        tensor = np.ascontiguousarray(x).reshape(*x.shape[:2], *[1] * missing, *x.shape[2:])
+
+        def block(start: int, stop: int) -> Array:
+            out = np.empty((x.shape[1] * window.size, stop - start), dtype=x.dtype)
+            gather.gather_windows(tensor, *geometry, size, x.dtype.type(fill), start, out)
+            return out
+
+        return [_Stream(len(x) * int(size.prod()), block)]
+
+    return windows
+
+
+def _scatter(op: ScatterOp) -> Callable[..., Sequence[Any]]:
+    axis = op.axis.value.data
+    declared = shape_of(op.result)
+    length = cast(StreamType, op.input.type).length.data
+
+    def step(stream: _Stream) -> list[Array]:
+        matrix = stream.matrix
+        assert matrix is not None
+        shape = _resolve(declared, axis, stream.count)
+        outer, columns, inner = _around(shape, axis)
+        dtype = _sum_dtype(matrix)
+        out = np.empty((outer, columns, inner), dtype=dtype)
+        for o0, o1, i0, i1 in _blocks(outer, inner, max(64, BLOCK // matrix.shape[0])):
+            vectors = (o1 - o0) * (i1 - i0)
+            start = o0 * inner + i0
+            sums = np.empty((length, vectors), dtype=dtype)
+            matrix.multiply(stream.block(start, start + vectors), sums)
+            out[o0:o1, :, i0:i1] = sums.reshape(length, o1 - o0, i1 - i0).swapaxes(0, 1)
+        return [out.reshape(shape)]
+
+    return step
+
+
+def _sum_dtype(matrix: Matrix) -> npt.DTypeLike:
+    if not matrix.integer:
+        return np.float64
+    return np.int32 if matrix.bound < 1 << 31 else np.int64
+
+
+def _resolve(declared: Sequence[int], axis: int, vectors: int) -> list[int]:
+    """The shape of the result, its unknown axis found from the number of vectors."""
+    known = math.prod(s for i, s in enumerate(declared) if s >= 0 and i != axis)
+    return [vectors // known if s < 0 else s for s in declared]
+
+
+def _blocks(outer: int, inner: int, size: int) -> Iterator[tuple[int, int, int, int]]:
+    """Ranges (outer begin and end, inner begin and end) of at most about `size` vectors."""
+    if inner > size:
+        for o in range(outer):
+            for i in range(0, inner, size):
+                yield o, o + 1, i, min(i + size, inner)
+        return
+    step = max(1, size // max(inner, 1))
+    for o in range(0, outer, step):
+        yield o, min(o + step, outer), 0, inner
