@@ -186,8 +186,8 @@ def test_operator_tests_of_onnx():
             expected = reference(case.model, feeds)
         except Exception:  # onnxruntime has no common class; what it can't run has no reference
             continue
-        if any(isinstance(array, list) or array.size == 0 for array in inputs):
-            continue  # sequences and empty tensors are refused
+        if any(array.size == 0 for array in inputs) or "sequence" in case.name:
+            continue  # empty tensors and sequences are refused
         session = Session(load(case.model))
         actual = session.run({name: feeds[name] for name in session.inputs})
         steps = 1 if "qlinear" in case.name else 0
@@ -274,7 +274,7 @@ def test_overridable_initialisers_become_weights():
 def test_weights_computed_from_constants_are_folded():
     proto = text_model(
         """g (float[N,3] x) => (y) <int64[2] s = {2, 3}, int64[1] a = {0}>
-        { o = ConstantOfShape<value = float {0.5}>(s)  t = Transpose<perm=[1, 0]>(o)
+        { o = ConstantOfShape<value = float[1] {0.5}>(s)  t = Transpose<perm=[1, 0]>(o)
           c = Constant<value = float[2] {1.0, 2.0}>()  u = Unsqueeze(c, a)  w = Mul(t, u)
           d = Identity(w)  h, unused = Dropout(x)  y = MatMul(h, d) }"""
     )
@@ -471,15 +471,16 @@ def test_conv_integer_and_matmul_integer_are_exact(zeros):
         model = load(proto)
         assert ops(model)[-2:] == ["Conv" if op == "ConvInteger" else "MatMul", "Cast"]
         x = rng.integers(0, 256, [2, *map(int, shape.split(",")[1:])]).astype(np.uint8)
-        wide = x.astype(np.int32) - (7 if "xz" in zeros else 0)
-        if op == "MatMulInteger":
-            columns = np.array([1, 0, -5]) if "wz" in zeros else 0
-            expected = wide @ (weight.astype(np.int32) - columns)
-            np.testing.assert_array_equal(Session(model).run({"x": x})["y"], expected)
-        elif "wz" not in zeros:  # onnxruntime takes no zero point a channel for ConvInteger
-            np.testing.assert_array_equal(
-                Session(model).run({"x": x})["y"], reference(proto, {"x": x})[0]
-            )
+        shifted = x.astype(np.float32) - (7 if "xz" in zeros else 0)
+        channels = (3, 1, 1, 1) if op == "ConvInteger" else (1, 3)
+        zero = np.reshape([1, 0, -5], channels) if "wz" in zeros else 0
+        plain = text_model(f"g (float[{shape}] x) => (y) {{ y = {op[:-7]}(x, w) }}")
+        exact = (weight - zero).astype(np.float32)
+        plain.graph.initializer.append(onnx.numpy_helper.from_array(exact, "w"))
+        (expected,) = reference(plain, {"x": shifted})
+        result = Session(model).run({"x": x})["y"]
+        assert result.dtype == np.int32
+        np.testing.assert_array_equal(result, expected)
 
 
 def test_dynamic_zero_points_leave_the_operator_alone():
@@ -561,7 +562,7 @@ def test_functions_that_multiply_or_recurse_are_refused():
         return onnx.parser.parse_model(head + functions + last)
 
     assert "nodes" in refusal(nest(40, "b = Relu(a)"))
-    assert "calls itself" in refusal(nest(3, "b = f.f0(a)"))
+    assert "recursive" in refusal(nest(3, "b = f.f0(a)"))
     assert ops(load(nest(3, "b = Relu(a)"))) == ["Relu"] * 8
 
 

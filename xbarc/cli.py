@@ -160,11 +160,20 @@ def _shapes(texts: list[str]) -> dict[str, list[int]]:
 
 
 def _instrumentation(
-    print_ir_after: list[str] | None, dump_dir: Path | None, **flags: bool
+    print_ir_after: list[str] | None,
+    dump_dir: Path | None,
+    *,
+    time_passes: bool,
+    verify_passes: bool = False,
 ) -> "Instrumentation":
     from xbarc.pipeline import Instrumentation
 
-    return Instrumentation(print_ir_after=print_ir_after or (), dump_dir=dump_dir, **flags)
+    return Instrumentation(
+        print_ir_after=print_ir_after or (),
+        dump_dir=dump_dir,
+        time_passes=time_passes,
+        verify_passes=verify_passes,
+    )
 
 
 @app.command()

@@ -165,9 +165,10 @@ class _Compilation:
         lowered = lower(model, planned, calibrated, self.target)
         covered = coverage(planned, calibrated)
         context = XbarContext(self.target, lowered.weights)
-        mapping = [*pipeline.mapping, *(self.default.mapping if _unmapped(lowered.module) else ())]
+        mapping = list(pipeline.mapping)
         run_module_passes(pipeline.mapping, context, lowered.module, self.seen)
         if _unmapped(lowered.module):
+            mapping += self.default.mapping
             run_module_passes(self.default.mapping, context, lowered.module, self.seen)
         program = Program(
             lowered.module,

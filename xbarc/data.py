@@ -5,13 +5,14 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from xbarc.errors import XbarcError, nearest
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from xbarc.graph.query import ONNX_DOMAINS, attribute, constant, is_static
-from xbarc.quantize import Array, InputScale, code_dtype, quantize_weights
+from xbarc.data import Array
+from xbarc.quantize import InputScale, code_dtype, quantize_weights
 
 LINEAR = ("Conv", "Gemm", "MatMul")
 """Operators that a mapping knows, where their weights are static."""

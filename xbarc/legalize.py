@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from xbarc.data import Array
 from xbarc.graph.query import ONNX_DOMAINS, attribute, is_static
 from xbarc.layers import LINEAR, static_array, weight_shape, weight_side
 
@@ -65,7 +66,7 @@ def _after(node: ir.Node, op: str, inputs: Sequence[ir.Value], **attributes: int
     return result
 
 
-def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:  # type: ignore[type-arg]
+def _initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
     value = ir.Value(name=name, const_value=ir.Tensor(array, name=name))
     value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
     value.shape = ir.Shape(array.shape)
@@ -187,7 +188,7 @@ def _split_batch(node: ir.Node) -> None:
         new.append(made)
         return made.outputs[0]
 
-    def product(x: ir.Value, w: np.ndarray, tag: str) -> ir.Value:  # type: ignore[type-arg]
+    def product(x: ir.Value, w: Array, tag: str) -> ir.Value:
         if w.ndim == 2:
             matrix = _initializer(graph, f"{node.name}.weights{tag}", np.ascontiguousarray(w))
             return make("MatMul", [x, matrix] if side == 1 else [matrix, x], f"matmul{tag}")

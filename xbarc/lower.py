@@ -38,7 +38,8 @@ from xbarc.layers import (
     resolved_pads,
     weight_shape,
 )
-from xbarc.quantize import Array, Calibration, InputScale, input_scale
+from xbarc.data import Array
+from xbarc.quantize import Calibration, InputScale, input_scale
 from xbarc.target import Target
 
 
@@ -80,11 +81,11 @@ def plan(model: ir.Model) -> Plan:
     needed: set[ir.Node] = set()
     stack = [v.producer() for v in model.graph.outputs]
     while stack:
-        node = stack.pop()
-        if node is None or node in needed:
+        producer = stack.pop()
+        if producer is None or producer in needed:
             continue
-        needed.add(node)
-        stack.extend(v.producer() for v in _reads(node, layers))
+        needed.add(producer)
+        stack.extend(v.producer() for v in _reads(producer, layers))
     return Plan(
         {n: la for n, la in layers.items() if n in needed},
         reasons,

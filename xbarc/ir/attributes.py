@@ -39,7 +39,7 @@ def is_code_type(attribute: Attribute) -> bool:
     )
 
 
-def ints(values: Sequence[int]) -> DenseArrayBase:
+def ints(values: Sequence[int]) -> DenseArrayBase[IntegerType]:
     """A list of integers as an attribute."""
     return DenseArrayBase.from_list(i64, [int(v) for v in values])
 
@@ -196,10 +196,10 @@ class WindowAttr(ParametrizedAttribute):
 
     name = "xbar.window"
 
-    kernel: DenseArrayBase
-    strides: DenseArrayBase
-    pads: DenseArrayBase
-    dilations: DenseArrayBase
+    kernel: DenseArrayBase[IntegerType]
+    strides: DenseArrayBase[IntegerType]
+    pads: DenseArrayBase[IntegerType]
+    dilations: DenseArrayBase[IntegerType]
 
     @staticmethod
     def of(
@@ -407,7 +407,7 @@ class TileListAttr(ParametrizedAttribute):
 
     name = "xbar.tiles"
 
-    flat: DenseArrayBase
+    flat: DenseArrayBase[IntegerType]
 
     @staticmethod
     def of(tiles: Tiles | Sequence[Sequence[int]]) -> "TileListAttr":

@@ -195,7 +195,7 @@ class WeightsOp(IRDLOperation):
     @property
     def symbol(self) -> str:
         """The name, which is the ONNX node's."""
-        return cast(StringAttr, self.sym_name).data
+        return self.sym_name.data
 
     @property
     def group_count(self) -> int:
@@ -218,15 +218,15 @@ class WeightsOp(IRDLOperation):
         return self.bits.value.data
 
     def verify_(self) -> None:
-        """A matrix that isn't empty, columns that divide among the groups, 2 to 17 bits."""
+        """A matrix that isn't empty, columns that divide among the groups, 2 to 16 bits."""
         if min(self.stored_shape) < 1 or self.group_count < 1:
             raise VerifyException("a weight matrix has at least one row, column and group")
         if self.cols.value.data % self.group_count:
             raise VerifyException(
                 f"{self.cols.value.data} columns don't divide among {self.group_count} groups"
             )
-        if not 2 <= self.weight_bits <= 17:
-            raise VerifyException(f"weights have 2 to 17 bits, not {self.weight_bits}")
+        if not 2 <= self.weight_bits <= 16:
+            raise VerifyException(f"weights have 2 to 16 bits, not {self.weight_bits}")
 
     def print(self, printer: Printer) -> None:
         """Custom assembly."""

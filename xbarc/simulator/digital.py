@@ -6,7 +6,7 @@ from typing import Any
 import onnxruntime as ort
 
 from xbarc.errors import XbarcError
-from xbarc.graph.run import ERRORS_ONLY, ORT_FAILURES, default_threads, one_line
+from xbarc.graph.run import ERRORS_ONLY, ORT_FAILURES, one_line
 
 
 def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
@@ -16,9 +16,8 @@ def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
     """
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
-    options.intra_op_num_threads = default_threads()
-    # Its threads would spin while the kernels compute, and take the cores from them.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The cores take a batch each; threads of its own would get in their way.
+    options.intra_op_num_threads = 1
     try:
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except ORT_FAILURES as error:

@@ -11,7 +11,7 @@ many conversions.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange, types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from xbarc.simulator.converters import FLOAT32_ROUNDER
@@ -314,32 +314,19 @@ def _convert_block(x, out, inputs, columns, v0, v1, n0, n1):
     return clipped
 
 
-@njit(cache=True, parallel=True)
-def convert_bits(x, out, inputs, columns, vector_block, column_block):
+@njit(cache=True, nogil=True)
+def convert_bits(x, out, inputs, columns, block):
     """out [N, v] += what the physical columns `columns` make of codes x; returns the clipped.
 
     x are the codes' bytes [K, v*itemsize], and out int64 or float64, lest all of this is compiled
-    for each of their types. Tasks are blocks of vectors times blocks of weight columns, so that no
-    two write the same output.
+    for each of their types. `block` vectors are worked on at a time.
     """
     cols, vectors = out.shape
-    vector_blocks = (vectors + vector_block - 1) // vector_block
-    column_blocks = (cols + column_block - 1) // column_block
-    clipped = np.zeros(vector_blocks * column_blocks, np.int64)
-    for task in prange(vector_blocks * column_blocks):
-        v0 = (task // column_blocks) * vector_block
-        n0 = (task % column_blocks) * column_block
-        clipped[task] = _convert_block(
-            x,
-            out,
-            inputs,
-            columns,
-            v0,
-            min(v0 + vector_block, vectors),
-            n0,
-            min(n0 + column_block, cols),
-        )
-    return clipped.sum()
+    clipped = 0
+    for v0 in range(0, vectors, block):
+        v1 = min(v0 + block, vectors)
+        clipped += _convert_block(x, out, inputs, columns, v0, v1, 0, cols)
+    return clipped
 
 
 @njit(cache=True)
@@ -358,7 +345,7 @@ def _product_block(x, w, out, rows_per_group, cols_per_group, v0, v1, acc):
             line_out[v] = acc[v]
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def grouped_product(x, w, out, groups):
     """out [N, v] = the block-diagonal integer product of x [groups*Kg, v] and w [Kg, N].
 
@@ -366,14 +353,13 @@ def grouped_product(x, w, out, groups):
     """
     vectors = x.shape[1]
     block = 1024
-    blocks = (vectors + block - 1) // block
-    for task in prange(blocks):
-        v0, v1 = task * block, min(task * block + block, vectors)
+    for v0 in range(0, vectors, block):
+        v1 = min(v0 + block, vectors)
         acc = np.empty(v1 - v0, w.dtype)
         _product_block(x, w, out, w.shape[0], w.shape[1] // groups, v0, v1, acc)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def convert_sums(sums, out, inputs, columns, g, n0, n1, totals):
     """The same for segment g's weight columns n0 .. n1, given their sums [columns, J*V]."""
     clipped = np.zeros(n1 - n0, np.int64)

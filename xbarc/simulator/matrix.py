@@ -5,6 +5,7 @@ can't change needs no simulation: all of these together are one integer product.
 is converted sum by sum. Both give what the numerics define, to the last bit.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,7 @@ class Matrix:
         self.integer = target.adc.mode in ("lossless", "saturate")
         self.conversions = 0
         self.saturated = 0
+        self._counting = threading.Lock()
         self._target, self._groups = target, groups
         self._input_bits, self._input_signed = input_bits, input_signed
         self._input_weights = encoding.activation_weights(
@@ -147,6 +149,8 @@ class Matrix:
     def multiply(self, x: Integers, out: npt.NDArray[Any]) -> None:
         """Fill out [N, v] with what the crossbars give for the vectors x [K, v].
 
+        One thread a call; several threads may call at once.
+
         Args:
             x: input codes, uint8, int8, uint16 or int16, C-contiguous.
             out: int32, int64 or float64, C-contiguous; float64 unless `integer`.
@@ -161,16 +165,19 @@ class Matrix:
             out.fill(0)
         else:
             self._product.multiply(x, out)
+        saturated = 0
         if self._columns is not None:
             convert = self._convert_by_blas if self._by_blas else self._convert_by_bits
             # The kernels know one integer type.
             wide = out if out.dtype.itemsize == 8 else np.zeros(out.shape, np.int64)
             if self.integer and wide.dtype == np.float64:
                 wide = np.zeros(out.shape, np.int64)
-            self.saturated += convert(x, wide, self._columns)
+            saturated = convert(x, wide, self._columns)
             if wide is not out:
                 out += wide.astype(out.dtype)
-        self.conversions += self._columns_total * len(self._input_weights) * x.shape[1]
+        with self._counting:
+            self.saturated += saturated
+            self.conversions += self._columns_total * len(self._input_weights) * x.shape[1]
 
     def _check(self, x: Integers, out: npt.NDArray[Any]) -> None:
         rows, cols = self.shape
@@ -210,24 +217,11 @@ class Matrix:
     ) -> int:
         from xbarc.simulator import kernels
 
-        cols, vectors = out.shape
         words = -(-int((columns.row_end - columns.row_begin).max()) // 32)
         plane_bytes = 4 * words * self._target.inputs.dac_bits * len(self._input_weights)
-        block = max(32, PLANE_BLOCK_BYTES // plane_bytes // 32 * 32)
-        column_block = cols
-        if vectors < 2 * block:
-            # Too few vectors to occupy every thread: share out the columns, each task packing anew.
-            column_block = max(1, -(-cols // 4))
-        return int(
-            kernels.convert_bits(
-                x.view(np.uint8),
-                out,
-                self._inputs(x.itemsize),
-                columns,
-                min(block, vectors),
-                column_block,
-            )
-        )
+        block = min(out.shape[1], max(32, PLANE_BLOCK_BYTES // plane_bytes // 32 * 32))
+        inputs = self._inputs(x.itemsize)
+        return int(kernels.convert_bits(x.view(np.uint8), out, inputs, columns, block))
 
     def _convert_by_blas(
         self, x: Integers, out: npt.NDArray[Any], columns: "kernels.Columns"
@@ -295,8 +289,7 @@ class Matrix:
             adc = converters.converter(self._target.adc, full, adc_range)
             assert adc is not None
             inside = _inside(q.shape, segment, self._groups)
-            dense = np.zeros((segment.rows, segment.cols), q.dtype)
-            dense[inside.block] = q[inside.weights]
+            dense = dense_block(q, segment, self._groups)
             block = _lay_out(
                 dense, weight_bits, self._target, adc, self._input_weights, self._by_blas
             )
@@ -391,6 +384,14 @@ def _inside(shape: tuple[int, ...], segment: Segment, groups: int) -> _Inside:
     k, n = np.arange(rows.start, rows.stop), np.arange(cols.start, cols.stop)
     r, c = np.nonzero((k // group_rows)[:, None] == n // group_cols)
     return _Inside((r, c), (k[r] % group_rows, n[c]))
+
+
+def dense_block(q: Integers, segment: Segment, groups: int) -> Integers:
+    """The weights [rows, cols] that a segment of [Kg, N] weights holds, 0 between the groups."""
+    inside = _inside(q.shape, segment, groups)
+    dense = np.zeros((segment.rows, segment.cols), q.dtype)
+    dense[inside.block] = q[inside.weights]
+    return dense
 
 
 def _check_segments(

@@ -1,22 +1,31 @@
 """Running a compiled program: the tile IR, operation by operation, on arrays.
 
+Every core takes a batch of its own, or, where there is only one batch, blocks of its vectors. The
+kernels themselves are single-threaded: nothing waits at a barrier, and no result depends on the
+number of threads.
+
 Streams aren't materialised: a scatter draws blocks of vectors through its mvm and gather, so that
 memory is bounded by the batch, never by the whole im2col matrix.
 """
 
 import math
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerType, TensorType
 from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Attribute, Operation, SSAValue
 
-from xbarc.data import Array, Feeds, InputSpec, batches, unknown_inputs
+from xbarc.data import Array, Feeds, InputSpec, batches, sample_count, unknown_inputs
 from xbarc.errors import XbarcError
+from xbarc.graph.run import default_threads
 from xbarc.ir.attributes import StreamType, Tiles
 from xbarc.ir.interface import main_function, names_in, numpy_dtype
 from xbarc.ir.ops import (
@@ -42,10 +51,16 @@ from xbarc.target import Target
 BLOCK = 1 << 21
 """Codes gathered at a time: a block stays in the second-level cache, or near."""
 
-BATCH_BYTES = 1 << 27
+BATCH_BYTES = 1 << 26
 """What the largest tensor of a batch may take, where no batch size is asked for."""
 
+BATCH = 16
+"""The largest batch then: more gains nothing, and leaves cores idle at the end."""
+
 Progress = Callable[[int], None]
+Each = Callable[..., Iterator[Any]]
+"""`map`, or a thread pool's."""
+Observer = Callable[[MvmOp, Array], None]
 
 
 @dataclass(frozen=True)
@@ -73,8 +88,10 @@ class _Stream:
 class Simulator:
     """A program made ready to run: matrices on crossbars, digital sessions."""
 
-    def __init__(self, program: Program, *, ideal: bool = False):
+    def __init__(self, program: Program, *, ideal: bool = False, observe: Observer | None = None):
         """Prepare `program`; `ideal` replaces its converters by lossless ones.
+
+        `observe` is shown each block of codes [K, v] that an mvm meets, one at a time.
 
         Raises `XbarcError` where a layer isn't mapped, or onnxruntime refuses a digital part.
         """
@@ -84,6 +101,8 @@ class Simulator:
                 update={"adc": target.adc.model_copy(update={"mode": "lossless"})}
             )
         self.target = target
+        self._observe = observe
+        self._watching = threading.Lock()
         self._weights = program.weights
         self._function = main_function(program.module)
         block = self._function.body.block
@@ -112,14 +131,25 @@ class Simulator:
         for spec in self.inputs:
             if spec.name not in feeds:
                 raise XbarcError(f"no data for input {spec.name!r}")
-        parts: list[Sequence[Any]] = []
-        for arrays in batches(self.inputs, feeds, batch or self.default_batch()):
-            parts.append(self._run_batch([arrays[s.name] for s in self.inputs]))
-            if progress is not None:
-                progress(max((len(arrays[s.name]) for s in self.inputs if s.dims), default=1))
+        parts = list(batches(self.inputs, feeds, batch or self.default_batch()))
         if not parts:
             raise XbarcError("there is no sample to run")
-        return {name: _join([part[i] for part in parts]) for i, name in enumerate(self.outputs)}
+        results: list[Sequence[Any]] = []
+        pool = ThreadPoolExecutor(default_threads())
+        try:
+            with threadpool_limits(limits=1, user_api="blas"):
+                if len(parts) > 1:
+                    outcomes = pool.map(lambda part: self._run_batch(part, map), parts)
+                else:
+                    outcomes = iter([self._run_batch(parts[0], pool.map)])
+                for part, outcome in zip(parts, outcomes, strict=True):
+                    results.append(outcome)
+                    if progress is not None:
+                        progress(sample_count(self.inputs, part))
+        finally:
+            # After a fault or an interrupt, what hasn't begun never does.
+            pool.shutdown(cancel_futures=True)
+        return {name: _join([r[i] for r in results]) for i, name in enumerate(self.outputs)}
 
     def default_batch(self) -> int:
         """Samples at once, so that the largest tensor stays within `BATCH_BYTES`."""
@@ -129,7 +159,7 @@ class Simulator:
                 if isinstance(value.type, TensorType) and value.type.has_static_shape() is False:
                     sizes = [s for s in shape_of(value) if s > 0]
                     largest = max(largest, math.prod(sizes))
-        return max(1, min(64, BATCH_BYTES // (4 * largest)))
+        return max(1, min(BATCH, BATCH_BYTES // (4 * largest)))
 
     def statistics(self) -> dict[str, AdcStatistics]:
         """What each layer's converters did so far."""
@@ -144,10 +174,14 @@ class Simulator:
             )
         return result
 
-    def _run_batch(self, inputs: Sequence[Array]) -> list[Any]:
-        values: dict[SSAValue, Any] = dict(zip(self._function.body.block.args, inputs, strict=True))
+    def _run_batch(self, inputs: Feeds, each: Each) -> list[Any]:
+        """The outputs for one batch; `each` runs a function over independent blocks."""
+        arguments = self._function.body.block.args
+        values: dict[SSAValue, Any] = {
+            a: inputs[spec.name] for a, spec in zip(arguments, self.inputs, strict=True)
+        }
         for index, (op, step) in enumerate(self._steps):
-            results = step(*[values[v] for v in op.operands])
+            results = step(each, *[values[v] for v in op.operands])
             values.update(zip(op.results, results, strict=True))
             for value in self._last_use.get(index, ()):
                 del values[value]
@@ -158,7 +192,7 @@ class Simulator:
         if isinstance(op, QuantizeOp):
             element = element_of(op.result)
             scale = InputScale(op.scale.value.data, element.width.data, _signed(element))
-            return lambda x: [quantize(x, scale)]
+            return lambda each, x: [quantize(x, scale)]
         if isinstance(op, GatherOp):
             return _gather(op)
         if isinstance(op, MvmOp):
@@ -168,7 +202,8 @@ class Simulator:
         if isinstance(op, DequantizeOp):
             return self._dequantize(op)
         if isinstance(op, DigitalOp):
-            return digital_unit(program.digital[op.file.data], op.file.data)
+            unit = digital_unit(program.digital[op.file.data], op.file.data)
+            return lambda each, *values: unit(*values)
         if isinstance(op, ConvOp | DenseOp):
             raise XbarcError(f"layer {weights_of(op).symbol!r} isn't mapped: run a mapping pass")
         raise XbarcError(f"the simulator doesn't know {op.name}")
@@ -176,7 +211,20 @@ class Simulator:
     def _mvm(self, op: MvmOp) -> Callable[..., Sequence[Any]]:
         matrix = matrix_of(op, self._weights, self.target)
         self._matrices.setdefault(weights_of(op).symbol, []).append(matrix)
-        return lambda stream: [_Stream(stream.count, stream.block, matrix)]
+        observe = self._observe
+        if observe is None:
+            return lambda each, stream: [_Stream(stream.count, stream.block, matrix)]
+
+        def step(each: Each, stream: _Stream) -> list[_Stream]:
+            def block(start: int, stop: int) -> Array:
+                codes = stream.block(start, stop)
+                with self._watching:
+                    observe(op, codes)
+                return codes
+
+            return [_Stream(stream.count, block, matrix)]
+
+        return step
 
     def _dequantize(self, op: DequantizeOp) -> Callable[..., Sequence[Any]]:
         weights = weights_of(op)
@@ -190,7 +238,7 @@ class Simulator:
             shift = zero * self._weights[weights.symbol].sum(axis=0, dtype=np.int64).astype(float)
         axis = op.axis.value.data
 
-        def step(sums: Array) -> list[Array]:
+        def step(each: Each, sums: Array) -> list[Array]:
             out = np.empty(sums.shape, dtype=np.float32)
             view = _around(sums.shape, axis)
             gather.dequantize(sums.reshape(view), shift, scale, bias, out.reshape(view))
@@ -271,7 +319,7 @@ def _gather(op: GatherOp) -> Callable[..., Sequence[Any]]:
     if op.axis is not None:
         axis = op.axis.value.data
 
-        def along(x: Array) -> list[_Stream]:
+        def along(each: Each, x: Array) -> list[_Stream]:
             rows = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
             return [_Stream(rows.shape[1], lambda i, j: np.ascontiguousarray(rows[:, i:j]))]
 
@@ -290,7 +338,7 @@ def _gather(op: GatherOp) -> Callable[..., Sequence[Any]]:
         np.array([1] * missing + dilations),
     ]
 
-    def windows(x: Array) -> list[_Stream]:
+    def windows(each: Each, x: Array) -> list[_Stream]:
         size = np.array([1] * missing + window.output_size(x.shape[2:]))
         tensor = np.ascontiguousarray(x).reshape(*x.shape[:2], *[1] * missing, *x.shape[2:])
 
@@ -309,19 +357,23 @@ def _scatter(op: ScatterOp) -> Callable[..., Sequence[Any]]:
     declared = shape_of(op.result)
     length = cast(StreamType, op.input.type).length.data
 
-    def step(stream: _Stream) -> list[Array]:
+    def step(each: Each, stream: _Stream) -> list[Array]:
         matrix = stream.matrix
         assert matrix is not None
         shape = _resolve(declared, axis, stream.count)
         outer, columns, inner = _around(shape, axis)
         dtype = _sum_dtype(matrix)
         out = np.empty((outer, columns, inner), dtype=dtype)
-        for o0, o1, i0, i1 in _blocks(outer, inner, max(64, BLOCK // matrix.shape[0])):
+
+        def draw(block: tuple[int, int, int, int]) -> None:
+            o0, o1, i0, i1 = block
             vectors = (o1 - o0) * (i1 - i0)
             start = o0 * inner + i0
             sums = np.empty((length, vectors), dtype=dtype)
             matrix.multiply(stream.block(start, start + vectors), sums)
             out[o0:o1, :, i0:i1] = sums.reshape(length, o1 - o0, i1 - i0).swapaxes(0, 1)
+
+        deque(each(draw, _blocks(outer, inner, max(64, BLOCK // matrix.shape[0]))), maxlen=0)
         return [out.reshape(shape)]
 
     return step
