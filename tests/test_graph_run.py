@@ -20,7 +20,7 @@ def test_any_value_can_be_asked_for():
     x = np.array([[-3.0, 0, 1, 2]], np.float32)
     result = Session(chain(), ["a", "y", "x", "b"]).run({"x": x})
     assert list(result) == ["a", "y", "x", "b"]
-    np.testing.assert_array_equal(result["a"], x + [1, 2, 3, 4])
+    np.testing.assert_array_equal(result["a"], x + np.arange(1, 5))
     np.testing.assert_array_equal(result["y"], np.maximum(result["a"], 0) ** 2)
     np.testing.assert_array_equal(result["x"], x)
     np.testing.assert_array_equal(result["b"], [1, 2, 3, 4])

@@ -79,9 +79,10 @@ def test_conv(bias, group):
 )
 def test_conv_transpose(groups, inputs, outputs, bias):
     channels = groups * outputs
+    tail = ", b" if bias else ""
     model = model_of(
         f"g (float[N,{groups * inputs},4,4] x) => (float[N,{channels},H,W] y) {{ "
-        f"a = ConvTranspose<group={groups}, strides=[2,2]>(x, w{', b' if bias else ''})  y = {BN} }}",
+        f"a = ConvTranspose<group={groups}, strides=[2,2]>(x, w{tail})  y = {BN} }}",
         w=normal(groups * inputs, outputs, 2, 2),
         b=normal(channels, seed=9),
         **statistics(channels),
@@ -154,7 +155,8 @@ def test_what_cannot_be_folded_stays(body, expected):
 
 def test_an_output_before_the_normalisation_stays():
     model = model_of(
-        f"g (float[N,2,2,2] x) => (float[N,2,2,2] a, float[N,2,2,2] y) {{ a = Conv(x, w)  y = {BN} }}",
+        f"g (float[N,2,2,2] x) => (float[N,2,2,2] a, float[N,2,2,2] y) "
+        f"{{ a = Conv(x, w)  y = {BN} }}",
         w=normal(2, 2, 1, 1),
         **statistics(2),
     )

@@ -125,6 +125,8 @@ class Program:
         (folder / REPORT).write_text(_json(self.report), encoding="utf-8")
         arrays = {name: np.ascontiguousarray(a) for name, a in self.weights.items()}
         safetensors.numpy.save_file(arrays, folder / WEIGHTS)
+        # safetensors makes it private; a program's files are as readable as any other output.
+        (folder / WEIGHTS).chmod(0o666 & ~_umask())
         (folder / "digital").mkdir()
         for name, content in self.digital.items():
             (folder / name).write_bytes(content)

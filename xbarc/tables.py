@@ -51,7 +51,7 @@ def compile_summary(program: Program, path: Path) -> None:
         f"{covered['mac_share']:.2%} of the multiply-accumulates",
         f"  it takes      {number(totals['crossbars'])} crossbars, "
         f"{number(totals['memristors'])} memristors, {totals['utilization']:.1%} of their cells in use",
-        f"  per input     {totals['energy_uj']['total']:.4g} uJ, {totals['latency_us']:.4g} us; "
+        f"  per input     {number(totals['energy_uj']['total'])} uJ, {number(totals['latency_us'])} us; "
         f"area {totals['area_mm2']['total']:.4g} mm2",
     ]
     for name, moved in report["deviation"].items():
@@ -113,10 +113,10 @@ def cost_tables(program: Program) -> None:
         "memristors": number(totals["memristors"]),
         "MACs": number(totals["macs"]),
         "conversions": number(totals["adc_conversions"]),
-        "latency": f"{totals['latency_us']:.4g} us, layer after layer",
-        "throughput": f"{totals['throughput_ips']:.4g} inputs/s, layers as a pipeline",
+        "latency": f"{number(totals['latency_us'])} us, layer after layer",
+        "throughput": f"{number(totals['throughput_ips'])} inputs/s, layers as a pipeline",
         "power": f"{totals['power_w']:.4g} W at that rate",
-        "programming": f"{totals['programming_energy_uj']:.4g} uJ, "
+        "programming": f"{number(totals['programming_energy_uj'])} uJ, "
         f"{totals['programming_time_ms']:.4g} ms",
     }
     for name, text in facts.items():

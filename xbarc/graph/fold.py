@@ -249,25 +249,23 @@ def _run_alone(
     node: ir.Node, inputs: Sequence[Array | None], used: Sequence[bool], opset: int
 ) -> list[Array | None] | None:
     feeds: dict[str, Array] = {}
-    values: list[ir.Value | None] = []
+    copies: dict[
+        str, ir.Value
+    ] = {}  # one input of the small graph, however often the node reads it
     for value, array in zip(node.inputs, inputs, strict=True):
-        if value is None or array is None:
-            values.append(None)
-            continue
-        feeds[str(value.name)] = array
-        values.append(
-            ir.Value(
+        if value is not None and array is not None:
+            feeds[str(value.name)] = array
+            copies[str(value.name)] = ir.Value(
                 name=value.name,
                 type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
                 shape=ir.Shape(array.shape),
             )
-        )
+    values = [None if value is None else copies[str(value.name)] for value in node.inputs]
     outputs = [ir.Value(name=value.name) for value in node.outputs]
     alone = ir.Node("", node.op_type, values, list(node.attributes.values()), outputs=outputs)
     wanted = [value for value, use in zip(outputs, used, strict=True) if use]
-    inputs_once = {value.name: value for value in values if value is not None}
     graph = ir.Graph(
-        list(inputs_once.values()), wanted, nodes=[alone], opset_imports={"": opset}, name="fold"
+        list(copies.values()), wanted, nodes=[alone], opset_imports={"": opset}, name="fold"
     )
     try:
         results = Session(ir.Model(graph, ir_version=8), optimize=False).run(feeds)

@@ -1,6 +1,5 @@
 """Questions asked of a graph: what is constant, who uses a value, what does an attribute say."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -110,8 +109,3 @@ def describe_dims(shape: ir.Shape | Sequence[int | None] | None) -> str:
         text = dim.value if isinstance(dim, ir.SymbolicDim) else dim
         names.append("?" if text is None else str(text))
     return "[" + ", ".join(names) + "]"
-
-
-def count(shape: Sequence[int]) -> int:
-    """The number of elements of a static shape."""
-    return math.prod(shape)

@@ -265,6 +265,8 @@ def deviation(expected: Array, actual: Array) -> float | None:
         return float("inf")
     wide_expected, wide_actual = expected.astype(np.float64), actual.astype(np.float64)
     finite = np.isfinite(wide_expected)
+    if not np.array_equal(finite, np.isfinite(wide_actual)):
+        return float("inf")
     if not np.array_equal(wide_expected[~finite], wide_actual[~finite], equal_nan=True):
         return float("inf")
     difference = np.abs(wide_expected[finite] - wide_actual[finite])

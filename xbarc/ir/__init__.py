@@ -1,14 +1,17 @@
 """The tile IR: dialect `xbar` in xDSL. Grammar and meaning: `docs/ir.md`."""
 
 import io
+import re
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import Builtin, ModuleOp
 from xdsl.dialects.func import Func
 from xdsl.ir import Dialect
-from xdsl.parser import Parser
+from xdsl.parser import Parser, ParserState
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import ParseError, VerifyException
+from xdsl.utils.lexer import Input
+from xdsl.utils.mlir_lexer import MLIRLexer
 
 from xbarc.errors import XbarcError
 from xbarc.ir.attributes import (
@@ -56,12 +59,19 @@ def load_dialects(context: Context) -> None:
     context.load_dialect(Xbar)
 
 
+class _Lexer(MLIRLexer):
+    # Possessive, where xDSL's own pattern takes exponential time over a quote that isn't closed.
+    _unescaped_characters_regex = re.compile(r'"(?:[^"\\\n\v\f]++|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*+"')
+
+
 def parse_module(text: str, name: str = "<tile IR>") -> ModuleOp:
     """The verified module that `text` says. Raises `XbarcError` with the place of the fault."""
     context = Context()
     load_dialects(context)
     try:
-        module = Parser(context, text, name).parse_module()
+        parser = Parser(context, "", name)
+        parser._parser_state = ParserState(_Lexer(Input(text, name)))
+        module = parser.parse_module()
         module.verify()
     except ParseError as error:
         raise XbarcError(_first_fault(error, name)) from None
