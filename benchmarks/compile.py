@@ -2,8 +2,8 @@
 
     python benchmarks/compile.py
 
-ResNet-20 needs XBARC_DATA (a folder with models/resnet20_cifar10.onnx); VGG-19, 143 M weights, comes
-with the onnx package.
+ResNet-20 needs XBARC_DATA (a folder with models/resnet20_cifar10.onnx); VGG-19, 143 M weights, is
+part of the onnx package.
 """
 
 import os

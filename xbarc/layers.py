@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from xbarc.graph.query import ONNX_DOMAINS, attribute, constant, is_static
 from xbarc.data import Array
+from xbarc.graph.query import ONNX_DOMAINS, attribute, constant, is_static
 from xbarc.quantize import InputScale, code_dtype, quantize_weights
 
 LINEAR = ("Conv", "Gemm", "MatMul")

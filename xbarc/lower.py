@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Region, SSAValue
 
+from xbarc.data import Array
 from xbarc.errors import XbarcError
 from xbarc.graph.query import attribute, is_op
 from xbarc.ir.attributes import CrossbarAttr, DigitalType, WindowAttr, code_type
@@ -38,7 +39,6 @@ from xbarc.layers import (
     resolved_pads,
     weight_shape,
 )
-from xbarc.data import Array
 from xbarc.quantize import Calibration, InputScale, input_scale
 from xbarc.target import Target
 
@@ -306,8 +306,8 @@ class _Lowering:
             )
             axis = 1
         else:
-            axis = len(self.calibration.shapes[layer.output.name or ""]) - 1
-            source = len(self.calibration.shapes[layer.source.name or ""]) - 1
+            axis = len(self._shape(layer.output)) - 1
+            source = len(self._shape(layer.source)) - 1
             if layer.node.op_type == "MatMul" and layer.static_side == 0:
                 # W x: vectors are columns; a one-dimensional x is a single one.
                 source, axis = max(source - 1, 0), max(axis - 1, 0)
@@ -318,6 +318,12 @@ class _Lowering:
         self.block.add_ops([product, real])
         self.values[layer.output] = real.result
 
+    def _shape(self, value: ir.Value) -> tuple[int, ...]:
+        shape = self.calibration.shapes.get(value.name or "")
+        if shape is None:
+            raise XbarcError(f"the rank of {value.name!r} depends on the data")
+        return shape
+
     def _symbol(self, name: str) -> str:
         """The node's name, unless another layer's arrays are already called so."""
         taken = self.result.weights
@@ -326,7 +332,7 @@ class _Lowering:
         return name
 
     def _batched(self, layer: Layer) -> bool:
-        return self.calibration.shapes[layer.output.name or ""][:1] == (-1,)
+        return self._shape(layer.output)[:1] == (-1,)
 
     def _scale_of(self, layer: Layer) -> InputScale:
         low, high = self.calibration.ranges[layer.source.name or ""]
@@ -346,7 +352,7 @@ class _Lowering:
 
     def _window_of(self, layer: Layer) -> WindowAttr:
         kernel = list(weight_shape(layer.weights)[2:])
-        spatial = self.calibration.shapes[layer.source.name or ""][2:]
+        spatial = self._shape(layer.source)[2:]
         if any(s < 0 for s in spatial):
             raise XbarcError("its input's height or width varies with the batch")
         strides, pads, dilations = resolved_pads(layer.node, spatial, kernel)

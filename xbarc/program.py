@@ -67,7 +67,7 @@ class Program:
     """A compiled program.
 
     `module` is the mapped tile IR, `weights` its arrays by name, `digital` the ONNX files by path,
-    `report` the document of `xbarc cost --json`, `origin` the model's name, its hash and the passes.
+    `report` the document of `xbarc cost --json`, `origin` the model's name, hash and passes.
     """
 
     module: ModuleOp
@@ -206,10 +206,9 @@ def _check_parts(
             for name, shape in wanted.items():
                 if name not in weights:
                     raise XbarcError(f"{path}: {WEIGHTS} has no array {name!r}")
-                if weights[name].shape != shape:
-                    raise XbarcError(
-                        f"{path}: array {name!r} has shape {weights[name].shape}, the IR says {shape}"
-                    )
+                found = weights[name].shape
+                if found != shape:
+                    raise XbarcError(f"{path}: array {name!r} is {found}, the IR says {shape}")
         if isinstance(op, DigitalOp) and op.file.data not in digital:
             raise XbarcError(f"{path}: no file {op.file.data}")
 

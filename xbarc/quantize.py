@@ -96,7 +96,8 @@ class Calibration:
     """What running the float model showed.
 
     `ranges`: value name -> (least, greatest) over the data. `shapes`: value name -> shape, -1
-    where it varies with the batch. `first`: the shape for a batch of one.
+    where it varies with the batch; none where even the rank varies. `first`: the shape for a batch
+    of one.
     """
 
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -114,16 +115,21 @@ def input_specs(model: ir.Model) -> list[InputSpec]:
     ]
 
 
+def batch_size(feeds: Feeds) -> int:
+    """Samples to run at once: as many as hold a million input values, 16 at most."""
+    sample = sum(math.prod(np.shape(a)[1:]) for a in feeds.values())
+    return max(1, min(16, (1 << 20) // max(sample, 1)))
+
+
 def calibrate(
     model: ir.Model,
     feeds: Feeds,
     ranged: Sequence[str],
     measured: Sequence[str],
     *,
-    batch: int = 16,
     percentile: float = 100.0,
 ) -> Calibration:
-    """Run the float model over `feeds`: the range of each value of `ranged`, the shape of `measured`.
+    """Run the float model over `feeds`: ranges of the values `ranged`, shapes of `measured`.
 
     Only minima, maxima and shapes leave the runtime, so memory doesn't grow with the data. Under a
     `percentile` below 100 a second run counts a histogram of each value between its extremes, and
@@ -135,6 +141,7 @@ def calibrate(
     untyped = [name for name in measured if values[name].type is None]
     probe, names = _with_probes(model, ranged, measured, untyped)
     session = Session(probe)
+    batch = batch_size(feeds)
     seen = 0
     for index, part in enumerate(_shape_finding(model, feeds, batch)):
         out = session.run(part)
@@ -153,9 +160,10 @@ def calibrate(
             shape = tuple(int(s) for s in out[names[value, "shape"]])
             if index == 0:
                 result.first[value] = result.shapes[value] = shape
-            elif len(shape) == len(result.shapes[value]):
+            before = result.shapes.pop(value, ())
+            if len(shape) == len(before):
                 result.shapes[value] = tuple(
-                    a if a == b else -1 for a, b in zip(result.shapes[value], shape, strict=True)
+                    a if a == b else -1 for a, b in zip(before, shape, strict=True)
                 )
     if not seen:
         raise XbarcError("no calibration data: the arrays have no samples")

@@ -50,9 +50,9 @@ def compile_summary(program: Program, path: Path) -> None:
         f"  on crossbars  {covered['crossbar_operators']} of {operators} operators, "
         f"{covered['mac_share']:.2%} of the multiply-accumulates",
         f"  it takes      {number(totals['crossbars'])} crossbars, "
-        f"{number(totals['memristors'])} memristors, {totals['utilization']:.1%} of their cells in use",
-        f"  per input     {number(totals['energy_uj']['total'])} uJ, {number(totals['latency_us'])} us; "
-        f"area {totals['area_mm2']['total']:.4g} mm2",
+        f"{number(totals['memristors'])} memristors, {totals['utilization']:.1%} of the cells",
+        f"  per input     {number(totals['energy_uj']['total'])} uJ, "
+        f"{number(totals['latency_us'])} us; area {totals['area_mm2']['total']:.4g} mm2",
     ]
     for name, moved in report["deviation"].items():
         lines.append(f"  lossy         {name}: relative deviation {moved:.3g}")
@@ -152,6 +152,7 @@ def inspect_tables(document: Mapping[str, Any]) -> None:
         for r0, r1, c0, c1 in row["tile_list"]:
             console.print(f"  rows {r0:>6} {r1:>6}   columns {c0:>6} {c1:>6}")
     console.print(
-        "\nxbars: crossbars; cells: of one weight; in: type of the input codes\ncollapsed: physical columns whose sums provably can't reach the converters' limit, "
+        "\nxbars: crossbars; cells: of one weight; in: type of the input codes\n"
+        "collapsed: physical columns whose sums provably can't reach the converters' limit, "
         "computed as one exact integer product"
     )
