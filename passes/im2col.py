@@ -92,7 +92,7 @@ def map_stream(
     product = MvmOp(
         stream, weights, "im2col", tiling(weights, crossbar.array()), element_of(layer.result)
     )
-    rewriter.replace_op(
+    rewriter.replace(
         layer,
         [
             cast(GatherOp, stream.owner),

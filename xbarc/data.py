@@ -36,9 +36,10 @@ def load_npz(path: str | Path) -> dict[str, Array]:
     Raises `XbarcError` where the file isn't there, isn't npz or holds objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise XbarcError(f"{path}: a single array, not npz: save it by numpy.savez")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise XbarcError(f"{path}: a single array, not npz: save it by numpy.savez")
+        with loaded as file:
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise XbarcError(f"{path}: {error.strerror or 'not an npz file'}") from None
@@ -91,15 +92,23 @@ def _shape_text(dims: Sequence[int | None]) -> str:
 
 
 def sample_count(specs: Sequence[InputSpec], feeds: Feeds) -> int:
-    """Samples along axis 0 of the first input that has one; 1 where none has."""
-    return next((len(feeds[s.name]) for s in specs if s.dims), 1)
+    """Samples along axis 0 of the first batched input, else of the first that has an axis; or 1."""
+    ordered = sorted((s for s in specs if s.dims), key=lambda s: not s.batched)
+    return len(feeds[ordered[0].name]) if ordered else 1
+
+
+def first_samples(specs: Sequence[InputSpec], feeds: Feeds, limit: int) -> dict[str, Array]:
+    """At most `limit` samples of each input; one that is the same in every run stays whole."""
+    same = {s.name for s in specs if not s.dims or s.dims[0] == len(feeds[s.name])}
+    return {n: a if n in same else a[:limit] for n, a in feeds.items()}
 
 
 def batches(specs: Sequence[InputSpec], feeds: Feeds, size: int) -> Iterator[dict[str, Array]]:
     """Cut `feeds` along axis 0 into runs of the model.
 
-    Inputs with a symbolic batch are cut every `size` samples, others as the model says. Raises
-    `XbarcError` where an input's shape, type or number of samples doesn't fit.
+    Inputs with a symbolic batch are cut every `size` samples, others as the model says; of those,
+    one with data for a single run is the same in every run. Raises `XbarcError` where an input's
+    shape, type or number of samples doesn't fit.
     """
     arrays = {s.name: check_input(s, feeds[s.name]) for s in specs}
     steps = {s.name: size if s.dims[0] is None else s.dims[0] for s in specs if s.dims}
@@ -112,9 +121,13 @@ def batches(specs: Sequence[InputSpec], feeds: Feeds, size: int) -> Iterator[dic
             raise XbarcError(
                 f"input {spec.name!r} has {rows} samples, the model takes {step} at a time"
             )
+        if not spec.batched and rows == step:
+            del steps[spec.name]
+            continue
         runs.add(-(-rows // step))
-    if len(runs) > 1:
-        raise XbarcError("the inputs differ in their number of samples")
+    if len({len(arrays[s.name]) for s in specs if s.batched}) > 1 or len(runs) > 1:
+        counts = ", ".join(f"{s.name!r} {len(arrays[s.name])}" for s in specs if s.dims)
+        raise XbarcError(f"the inputs differ in their number of samples: {counts}")
     for run in range(runs.pop() if runs else 1):
         yield {
             name: array[run * steps[name] : (run + 1) * steps[name]] if name in steps else array

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xbarc.data import Array, load_npz, match_inputs, sample_count
+from xbarc.data import Array, first_samples, load_npz, match_inputs, sample_count
 from xbarc.errors import XbarcError, nearest
 from xbarc.program import load
 
@@ -50,8 +50,7 @@ def evaluate(
     simulator = Simulator(program, ideal=ideal)
     feeds = match_inputs(simulator.inputs, arrays)
     if limit is not None:
-        static = {s.name: s.dims for s in simulator.inputs}
-        feeds = {n: a[:limit] if static[n] and np.ndim(a) else a for n, a in feeds.items()}
+        feeds = first_samples(simulator.inputs, feeds, limit)
     samples = sample_count(simulator.inputs, feeds)
     if truth is not None and len(truth) < samples:
         raise XbarcError(f"{labels!r} has {len(truth)} entries for {samples} samples")

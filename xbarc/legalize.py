@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from xbarc.data import Array
-from xbarc.graph.query import ONNX_DOMAINS, attribute, is_static
+from xbarc.graph.query import ONNX_DOMAINS, attribute, constant, is_op, is_static
 from xbarc.layers import LINEAR, static_array, weight_shape, weight_side
 
 MAX_SPLIT = 1024
@@ -23,6 +23,7 @@ def legalize(model: ir.Model) -> None:
     Gemm(x, W, matrix C)     ->  Add(Gemm(x, W), beta C)
     MatMul(x, w [K])         ->  Squeeze(MatMul(x, w [K, 1]))
     MatMul(x, W [B, K, N])   ->  Concat(MatMul(x_0, W_0), ..., MatMul(x_B, W_B))
+    MatMul(x [M, K], W [B, K, N])  ->  the same of Unsqueeze(x)
     op(x: float16)           ->  Cast(op(Cast(x)))
     a constant graph output  ->  Identity of it
     """
@@ -34,6 +35,7 @@ def legalize(model: ir.Model) -> None:
                 node = _raise_vector(node)
             _cast(node)
             if node.op_type == "MatMul":
+                _raise_moving(node)
                 _split_batch(node)
     for index, value in enumerate(list(graph.outputs)):
         if is_static(value):
@@ -123,7 +125,9 @@ def _raise_vector(node: ir.Node) -> ir.Node:
     array = static_array(value).astype((value.dtype or ir.DataType.FLOAT).numpy())
     matrix = array[:, None] if side == 1 else array[None, :]
     node.replace_input_with(side, _initializer(graph, f"{node.name}.matrix", matrix))
-    axis = _initializer(graph, f"{node.name}.axis", np.array([-1 if side == 1 else -2]))
+    moving = node.inputs[1 - side]
+    vector = moving is not None and moving.shape is not None and len(moving.shape) == 1
+    axis = _initializer(graph, f"{node.name}.axis", np.array([-1 if side == 1 or vector else -2]))
     out = node.outputs[0]
     _after(node, "Squeeze", [out, axis])
     out.shape = None
@@ -159,6 +163,43 @@ def _cast(node: ir.Node) -> None:
     out.type = ir.TensorType(ir.DataType.FLOAT)
 
 
+def _raise_moving(node: ir.Node) -> None:
+    """A moving side of fewer axes than a stack of matrices: axes of 1 in front, as numpy has it."""
+    side = _static(node)
+    graph = node.graph
+    if side is None or graph is None:
+        return
+    value = weight_side(node.inputs[side])
+    moving = node.inputs[1 - side]
+    assert value is not None and moving is not None
+    if moving.shape is None:
+        return
+    shape, rank = list(moving.shape.dims), len(weight_shape(value))
+    missing = rank - len(shape)
+    if rank < 3 or missing < 1:
+        return
+    axes = list(range(missing))
+    if len(shape) == 1:
+        # A vector: a row, or with the weights on the left a column, of which the result has none.
+        column = side == 0
+        axes[-1] = rank - 1 if column else rank - 2
+        shape = [*shape, 1] if column else [1, *shape]
+        out = node.outputs[0]
+        axis = _initializer(graph, f"{node.name}.vector", np.array([-1 if column else -2]))
+        _after(node, "Squeeze", [out, axis])
+        out.shape = None
+    raised = ir.node(
+        "Unsqueeze",
+        [moving, _initializer(graph, f"{node.name}.axes", np.array(axes))],
+        name=f"{node.name}.raised",
+    )
+    raised.outputs[0].name = f"{node.name}.raised.out"
+    raised.outputs[0].type = moving.type
+    raised.outputs[0].shape = ir.Shape([1] * (rank - len(shape)) + shape)
+    graph.insert_before(node, raised)
+    node.replace_input_with(1 - side, raised.outputs[0])
+
+
 def _split_batch(node: ir.Node) -> None:
     """One MatMul a matrix, where the static side is a stack of matrices."""
     side = _static(node)
@@ -181,15 +222,25 @@ def _split_batch(node: ir.Node) -> None:
     array = static_array(value).astype((value.dtype or ir.DataType.FLOAT).numpy())
     new: list[ir.Node] = []
 
-    def make(op: str, inputs: Sequence[ir.Value], tag: str, **attributes: int) -> ir.Value:
+    def make(op: str, inputs: Sequence[ir.Value | None], tag: str, **attributes: int) -> ir.Value:
         made = ir.node(op, list(inputs), attributes=attributes, name=f"{node.name}.{tag}")
         made.outputs[0].name = f"{node.name}.{tag}.out"
-        made.outputs[0].type = moving.type
+        made.outputs[0].type = source.type if op == "Slice" else moving.type
         new.append(made)
         return made.outputs[0]
 
+    # Codes that the model made are cut as codes, so that each layer takes them as they are.
+    codes = moving.producer()
+    source, scale = moving, ()
+    if is_op(codes, "DequantizeLinear") and codes is not None and codes.inputs[0] is not None:
+        factor = constant(codes.inputs[1])
+        if factor is not None and factor.size == 1:
+            source, scale = codes.inputs[0], codes.inputs[1:]
+
     def product(x: ir.Value, w: Array, tag: str) -> ir.Value:
         if w.ndim == 2:
+            if scale:
+                x = make("DequantizeLinear", [x, *scale], f"real{tag}")
             matrix = _initializer(graph, f"{node.name}.weights{tag}", np.ascontiguousarray(w))
             return make("MatMul", [x, matrix] if side == 1 else [matrix, x], f"matmul{tag}")
         axis = rank - w.ndim
@@ -207,7 +258,7 @@ def _split_batch(node: ir.Node) -> None:
             parts.append(product(item, matrix, f"{tag}.{i}"))
         return make("Concat", parts, f"stack{tag}", axis=axis)
 
-    result = product(moving, array, "")
+    result = product(source, array, "")
     old = node.outputs[0]
     result.type, result.shape = old.type, old.shape
     ir.convenience.replace_all_uses_with(old, result, replace_graph_outputs=True)

@@ -537,10 +537,12 @@ class Instrumentation:
             _save_graph(model, self._dump_path(label, "onnx"))
 
     def _show_module(self, label: str, module: "ModuleOp", *, is_pass: bool = True) -> None:
+        from xbarc.ir import print_module
+
         if is_pass and self._wants(label):
-            print(f"// IR after {label}\n{module}", file=self.stream)
+            print(f"// IR after {label}\n{print_module(module)}", end="", file=self.stream)
         if self.dump_dir is not None and (is_pass or "mlir" not in self._dumped):
-            self._dump_path(label, "mlir").write_text(f"{module}\n", encoding="utf-8")
+            self._dump_path(label, "mlir").write_text(print_module(module), encoding="utf-8")
 
     def _dump_path(self, label: str, suffix: str) -> Path:
         assert self.dump_dir is not None

@@ -51,8 +51,12 @@ def with_external_weights(
     graph.outputs.clear()
     graph.outputs.extend(known[name] for name in outputs)
     large: dict[str, ir.TensorProtocol] = {}
-    for value in graph.initializers.values():
+    for value in tuple(graph.initializers.values()):
         tensor, name = value.const_value, value.name or ""
+        if not value.uses() and not value.is_graph_output():
+            # What a rewrite left behind: onnxruntime drops it, and then misses it.
+            del graph.initializers[name]
+            continue
         if tensor is None or not _byte_sized(tensor.dtype) or tensor.nbytes <= SMALL_BYTES:
             continue
         large[name] = tensor

@@ -86,7 +86,8 @@ def parse_module(text: str, name: str = "<tile IR>") -> ModuleOp:
         module = parser.parse_module()
     except ParseError as error:
         raise XbarcError(_fault(error.msg, text, error.span.start, name)) from None
-    except (VerifyException, ValueError) as error:  # an attribute's; a number of no digits
+    except (VerifyException, ValueError, OverflowError, MemoryError) as error:
+        # An attribute's own verifier; a number of no digits, or of far too many.
         raise XbarcError(_fault(str(error), text, parser.pos, name)) from None
     except RecursionError:
         raise XbarcError(f"{name}: nested too deeply to be tile IR") from None
@@ -117,4 +118,4 @@ def print_module(module: ModuleOp) -> str:
     """The text of a module; `parse_module` of it gives the same module."""
     out = io.StringIO()
     Printer(stream=out).print_op(module)
-    return out.getvalue() + "\n"
+    return out.getvalue().rstrip("\n") + "\n"

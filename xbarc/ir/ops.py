@@ -14,9 +14,11 @@ from typing import cast
 
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
+    I64,
     BoolAttr,
     DenseArrayBase,
     Float32Type,
+    Float64Type,
     FloatAttr,
     IntegerAttr,
     IntegerType,
@@ -92,13 +94,15 @@ def real(value: float) -> FloatAttr:
     return FloatAttr(value, f64)
 
 
-def _print_real(printer: Printer, keyword: str, value: FloatAttr) -> None:
-    text = repr(float(value.value.data))
+def _real_text(value: float) -> str:
+    """The shortest decimal that reads back to the same bits, as MLIR writes it."""
     # MLIR wants a point before the exponent: 1e-05 is written 1.0e-05.
-    mantissa, exp, exponent = text.partition("e")
-    printer.print_string(
-        f" {keyword} {mantissa if '.' in mantissa else mantissa + '.0'}{exp}{exponent}"
-    )
+    mantissa, exp, exponent = repr(value).partition("e")
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}{exp}{exponent}"
+
+
+def _print_real(printer: Printer, keyword: str, value: FloatAttr) -> None:
+    printer.print_string(f" {keyword} {_real_text(float(value.value.data))}")
 
 
 def _parse_real(parser: Parser) -> FloatAttr:
@@ -114,18 +118,21 @@ def _parse_optional_int(parser: Parser, keyword: str, default: int = 0) -> int:
     return parser.parse_integer() if parser.parse_optional_keyword(keyword) else default
 
 
-def _print_signature(printer: Printer, operand: Attribute, result: Attribute) -> None:
+def _print_signature(printer: Printer, op: Operation) -> None:
+    printer.print_op_attributes(op.attributes)
     printer.print_string(" : ")
-    printer.print_attribute(operand)
+    printer.print_attribute(op.operands[0].type)
     printer.print_string(" -> ")
-    printer.print_attribute(result)
+    printer.print_attribute(op.results[0].type)
 
 
-def _parse_signature(parser: Parser) -> tuple[Attribute, Attribute]:
+def _parse_signature(parser: Parser) -> tuple[dict[str, Attribute], Attribute, Attribute]:
+    """Attributes that a pass left on the operation, the operand's type, the result's."""
+    attributes = parser.parse_optional_attr_dict()
     parser.parse_punctuation(":")
     operand = parser.parse_type()
     parser.parse_punctuation("->")
-    return operand, parser.parse_type()
+    return attributes, operand, parser.parse_type()
 
 
 def _need_codes(value: SSAValue, what: str) -> None:
@@ -160,10 +167,10 @@ class WeightsOp(IRDLOperation):
     name = "xbar.weights"
 
     sym_name = prop_def(SymbolNameConstraint())
-    rows = prop_def(IntegerAttr)
-    cols = prop_def(IntegerAttr)
-    bits = prop_def(IntegerAttr)
-    groups = prop_def(IntegerAttr)
+    rows = prop_def(IntegerAttr[I64])
+    cols = prop_def(IntegerAttr[I64])
+    bits = prop_def(IntegerAttr[I64])
+    groups = prop_def(IntegerAttr[I64])
     bias = prop_def(BoolAttr)
     onnx_op = prop_def(StringAttr)
 
@@ -241,6 +248,7 @@ class WeightsOp(IRDLOperation):
         if self.onnx_op.data:
             printer.print_string(" for ")
             printer.print_string_literal(self.onnx_op.data)
+        printer.print_op_attributes(self.attributes)
 
     @classmethod
     def parse(cls, parser: Parser) -> "WeightsOp":
@@ -253,7 +261,7 @@ class WeightsOp(IRDLOperation):
         groups = parser.parse_integer() if parser.parse_optional_keyword("groups") else 1
         bias = parser.parse_optional_keyword("bias") is not None
         onnx_op = parser.parse_str_literal() if parser.parse_optional_keyword("for") else ""
-        return cls(
+        weights = cls(
             name,
             shape[0],
             shape[1],
@@ -262,6 +270,8 @@ class WeightsOp(IRDLOperation):
             bias=bias,
             onnx_op=onnx_op,
         )
+        weights.attributes.update(parser.parse_optional_attr_dict())
+        return weights
 
 
 def weights_of(op: Operation) -> WeightsOp:
@@ -288,7 +298,7 @@ class QuantizeOp(IRDLOperation):
     name = "xbar.quantize"
 
     input = operand_def(TensorType)
-    scale = prop_def(FloatAttr)
+    scale = prop_def(FloatAttr[Float64Type])
     result = result_def(TensorType)
 
     traits = traits_def(Pure())
@@ -313,7 +323,7 @@ class QuantizeOp(IRDLOperation):
         printer.print_string(" ")
         printer.print_operand(self.input)
         _print_real(printer, "scale", self.scale)
-        _print_signature(printer, self.input.type, self.result.type)
+        _print_signature(printer, self)
 
     @classmethod
     def parse(cls, parser: Parser) -> "QuantizeOp":
@@ -321,9 +331,10 @@ class QuantizeOp(IRDLOperation):
         value = parser.parse_unresolved_operand()
         parser.parse_keyword("scale")
         scale = _parse_real(parser)
-        source, result = _parse_signature(parser)
+        attributes, source, result = _parse_signature(parser)
         return cls.create(
             operands=[parser.resolve_operand(value, source)],
+            attributes=attributes,
             properties={"scale": scale},
             result_types=[result],
         )
@@ -342,9 +353,9 @@ class DequantizeOp(IRDLOperation):
 
     input = operand_def(TensorType)
     weights = prop_def(SymbolRefAttr)
-    scale = prop_def(FloatAttr)
-    zero_point = prop_def(IntegerAttr)
-    axis = prop_def(IntegerAttr)
+    scale = prop_def(FloatAttr[Float64Type])
+    zero_point = prop_def(IntegerAttr[I64])
+    axis = prop_def(IntegerAttr[I64])
     result = result_def(TensorType)
 
     traits = traits_def(Pure())
@@ -381,7 +392,7 @@ class DequantizeOp(IRDLOperation):
         _print_real(printer, "scale", self.scale)
         _print_optional_int(printer, "zero_point", self.zero_point.value.data)
         printer.print_string(f" axis {self.axis.value.data}")
-        _print_signature(printer, self.input.type, self.result.type)
+        _print_signature(printer, self)
 
     @classmethod
     def parse(cls, parser: Parser) -> "DequantizeOp":
@@ -394,9 +405,10 @@ class DequantizeOp(IRDLOperation):
         zero_point = _parse_optional_int(parser, "zero_point")
         parser.parse_keyword("axis")
         axis = parser.parse_integer()
-        source, result = _parse_signature(parser)
+        attributes, source, result = _parse_signature(parser)
         return cls.create(
             operands=[parser.resolve_operand(value, source)],
+            attributes=attributes,
             properties={
                 "weights": SymbolRefAttr(weights.data),
                 "scale": scale,
@@ -430,8 +442,8 @@ class ConvOp(IRDLOperation):
     input = operand_def(TensorType)
     weights = prop_def(SymbolRefAttr)
     window = prop_def(WindowAttr)
-    fill = prop_def(IntegerAttr)
-    items = prop_def(IntegerAttr)
+    fill = prop_def(IntegerAttr[I64])
+    items = prop_def(IntegerAttr[I64])
     result = result_def(TensorType)
 
     traits = traits_def(Pure())
@@ -488,7 +500,7 @@ class ConvOp(IRDLOperation):
         self.window.print_clauses(printer)
         _print_optional_int(printer, "fill", self.fill.value.data)
         _print_optional_int(printer, "items", self.items.value.data, default=1)
-        _print_signature(printer, self.input.type, self.result.type)
+        _print_signature(printer, self)
 
     @classmethod
     def parse(cls, parser: Parser) -> "ConvOp":
@@ -500,9 +512,10 @@ class ConvOp(IRDLOperation):
         window = WindowAttr.parse_clauses(parser)
         fill = _parse_optional_int(parser, "fill")
         items = _parse_optional_int(parser, "items", default=1)
-        source, result = _parse_signature(parser)
+        attributes, source, result = _parse_signature(parser)
         return cls.create(
             operands=[parser.resolve_operand(value, source)],
+            attributes=attributes,
             properties={
                 "weights": SymbolRefAttr(weights.data),
                 "window": window,
@@ -526,9 +539,9 @@ class DenseOp(IRDLOperation):
 
     input = operand_def(TensorType)
     weights = prop_def(SymbolRefAttr)
-    axis = prop_def(IntegerAttr)
-    to = prop_def(IntegerAttr)
-    items = prop_def(IntegerAttr)
+    axis = prop_def(IntegerAttr[I64])
+    to = prop_def(IntegerAttr[I64])
+    items = prop_def(IntegerAttr[I64])
     result = result_def(TensorType)
 
     traits = traits_def(Pure())
@@ -576,7 +589,7 @@ class DenseOp(IRDLOperation):
         printer.print_attribute(self.weights)
         printer.print_string(f" axis {self.axis.value.data} to {self.to.value.data}")
         _print_optional_int(printer, "items", self.items.value.data, default=1)
-        _print_signature(printer, self.input.type, self.result.type)
+        _print_signature(printer, self)
 
     @classmethod
     def parse(cls, parser: Parser) -> "DenseOp":
@@ -589,9 +602,10 @@ class DenseOp(IRDLOperation):
         parser.parse_keyword("to")
         to = parser.parse_integer()
         items = _parse_optional_int(parser, "items", default=1)
-        source, result = _parse_signature(parser)
+        attributes, source, result = _parse_signature(parser)
         return cls.create(
             operands=[parser.resolve_operand(value, source)],
+            attributes=attributes,
             properties={
                 "weights": SymbolRefAttr(weights.data),
                 "axis": integer(axis),
@@ -623,8 +637,8 @@ class GatherOp(IRDLOperation):
 
     input = operand_def(TensorType)
     window = opt_prop_def(WindowAttr)
-    axis = opt_prop_def(IntegerAttr)
-    fill = prop_def(IntegerAttr)
+    axis = opt_prop_def(IntegerAttr[I64])
+    fill = prop_def(IntegerAttr[I64])
     result = result_def(StreamType)
 
     traits = traits_def(Pure())
@@ -681,7 +695,7 @@ class GatherOp(IRDLOperation):
         if self.axis is not None:
             printer.print_string(f" axis {self.axis.value.data}")
         _print_optional_int(printer, "fill", self.fill.value.data)
-        _print_signature(printer, self.input.type, self.result.type)
+        _print_signature(printer, self)
 
     @classmethod
     def parse(cls, parser: Parser) -> "GatherOp":
@@ -694,9 +708,10 @@ class GatherOp(IRDLOperation):
             parser.parse_keyword("window")
             properties["window"] = WindowAttr.parse_clauses(parser)
         properties["fill"] = integer(_parse_optional_int(parser, "fill"))
-        source, result = _parse_signature(parser)
+        attributes, source, result = _parse_signature(parser)
         return cls.create(
             operands=[parser.resolve_operand(value, source)],
+            attributes=attributes,
             properties=properties,
             result_types=[result],
         )
@@ -771,7 +786,7 @@ class MvmOp(IRDLOperation):
             raise VerifyException(f"{tiling} isn't a tiling")
         if self.adc is not None:
             values = self.adc.get_values()
-            if len(values) != 2 or not values[0] < values[1]:
+            if len(values) != 2 or not -math.inf < values[0] < values[1] < math.inf:
                 raise VerifyException("adc is [lo, hi] with lo < hi")
         self._verify_capacity(weights)
 
@@ -801,8 +816,8 @@ class MvmOp(IRDLOperation):
         printer.print_string_literal(self.by.data)
         cast(TilingAttr, self.tiling).print_clauses(printer)
         if (adc := self.adc_range) is not None:
-            printer.print_string(f" adc [{adc[0]!r}, {adc[1]!r}]")
-        _print_signature(printer, self.input.type, self.result.type)
+            printer.print_string(f" adc [{_real_text(adc[0])}, {_real_text(adc[1])}]")
+        _print_signature(printer, self)
 
     @classmethod
     def parse(cls, parser: Parser) -> "MvmOp":
@@ -826,9 +841,10 @@ class MvmOp(IRDLOperation):
         if parser.parse_optional_keyword("adc"):
             values = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_number)
             properties["adc"] = DenseArrayBase.from_list(f64, [float(v) for v in values])
-        source, result = _parse_signature(parser)
+        attributes, source, result = _parse_signature(parser)
         return cls.create(
             operands=[parser.resolve_operand(value, source)],
+            attributes=attributes,
             properties=properties,
             result_types=[result],
         )
@@ -844,7 +860,7 @@ class ScatterOp(IRDLOperation):
     name = "xbar.scatter"
 
     input = operand_def(StreamType)
-    axis = prop_def(IntegerAttr)
+    axis = prop_def(IntegerAttr[I64])
     result = result_def(TensorType)
 
     traits = traits_def(Pure())
@@ -874,7 +890,7 @@ class ScatterOp(IRDLOperation):
         printer.print_string(" ")
         printer.print_operand(self.input)
         printer.print_string(f" axis {self.axis.value.data}")
-        _print_signature(printer, self.input.type, self.result.type)
+        _print_signature(printer, self)
 
     @classmethod
     def parse(cls, parser: Parser) -> "ScatterOp":
@@ -882,9 +898,10 @@ class ScatterOp(IRDLOperation):
         value = parser.parse_unresolved_operand()
         parser.parse_keyword("axis")
         axis = parser.parse_integer()
-        source, result = _parse_signature(parser)
+        attributes, source, result = _parse_signature(parser)
         return cls.create(
             operands=[parser.resolve_operand(value, source)],
+            attributes=attributes,
             properties={"axis": integer(axis)},
             result_types=[result],
         )
@@ -924,7 +941,9 @@ class DigitalOp(IRDLOperation):
         printer.print_string_literal(self.file.data)
         printer.print_string(" (")
         printer.print_list(self.inputs, printer.print_operand)
-        printer.print_string(") : (")
+        printer.print_string(")")
+        printer.print_op_attributes(self.attributes)
+        printer.print_string(" : (")
         printer.print_list(self.inputs.types, printer.print_attribute)
         printer.print_string(") -> (")
         printer.print_list(self.outputs.types, printer.print_attribute)
@@ -938,11 +957,14 @@ class DigitalOp(IRDLOperation):
             parser.Delimiter.PAREN, parser.parse_unresolved_operand
         )
         position = parser.pos
+        attributes = parser.parse_optional_attr_dict()
         parser.parse_punctuation(":")
         sources = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_type)
         parser.parse_punctuation("->")
         results = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_type)
-        return cls(file, parser.resolve_operands(operands, sources, position), results)
+        digital = cls(file, parser.resolve_operands(operands, sources, position), results)
+        digital.attributes.update(attributes)
+        return digital
 
 
 def crossbar_of(op: Operation) -> CrossbarAttr | None:

@@ -1,0 +1,35 @@
+// The text of a module reads back to itself; xbarc opt without passes verifies and prints.
+// RUN: xbarc opt %s | filecheck %s
+// RUN: xbarc opt %s | xbarc opt - | filecheck %s
+
+// CHECK:      builtin.module attributes {xbar.crossbar = #xbar.crossbar<128 x 64 cells of 4 bits, offset, slices in arrays, polarity in columns>} {
+// CHECK-NEXT:   xbar.weights @"res1/conv.2" : 4x6xi8 groups 2 bias for "Conv"
+// CHECK-NEXT:   xbar.weights @fc : 64x5xi8
+// CHECK-NEXT:   func.func @main(%0: tensor<?x4x8x8xf32> {xbar.name = "x"}, %1: tensor<?x64xf32> {xbar.name = "f"}) -> (tensor<?x5xf32> {xbar.name = "y"}, tensor<?x6x4x4xf32> {xbar.name = "maps"}) {
+// CHECK-NEXT:     %2 = xbar.quantize %0 scale 1.0e-05 : tensor<?x4x8x8xf32> -> tensor<?x4x8x8xui8>
+// CHECK-NEXT:     %3 = xbar.conv %2, @"res1/conv.2" window [1, 2] strides [2, 2] pads [0, 1, 0, 0] dilations [1, 2] fill 128 : tensor<?x4x8x8xui8> -> tensor<?x6x4x4xsi32>
+// CHECK-NEXT:     %4 = xbar.dequantize %3, @"res1/conv.2" scale 1.0e-05 zero_point 128 axis 1 : tensor<?x6x4x4xsi32> -> tensor<?x6x4x4xf32>
+// CHECK-NEXT:     %5 = xbar.quantize %1 scale 0.1 : tensor<?x64xf32> -> tensor<?x64xsi8>
+// CHECK-NEXT:     %6 = xbar.gather %5 axis 1 : tensor<?x64xsi8> -> !xbar.stream<1 x 64 x si8>
+// CHECK-NEXT:     %7 = xbar.mvm %6, @fc by "mine" tiles {{\[}}[0, 40, 0, 5], [40, 64, 0, 5]] adc [-0.5, 1.0e-07] {mine.core = 3 : i64} : !xbar.stream<1 x 64 x si8> -> !xbar.stream<1 x 5 x si32>
+// CHECK-NEXT:     %8 = xbar.scatter %7 axis 1 : !xbar.stream<1 x 5 x si32> -> tensor<?x5xsi32>
+// CHECK-NEXT:     %9 = xbar.dequantize %8, @fc scale 0.1 axis 1 : tensor<?x5xsi32> -> tensor<?x5xf32>
+// CHECK-NEXT:     %10, %11 = xbar.digital "digital/0.onnx" (%9) : (tensor<?x5xf32>) -> (tensor<?x5xf32>, !xbar.digital_value)
+// CHECK-NEXT:     func.return %10, %4 : tensor<?x5xf32>, tensor<?x6x4x4xf32>
+
+builtin.module attributes {xbar.crossbar = #xbar.crossbar<128 x 64 cells of 4 bits, offset, slices in arrays, polarity in columns>} {
+  xbar.weights @"res1/conv.2" : 4x6xi8 groups 2 bias for "Conv"
+  xbar.weights @fc : 64x5xi8
+  func.func @main(%0: tensor<?x4x8x8xf32> {xbar.name = "x"}, %1: tensor<?x64xf32> {xbar.name = "f"}) -> (tensor<?x5xf32> {xbar.name = "y"}, tensor<?x6x4x4xf32> {xbar.name = "maps"}) {
+    %2 = xbar.quantize %0 scale 1.0e-5 : tensor<?x4x8x8xf32> -> tensor<?x4x8x8xui8>
+    %3 = xbar.conv %2, @"res1/conv.2" window [1, 2] strides [2, 2] pads [0, 1, 0, 0] dilations [1, 2] fill 128 : tensor<?x4x8x8xui8> -> tensor<?x6x4x4xsi32>
+    %4 = xbar.dequantize %3, @"res1/conv.2" scale 0.00001 zero_point 128 axis 1 : tensor<?x6x4x4xsi32> -> tensor<?x6x4x4xf32>
+    %5 = xbar.quantize %1 scale 0.1 : tensor<?x64xf32> -> tensor<?x64xsi8>
+    %6 = xbar.gather %5 axis 1 : tensor<?x64xsi8> -> !xbar.stream<1 x 64 x si8>
+    %7 = xbar.mvm %6, @fc by "mine" tiles [[0, 40, 0, 5], [40, 64, 0, 5]] adc [-0.5, 1.0e-07] {mine.core = 3 : i64} : !xbar.stream<1 x 64 x si8> -> !xbar.stream<1 x 5 x si32>
+    %8 = xbar.scatter %7 axis 1 : !xbar.stream<1 x 5 x si32> -> tensor<?x5xsi32>
+    %9 = xbar.dequantize %8, @fc scale 0.1 axis 1 : tensor<?x5xsi32> -> tensor<?x5xf32>
+    %10, %11 = xbar.digital "digital/0.onnx" (%9) : (tensor<?x5xf32>) -> (tensor<?x5xf32>, !xbar.digital_value)
+    func.return %10, %4 : tensor<?x5xf32>, tensor<?x6x4x4xf32>
+  }
+}
