@@ -54,9 +54,9 @@ def input_scale(low: float, high: float, bits: int) -> InputScale:
 
 
 def quantize(x: Array, scale: InputScale) -> Array:
-    """`clip(rint(x / scale))` as the smallest integer type that holds the codes; any shape."""
+    """`clip(rint(x / scale))`, worked out in float64, as the integer type that holds the codes."""
     low = -scale.largest_code if scale.signed else 0
-    codes = np.divide(x, scale.scale, dtype=np.float32 if scale.bits <= 8 else np.float64)
+    codes = np.divide(x, scale.scale, dtype=np.float64)
     np.rint(codes, out=codes)
     np.clip(codes, low, scale.largest_code, out=codes)
     return codes.astype(code_dtype(scale.bits, scale.signed))
