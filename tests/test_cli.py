@@ -1,6 +1,8 @@
 """The command line as a user meets it: what it prints, and how it ends."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -245,7 +247,7 @@ def refused(xbarc, code, message, *arguments):
         (1, "c.npz: No such file", ["model.onnx", "--target", "mca128", "--calibration", "c.npz"]),
         (1, "model.onnx", ["model.onnx", "--target", "mca128", "--calibration", "model.onnx"]),
         (1, "no xbarc program", ["model.onnx", "--target", "mca128", "-o", "data.npz"]),
-        (1, "percentile", ["model.onnx", "--target", "mca128", "--percentile", "0"]),
+        (2, "percentile", ["model.onnx", "--target", "mca128", "--percentile", "0"]),
         (2, "no such pass", ["model.onnx", "--target", "mca128", "--print-ir-after", "prune"]),
     ],
 )  # fmt: skip
@@ -341,6 +343,177 @@ def test_inspect_and_opt_refuse(compiled, xbarc):
     refused(xbarc, 2, "works on ONNX graphs", "opt", "bad.mlir", "--passes", "canonicalize")
     refused(xbarc, 2, "unknown pass", "passes", "im2")
     refused(xbarc, 2, "unknown target", "targets", "mca")
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("has open dimensions", "g (float[N,0,8] x) => (float[N,0,8] y) { y = Relu(x) }"),
+        (
+            "MatMul 'MatMul': its weights have shape [8, 0]",
+            "g (float[N,8] x) => (float[N,0] y) <float[8,0] w> { y = MatMul(x, w) }",
+        ),
+        (
+            "has open dimensions [N, 8, H, W]: give its shape, such as --input-shape x=1,8,",
+            "g (float[N,8,H,W] x) => (float[N,4,A,B] y) <float[4,8,1,1] w> { y = Conv(x, w) }",
+        ),
+    ],
+)
+def test_shapes_that_cannot_be_compiled(folder, xbarc, message, text):
+    onnx.save(text_model(text), "shape.onnx")
+    refused(xbarc, 1, message, "compile", "shape.onnx", "--target", "mca128", "-o", "o.xbar")
+    assert not Path("o.xbar").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_calibration_that_is_not_finite_is_refused(folder, xbarc, value):
+    x = X.copy()
+    x[0, 0, 0, 0] = value
+    np.savez("bad.npz", x=x)
+    refused(
+        xbarc, 1, "not finite", "compile", "model.onnx", "--target", "mca128",
+        "--calibration", "bad.npz", "-o", "o.xbar",
+    )  # fmt: skip
+    assert not Path("o.xbar").exists()
+
+
+def test_run_refuses_nan(compiled, xbarc):
+    np.savez("bad.npz", x=np.full_like(X, np.nan))
+    refused(xbarc, 1, "an activation is NaN", "run", compiled, "--input", "bad.npz")
+
+
+def test_an_infinite_input_is_the_largest_code(compiled, xbarc):
+    outputs = []
+    for name, value in (("inf", np.inf), ("large", 1e30)):
+        np.savez("in.npz", x=np.full_like(X, value))
+        code, _, _ = xbarc("run", compiled, "--input", "in.npz", "--output", f"{name}.npz")
+        assert code == 0
+        outputs.append(np.load(f"{name}.npz")["y"])
+    assert np.array_equal(*outputs)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.int64(1), np.full(2, np.nan), np.array(["a", "b"]), np.ones(2, complex)]
+)
+def test_labels_that_are_no_classes(compiled, xbarc, labels):
+    np.savez("bad.npz", x=X, y=labels)
+    refused(xbarc, 1, "labels 'y' are ", "run", compiled, "--input", "bad.npz", "--labels", "y")
+
+
+def test_pickles_are_never_loaded(folder, compiled, xbarc):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (Path("trapped"),))
+
+    np.savez("trap.npz", x=np.array([Trap()], dtype=object))
+    Path("trapped").unlink(missing_ok=True)
+    message = "trap.npz: not an npz file of plain arrays: pickled objects are never loaded"
+    refused(xbarc, 1, message, "run", compiled, "--input", "trap.npz")
+    refused(
+        xbarc, 1, message, "compile", "model.onnx", "--target", "mca128",
+        "--calibration", "trap.npz", "-o", "o.xbar",
+    )  # fmt: skip
+    assert not Path("trapped").exists()
+
+
+# --- Where results go ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("folder", "can't write folder: it exists and is no file"),
+        (".", "can't write .: it exists and is no file"),
+        ("pipe", "can't write pipe: it exists and is no file"),
+        ("none/y.npz", "can't write none/y.npz: No such file or directory"),
+        ("data.npz/y.npz", "can't write data.npz/y.npz: Not a directory"),
+    ],
+)
+def test_an_output_that_cannot_be_written(compiled, xbarc, path, message):
+    Path("folder").mkdir()
+    os.mkfifo("pipe")
+    before = sorted(compiled.parent.rglob("*"))
+    refused(xbarc, 1, message, "run", compiled, "--input", "calibration.npz", "--output", path)
+    refused(xbarc, 1, message, "opt", compiled / "program.mlir", "-o", path)
+    assert sorted(compiled.parent.rglob("*")) == before
+    assert Path("pipe").is_fifo()
+
+
+def test_outputs_replace_an_older_file_whole(compiled, xbarc, monkeypatch):
+    Path("y.npz").write_bytes(b"older")
+
+    def full(file, **arrays):
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run = ("run", compiled, "--input", "calibration.npz", "--output", "y.npz")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        refused(xbarc, 1, "can't write y.npz: No space left on device", *run)
+    assert Path("y.npz").read_bytes() == b"older"
+    assert not list(compiled.parent.glob(".y.npz*"))
+    assert xbarc(*run)[0] == 0
+    assert np.load("y.npz")["y"].shape == (40, 4)
+
+
+def test_a_full_disk_while_compiling(folder, xbarc, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = sorted(folder.rglob("*"))
+    compile_ = ("compile", "model.onnx", "--target", "mca128", "--calibration", "calibration.npz")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        refused(xbarc, 1, "can't write model.xbar: No space left on device", *compile_)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_ctrl_c_while_saving(folder, xbarc, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    before = sorted(folder.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", interrupted)
+        code, out, err = xbarc("compile", "model.onnx", "--target", "mca128")
+    assert code == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_foreign_output_is_refused_before_the_work(folder, xbarc, what, monkeypatch):
+    if what == "file":
+        Path("o.xbar").write_text("mine")
+    else:
+        Path("o.xbar").mkdir()
+        (folder / "o.xbar" / "thesis.tex").write_text("mine")
+    monkeypatch.setattr("xbarc.compiler.compile", lambda *_, **__: pytest.fail("compiled"))
+    message = "o.xbar exists and is no xbarc program: remove it, or choose another name"
+    refused(xbarc, 1, message, "compile", "model.onnx", "--target", "mca128", "-o", "o.xbar")
+    kept = Path("o.xbar") if what == "file" else Path("o.xbar/thesis.tex")
+    assert kept.read_text() == "mine"
+
+
+def test_help_of_every_command(xbarc):
+    for command in ("compile", "run", "cost", "inspect", "opt", "passes", "targets"):
+        code, out, err = xbarc(command, "--help")
+        assert (code, err) == (0, "")
+        assert f"xbarc {command}" in out
+
+
+def test_the_json_keys_are_those_of_the_contract(compiled, xbarc):
+    report = json.loads(xbarc("cost", compiled, "--json")[1])
+    extra = {"nonzero_weights", "vectors", "activations", "cycles"}
+    assert set(report["totals"]) == TOTAL_KEYS | extra
+    for layer in report["layers"]:
+        assert set(layer) == LAYER_KEYS | {"row_pulses", "crossbar_reads"}
+    assert list(report)[:3] == ["model", "target", "passes"]
+    assert {"layers", "totals", "deviation"} <= set(report)
+    told = json.loads(xbarc("run", compiled, "--input", "calibration.npz", "--json")[1])
+    assert set(told) == {"samples", "images_per_second", "seed", "effects", "adc"}
+    assert (told["samples"], told["seed"], told["effects"]) == (40, 0, [])
 
 
 def test_the_real_command_ends_with_its_exit_codes(folder):

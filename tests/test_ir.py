@@ -428,7 +428,7 @@ PIECES = [
 
 
 @given(st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_mutated_text_is_refused_or_reads_back(data):
     text = data.draw(st.sampled_from([MODULE, generic(parse_module(MODULE))]))
     rng = random.Random(data.draw(st.integers(0, 1 << 32)))

@@ -1,201 +1,442 @@
-"""A compiled program on disk: whole, reproducible, checked."""
+"""A program on disk: whole, reproducible, checked, and nothing but data."""
 
 import errno
+import hashlib
 import json
+import os
 import shutil
-from pathlib import Path
+import stat
 
 import numpy as np
+import onnx
 import pytest
+import safetensors.numpy
 from models import text_model
 
 import xbarc
-from xbarc import XbarcError
+from xbarc.errors import XbarcError
 
-MODEL = """
-g (float[N,3,6,6] x) => (float[N,4] y) <float[4,3,3,3] w, float[4] b, float[4,4] f> {
-    c = Conv(x, w, b)
-    r = Relu(c)
-    p = GlobalAveragePool(r)
-    flat = Flatten(p)
-    y = MatMul(flat, f)
-}
-"""
+MODEL = """g (float[N,4,8,8] x) => (float[N,5] y)
+<float[8,4,3,3] w, float[8] b, float[8,1,3,3] d, float[128,5] v> {
+  c = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(c) m = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r)
+  e = Conv<group=8, pads=[1,1,1,1]>(m, d) f = Flatten(e) y = MatMul(f, v) }"""
 
 
 @pytest.fixture(scope="module")
-def program():
-    return xbarc.compile(text_model(MODEL), "mca128")
+def inputs():
+    return np.random.default_rng(0).standard_normal((6, 4, 8, 8)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def program(inputs):
+    return xbarc.compile(text_model(MODEL), "mca128", calibration=inputs)
 
 
 @pytest.fixture
 def saved(program, tmp_path):
-    path = tmp_path / "out.xbar"
-    program.save(path)
-    return path
+    program.save(tmp_path / "m.xbar")
+    return tmp_path / "m.xbar"
 
 
-def contents(path):
-    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+def tree(folder):
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
 
 
-def test_what_is_loaded_computes_what_was_saved(program, saved):
-    x = np.random.default_rng(0).standard_normal((5, 3, 6, 6)).astype(np.float32)
-    before, after = program.run(x), xbarc.load(saved).run(x)
-    assert before.keys() == after.keys() == {"y"}
-    assert np.array_equal(before["y"], after["y"])
+# --- Round trip ---------------------------------------------------------------------------------
 
 
-def test_the_files_are_the_contracts(saved):
-    names = {n for n in contents(saved) if not n.startswith("digital/")}
-    assert names == {
+def test_what_is_loaded_is_what_was_saved(program, saved, inputs):
+    loaded = xbarc.load(saved)
+    assert loaded.module.is_structurally_equivalent(program.module)
+    assert loaded.target == program.target
+    assert loaded.report == program.report
+    assert loaded.digital == program.digital
+    assert loaded.origin == program.origin
+    assert set(loaded.weights) == set(program.weights)
+    for name, array in program.weights.items():
+        assert loaded.weights[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded.weights[name], array)
+    before, after = program.run(inputs), loaded.run(inputs)
+    assert before["y"].tobytes() == after["y"].tobytes()
+
+
+def test_the_files_are_those_of_the_contract(saved):
+    assert set(tree(saved)) == {
         "program.mlir",
         "weights.safetensors",
         "target.toml",
         "report.json",
         "manifest.json",
+        "digital/0.onnx",
+        "digital/1.onnx",
     }
     manifest = json.loads((saved / "manifest.json").read_text())
-    assert set(manifest["files"]) == set(contents(saved)) - {"manifest.json"}
+    digests = {n: hashlib.sha256(c).hexdigest() for n, c in tree(saved).items()}
+    del digests["manifest.json"]
+    assert manifest["files"] == digests
     assert manifest["passes"] == ["canonicalize", "fold-batchnorm", "im2col"]
+    assert {"python", "onnx", "onnxruntime", "xdsl"} <= set(manifest["versions"])
+
+
+def test_the_source_models_hash_is_kept(tmp_path, inputs):
+    onnx.save(text_model(MODEL), tmp_path / "m.onnx")
+    xbarc.compile(tmp_path / "m.onnx", "mca128", calibration=inputs).save(tmp_path / "m.xbar")
+    manifest = json.loads((tmp_path / "m.xbar" / "manifest.json").read_text())
+    digest = hashlib.sha256((tmp_path / "m.onnx").read_bytes()).hexdigest()
+    assert manifest["model"] == {"name": "m.onnx", "sha256": digest}
+
+
+def test_the_report_is_the_cost(saved):
     assert json.loads((saved / "report.json").read_text()) == xbarc.load(saved).cost()
 
 
-def test_compiling_twice_gives_the_same_bytes(saved, tmp_path):
-    again = tmp_path / "again.xbar"
-    xbarc.compile(text_model(MODEL), "mca128").save(again)
-    assert contents(again) == contents(saved)
+def test_the_report_before_saving_is_the_report_after(program, saved):
+    assert json.loads((saved / "report.json").read_text()) == program.cost()
 
 
-def test_an_older_program_is_replaced_whole(saved, program):
-    (saved / "digital" / "left.onnx").write_bytes(b"from before")
+def test_compiling_twice_gives_the_same_bytes(tmp_path, inputs):
+    for name in ("one", "two"):
+        xbarc.compile(text_model(MODEL), "mca128", calibration=inputs).save(tmp_path / name)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_saving_what_was_loaded_gives_the_same_bytes(saved, tmp_path):
+    xbarc.load(saved).save(tmp_path / "again.xbar")
+    assert tree(tmp_path / "again.xbar") == tree(saved)
+
+
+def test_running_twice_gives_the_same_bits(program, inputs):
+    assert program.run(inputs)["y"].tobytes() == program.run(inputs)["y"].tobytes()
+    assert program.run(inputs, batch=1)["y"].tobytes() == program.run(inputs)["y"].tobytes()
+
+
+def test_a_program_is_as_readable_as_other_files(saved):
+    (saved.parent / "other").touch()
+    mode = stat.S_IMODE((saved.parent / "other").stat().st_mode)
+    for file in saved.rglob("*"):
+        if file.is_file():
+            assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+def test_a_program_may_be_moved(saved, tmp_path, inputs):
+    shutil.copytree(saved, tmp_path / "elsewhere" / "other name")
+    shutil.rmtree(saved)
+    assert xbarc.load(tmp_path / "elsewhere" / "other name").run(inputs)["y"].shape == (6, 5)
+
+
+# --- Written whole or not at all ----------------------------------------------------------------
+
+
+def test_an_older_program_is_replaced_whole(program, saved):
+    (saved / "digital" / "7.onnx").write_bytes(b"left over")
+    (saved / "note.txt").write_text("mine")
     program.save(saved)
-    assert "digital/left.onnx" not in contents(saved)
-    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+    assert "digital/7.onnx" not in tree(saved)
+    assert os.listdir(saved.parent) == ["m.xbar"]
 
 
-def test_something_else_is_never_overwritten(program, tmp_path):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "thesis.tex").write_text("years of work")
-    with pytest.raises(XbarcError, match="no xbarc program"):
-        program.save(folder)
-    file = tmp_path / "file"
-    file.write_text("years of work")
-    with pytest.raises(XbarcError, match="no xbarc program"):
-        program.save(file)
-    assert contents(tmp_path) == {"mine/thesis.tex": b"years of work", "file": b"years of work"}
+def test_an_empty_directory_is_taken(program, tmp_path):
+    (tmp_path / "m.xbar").mkdir()
+    program.save(tmp_path / "m.xbar")
+    assert xbarc.load(tmp_path / "m.xbar").target == program.target
 
 
-def test_an_empty_directory_may_be_used(program, tmp_path):
-    program.save(tmp_path)
-    assert (tmp_path / "manifest.json").is_file()
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_what_is_no_program_is_never_replaced(program, tmp_path, what):
+    path = tmp_path / "m.xbar"
+    if what == "file":
+        path.write_text("mine")
+    else:
+        path.mkdir()
+        (path / "thesis.tex").write_text("mine")
+    with pytest.raises(XbarcError, match="exists and is no xbarc program"):
+        program.save(path)
+    assert os.listdir(tmp_path) == ["m.xbar"]
+    assert (path if what == "file" else path / "thesis.tex").read_text() == "mine"
 
 
-@pytest.mark.parametrize("failing", ["program.mlir", "report.json", "manifest.json"])
-def test_a_full_disk_leaves_nothing_behind(program, saved, failing, monkeypatch):
-    before = contents(saved)
-    write_text = Path.write_text
-
-    def full(self, *args, **kwargs):
-        if self.name == failing:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write_text(self, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(XbarcError, match="can't write .*: No space left on device"):
-        program.save(saved)
-    monkeypatch.undo()
-    assert contents(saved) == before
-    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+def test_a_parent_that_is_a_file(program, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(XbarcError, match=r"can't write .*m\.xbar: (Not a directory|File exists)"):
+        program.save(tmp_path / "file" / "m.xbar")
 
 
-def test_an_interrupt_leaves_nothing_behind(program, tmp_path, monkeypatch):
-    def interrupt(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("xbarc.program._sha256", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        program.save(tmp_path / "out.xbar")
-    assert list(tmp_path.iterdir()) == []
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_failing_swap_puts_the_older_program_back(program, saved, monkeypatch):
-    before = contents(saved)
-    rename = Path.rename
+def torn(*_, **__):
+    raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
 
-    def fail_at_the_last_step(self, target):
-        if Path(target) == saved and self.name.startswith(f".{saved.name}."):
-            raise OSError(errno.EIO, "Input/output error")
-        return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", fail_at_the_last_step)
-    with pytest.raises(XbarcError, match="Input/output error"):
-        program.save(saved)
-    monkeypatch.undo()
-    assert contents(saved) == before
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+WRITERS = [
+    ("pathlib.Path.write_text", full),
+    ("pathlib.Path.write_bytes", full),
+    ("pathlib.Path.mkdir", full),
+    ("tempfile.mkdtemp", full),
+    ("safetensors.numpy.save_file", full),
+    ("safetensors.numpy.save_file", torn),
+    ("pathlib.Path.rename", full),
+    ("pathlib.Path.write_text", interrupted),
+    ("safetensors.numpy.save_file", interrupted),
+    ("pathlib.Path.rename", interrupted),
+]
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "replaced"])
+@pytest.mark.parametrize(("writer", "failure"), WRITERS)
+def test_a_full_disk_or_ctrl_c_leaves_what_was_there(
+    program, tmp_path, monkeypatch, writer, failure, there
+):
+    path = tmp_path / "m.xbar"
+    if there:
+        program.save(path)
+    before = tree(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, failure)
+        if failure is interrupted:
+            with pytest.raises(KeyboardInterrupt):
+                program.save(path)
+        else:
+            with pytest.raises(XbarcError, match=r"can't write .*m\.xbar: .*No space left"):
+                program.save(path)
+    assert tree(tmp_path) == before
+    assert os.listdir(tmp_path) == (["m.xbar"] if there else [])
+
+
+@pytest.mark.parametrize("failure", [full, interrupted])
+def test_a_failure_between_the_two_renames_brings_the_old_program_back(
+    program, saved, monkeypatch, failure
+):
+    from pathlib import Path
+
+    rename, calls = Path.rename, []
+
+    def second_fails(self, target):
+        calls.append(target)
+        return failure() if len(calls) == 2 else rename(self, target)
+
+    before = tree(saved.parent)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", second_fails)
+        with pytest.raises((XbarcError, KeyboardInterrupt)):
+            program.save(saved)
+    assert len(calls) == 3
+    assert tree(saved.parent) == before
+
+
+# --- Damage -------------------------------------------------------------------------------------
+
+FILES = ["program.mlir", "weights.safetensors", "target.toml", "report.json", "digital/0.onnx"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_is_noticed(saved, name):
+    content = bytearray((saved / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (saved / name).write_bytes(content)
+    with pytest.raises(XbarcError, match=f"{name} was changed after it was compiled") as error:
+        xbarc.load(saved)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_noticed(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(XbarcError, match=f"{name}: No such file or directory"):
+        xbarc.load(saved)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_cut_short_is_noticed(saved, name):
+    content = (saved / name).read_bytes()
+    (saved / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(XbarcError, match="was changed"):
+        xbarc.load(saved)
 
 
 @pytest.mark.parametrize(
-    "name", ["program.mlir", "weights.safetensors", "target.toml", "report.json", "digital/0.onnx"]
+    ("content", "said"),
+    [
+        (b"", "damaged"),
+        (b"{", "damaged"),
+        (b"\xff\xfe", "damaged"),
+        (b"[" * 100_000, "damaged"),
+        (b"[]", "it lists no files"),
+        (b"{}", "it lists no files"),
+        (b'{"files": []}', "it lists no files"),
+        (b'{"files": {}, "format": 99}', "of format 99, this xbarc reads 1"),
+        (b'{"files": {}, "format": 1}', "doesn't name program.mlir"),
+    ],
 )
-def test_a_changed_file_is_found_by_its_hash(saved, name):
-    path = saved / name
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(XbarcError, match=f"{name} was changed"):
+def test_a_damaged_manifest(saved, content, said):
+    (saved / "manifest.json").write_bytes(content)
+    with pytest.raises(XbarcError, match=said) as error:
         xbarc.load(saved)
+    assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["program.mlir", "weights.safetensors", "digital/0.onnx"])
-def test_a_missing_file_is_named(saved, name):
-    (saved / name).unlink()
-    with pytest.raises(XbarcError, match=f"{name}: No such file"):
-        xbarc.load(saved)
+def test_what_is_no_program(saved, tmp_path):
+    with pytest.raises(XbarcError, match="no such program"):
+        xbarc.load(tmp_path / "absent")
+    with pytest.raises(XbarcError, match="not a directory"):
+        xbarc.load(saved / "program.mlir")
+    with pytest.raises(XbarcError, match=r"it has no manifest\.json"):
+        xbarc.load(tmp_path)
 
 
-def edit_manifest(saved, change):
-    path = saved / "manifest.json"
-    manifest = json.loads(path.read_text())
-    change(manifest)
-    path.write_text(json.dumps(manifest))
+# --- Malice: whoever writes the files can also write their hashes ---------------------------------
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "digital/../../x.onnx", "run.py"])
-def test_nothing_outside_the_program_is_read(saved, name):
-    edit_manifest(saved, lambda m: m["files"].update({name: "0" * 64}))
+def resign(folder, **added):
+    """Write the manifest anew, so that all hashes hold."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in manifest["files"]:
+        manifest["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    manifest["files"] |= added
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../secret",
+        "/etc/passwd",
+        "digital/../../secret",
+        "digital/..",
+        "digital/a/b.onnx",
+        "other.txt",
+        "digital/0.onnx\n",
+        "program.mlir/x",
+        "",
+    ],
+)
+def test_a_manifest_names_only_a_programs_files(saved, name):
+    (saved.parent / "secret").write_text("secret")
+    resign(saved, **{name: hashlib.sha256(b"secret").hexdigest()})
     with pytest.raises(XbarcError, match="names a file that no program has"):
         xbarc.load(saved)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda m: m.update(format=99), "of format 99"),
-        (lambda m: m.pop("files"), "lists no files"),
-        (lambda m: m["files"].pop("target.toml"), "doesn't name target.toml"),
-        (lambda m: m["files"].pop("digital/0.onnx"), "no file digital/0.onnx"),
-    ],
-)
-def test_a_damaged_manifest_is_named(saved, change, message):
-    edit_manifest(saved, change)
-    with pytest.raises(XbarcError, match=message):
+@pytest.mark.parametrize("name", ["report.json", "digital/0.onnx"])
+def test_links_out_of_the_folder_are_not_followed(saved, name):
+    outside = saved.parent / "outside"
+    (saved / name).rename(outside)
+    (saved / name).symlink_to(outside)
+    with pytest.raises(XbarcError, match=f"{name} leads out of the program"):
         xbarc.load(saved)
 
 
-def test_what_is_no_program_is_refused(tmp_path):
-    with pytest.raises(XbarcError, match="no such program"):
-        xbarc.load(tmp_path / "nothing")
-    with pytest.raises(XbarcError, match="it has no manifest.json"):
-        xbarc.load(tmp_path)
-    (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(XbarcError, match="is damaged"):
-        xbarc.load(tmp_path)
+def test_a_pipe_is_not_waited_for(saved):
+    (saved / "report.json").unlink()
+    os.mkfifo(saved / "report.json")
+    with pytest.raises(XbarcError, match=r"report\.json is no file"):
+        xbarc.load(saved)
 
 
-def test_a_program_can_be_moved(saved, tmp_path):
-    moved = tmp_path / "elsewhere" / "p"
-    moved.parent.mkdir()
-    shutil.move(saved, moved)
-    assert xbarc.load(moved).cost()["target"] == "mca128"
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("target.toml", "doesn't name target.toml"), ("digital/0.onnx", "no file digital/0.onnx")],
+)
+def test_a_manifest_without_one_of_the_files(saved, name, said):
+    manifest = json.loads((saved / "manifest.json").read_text())
+    del manifest["files"][name]
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(XbarcError, match=said):
+        xbarc.load(saved)
+
+
+def edit(folder, name, old, new):
+    text = (folder / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new))
+    resign(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("program.mlir", "xbar.mvm", "xbar.mwm", r"program\.mlir:\d+:\d+: "),
+        ("program.mlir", "<128 x 128", "<512 x 512", "mapped for other crossbars than target.toml"),
+        ("program.mlir", "xbar.crossbar =", "xbar.crosbar =", "mapped for other crossbars"),
+        ("program.mlir", "digital/0.onnx", "digital/9.onnx", "no file digital/9.onnx"),
+        ("program.mlir", "@MatMul", "@Other", "has no array 'Other'"),
+        ("program.mlir", 'for "MatMul"', 'bias for "MatMul"', "has no array 'MatMul.bias'"),
+        ("target.toml", "rows = 128", "rows = -1", "array.rows"),
+        ("target.toml", "rows = 128", "rows = ", "not TOML"),
+        ("report.json", "{", "[", "report.json|Expecting"),
+    ],
+)
+def test_parts_that_do_not_fit(saved, name, old, new, said):
+    edit(saved, name, old, new)
+    with pytest.raises(XbarcError, match=said) as error:
+        xbarc.load(saved)
+    assert "\n" not in str(error.value)
+
+
+def test_a_report_that_is_none(saved):
+    (saved / "report.json").write_text("[]")
+    resign(saved)
+    with pytest.raises(XbarcError, match="report.json is damaged"):
+        xbarc.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("MatMul", np.zeros((128, 4), np.int8)),
+        ("MatMul", np.zeros((128, 5), np.float32)),
+        ("MatMul.scale", np.zeros(5, np.int64)),
+        ("MatMul.scale", np.zeros((1, 5))),
+    ],
+)
+def test_arrays_that_do_not_fit(saved, name, array):
+    arrays = safetensors.numpy.load_file(saved / "weights.safetensors")
+    safetensors.numpy.save_file({**arrays, name: array}, saved / "weights.safetensors")
+    resign(saved)
+    with pytest.raises(XbarcError, match=f"array '{name}' is "):
+        xbarc.load(saved)
+
+
+def test_a_weights_file_that_is_none(saved):
+    (saved / "weights.safetensors").write_bytes(b"\xff" * 100)
+    resign(saved)
+    with pytest.raises(XbarcError, match=r"m\.xbar: "):
+        xbarc.load(saved)
+
+
+def test_a_digital_part_that_is_no_model(saved, inputs):
+    (saved / "digital" / "0.onnx").write_bytes(b"\xff" * 100)
+    resign(saved)
+    with pytest.raises(XbarcError, match=r"^digital/0\.onnx: "):
+        xbarc.load(saved).run(inputs)
+
+
+def test_a_digital_part_reads_no_other_file(saved, inputs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_bytes(b"\0" * 8 * 4)
+    part = onnx.load(saved / "digital" / "0.onnx")
+    tensor = onnx.TensorProto(name="s", data_type=1, dims=[8], data_location=1)
+    tensor.external_data.add(key="location", value="secret")
+    part.graph.initializer.append(tensor)
+    onnx.save(part, saved / "digital" / "0.onnx")
+    resign(saved)
+    with pytest.raises(XbarcError, match="which a program never reads"):
+        xbarc.load(saved).run(inputs)
+
+
+def test_a_digital_part_of_other_inputs(saved, inputs):
+    part = text_model(
+        "g (float[N,8,8,8] a, float[N] b) => (float[N,8,4,4] c) "
+        "{ c = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a) }"
+    )
+    onnx.save(part, saved / "digital" / "0.onnx")
+    resign(saved)
+    with pytest.raises(XbarcError, match=r"digital/0\.onnx takes 2 inputs, the program gives 1"):
+        xbarc.load(saved).run(inputs)

@@ -115,7 +115,10 @@ def compile_(
 ) -> None:
     """Compile a model for a target."""
     from xbarc.compiler import compile
+    from xbarc.program import check_free
 
+    out = output or Path(f"{model.with_suffix('').name}.xbar")
+    check_free(out)
     program = compile(
         model,
         target,
@@ -134,7 +137,6 @@ def compile_(
             "no --calibration given: activation ranges come from generated inputs, "
             "and accuracy will suffer"
         )
-    out = output or Path(f"{model.with_suffix('').name}.xbar")
     program.save(out)
     if as_json:
         _print_json(program.report)
@@ -307,6 +309,7 @@ def opt(
     ] = False,
 ) -> None:
     """Read, verify, rewrite and print tile IR, as mlir-opt does."""
+    from xbarc.data import written_whole
     from xbarc.ir import parse_module, print_module
     from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
     from xbarc.target import load_target
@@ -329,7 +332,8 @@ def opt(
     if output is None:
         sys.stdout.write(result)
     else:
-        output.write_text(result, encoding="utf-8")
+        with written_whole(output) as out:
+            out.write(result.encode())
 
 
 def _read_text(path: Path) -> str:

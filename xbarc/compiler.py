@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xbarc.data import Array, Feeds, batches, load_npz, match_inputs, sample_count
-from xbarc.errors import XbarcError
+from xbarc.errors import UsageError, XbarcError
 from xbarc.pipeline import (
     Instrumentation,
     Pipeline,
@@ -122,7 +122,7 @@ def resolve_target(target: str | Path | Target, overrides: Sequence[str]) -> Tar
 class _Compilation:
     def __init__(self, settings: Settings, seen: Instrumentation):
         if not 50 < settings.percentile <= 100:
-            raise XbarcError(
+            raise UsageError(
                 f"the percentile is above 50 and at most 100, not {settings.percentile}"
             )
         self.settings, self.seen = settings, seen

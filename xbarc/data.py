@@ -1,11 +1,13 @@
 """Arrays that come in: npz files, and what fits an input, cut into batches."""
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +46,29 @@ def load_npz(path: str | Path) -> dict[str, Array]:
     except OSError as error:
         raise XbarcError(f"{path}: {error.strerror or 'not an npz file'}") from None
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise XbarcError(f"{path}: not an npz file of plain arrays: {error}") from None
+        # numpy's own words on pickles tell how to run what the file says.
+        why = "pickled objects are never loaded" if "pickle" in str(error) else error
+        raise XbarcError(f"{path}: not an npz file of plain arrays: {why}") from None
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once it is written to its end, or leaves no trace.
+
+    Raises `XbarcError` where something that is no file stands there, or the disk refuses.
+    """
+    if path.exists() and not path.is_file():
+        raise XbarcError(f"can't write {path}: it exists and is no file")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    except OSError as error:
+        raise XbarcError(f"can't write {path}: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def match_inputs(specs: Sequence[InputSpec], arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,6 +1,5 @@
 """Running a program over a data set: what `xbarc run` prints."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xbarc.data import Array, first_samples, load_npz, match_inputs, sample_count
+from xbarc.data import Array, first_samples, load_npz, match_inputs, sample_count, written_whole
 from xbarc.errors import XbarcError, nearest
 from xbarc.program import load
 
@@ -44,7 +43,7 @@ def evaluate(
     if labels is not None:
         if labels not in arrays:
             raise XbarcError(f"{data} has no array {labels!r}: {nearest(labels, arrays)}")
-        truth = arrays.pop(labels)
+        truth = _checked_labels(labels, arrays.pop(labels))
     from xbarc.simulator.run import Simulator
 
     simulator = Simulator(program, ideal=ideal)
@@ -74,6 +73,15 @@ def evaluate(
     return Evaluation(outputs, document)
 
 
+def _checked_labels(name: str, truth: Array) -> Array:
+    if truth.ndim == 0 or truth.dtype.kind not in ("iub" if truth.ndim == 1 else "iubf"):
+        raise XbarcError(
+            f"labels {name!r} are {truth.dtype}{list(truth.shape)}: "
+            "give an integer class a sample, or a mask"
+        )
+    return truth
+
+
 def accuracy(output: Array, truth: Array) -> float:
     """Share of right answers, 0 to 1.
 
@@ -101,12 +109,5 @@ def accuracy(output: Array, truth: Array) -> float:
 
 def save_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
     """Write an npz file, whole or not at all. Raises `XbarcError` where the disk refuses."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **dict(outputs))  # type: ignore[arg-type]
-        temporary.replace(path)
-    except OSError as error:
-        raise XbarcError(f"can't write {path}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        np.savez(file, **dict(outputs))  # type: ignore[arg-type]

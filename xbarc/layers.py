@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from xbarc.data import Array
+from xbarc.errors import XbarcError
 from xbarc.graph.query import ONNX_DOMAINS, attribute, constant, is_static
 from xbarc.quantize import InputScale, code_dtype, quantize_weights
 
@@ -183,7 +184,8 @@ def _unfit(node: ir.Node, static: ir.Value, moving: ir.Value) -> str | None:
     if moving.dtype is not None and moving.dtype not in FLOATS:
         return f"its input is {moving.dtype.name.lower()}, not real"
     if not shape or 0 in shape:
-        return f"its weights have shape {list(shape)}"
+        what = f"{node.op_type} {node.name!r}"
+        raise XbarcError(f"{what}: its weights have shape {list(shape)}: nothing to compute")
     if node.op_type == "MatMul" and len(shape) != 2:
         return f"its weights are of rank {len(shape)}: one matrix a batch item"
     if node.op_type == "Conv" and any(p < 0 for p in list(attribute(node, "pads", ()))):

@@ -195,7 +195,7 @@ def _raise_moving(node: ir.Node) -> None:
     )
     raised.outputs[0].name = f"{node.name}.raised.out"
     raised.outputs[0].type = moving.type
-    raised.outputs[0].shape = ir.Shape([1] * (rank - len(shape)) + shape)
+    raised.outputs[0].shape = ir.Shape([*[1] * (rank - len(shape)), *shape])
     graph.insert_before(node, raised)
     node.replace_input_with(1 - side, raised.outputs[0])
 
@@ -231,7 +231,8 @@ def _split_batch(node: ir.Node) -> None:
 
     # Codes that the model made are cut as codes, so that each layer takes them as they are.
     codes = moving.producer()
-    source, scale = moving, ()
+    source = moving
+    scale: Sequence[ir.Value | None] = ()
     if is_op(codes, "DequantizeLinear") and codes is not None and codes.inputs[0] is not None:
         factor = constant(codes.inputs[1])
         if factor is not None and factor.size == 1:

@@ -29,7 +29,8 @@ from xdsl.dialects.builtin import ModuleOp
 from xbarc.data import Array, Feeds
 from xbarc.errors import XbarcError
 from xbarc.ir import parse_module, print_module
-from xbarc.ir.ops import DigitalOp, WeightsOp
+from xbarc.ir.attributes import CrossbarAttr
+from xbarc.ir.ops import CROSSBAR, DigitalOp, WeightsOp
 from xbarc.target import Target, dump_target, parse_target
 
 FORMAT = 1
@@ -100,10 +101,7 @@ class Program:
         half-written.
         """
         path = Path(path)
-        if path.exists() and not (path / MANIFEST).is_file() and not _is_empty(path):
-            raise XbarcError(
-                f"{path} exists and is no xbarc program: remove it, or choose another name"
-            )
+        check_free(path)
         temporary: Path | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +137,14 @@ class Program:
         (folder / MANIFEST).write_text(_json(manifest), encoding="utf-8")
 
 
+def check_free(path: Path) -> None:
+    """Raises `XbarcError` where something stands at `path` that no program may replace."""
+    if path.exists() and not (path / MANIFEST).is_file() and not _is_empty(path):
+        raise XbarcError(
+            f"{path} exists and is no xbarc program: remove it, or choose another name"
+        )
+
+
 def load(path: str | Path) -> Program:
     """The program in the directory `path`.
 
@@ -150,7 +156,11 @@ def load(path: str | Path) -> Program:
     for name, digest in files.items():
         if not FILE.fullmatch(name):
             raise XbarcError(f"{path}: {MANIFEST} names a file that no program has: {name!r}")
+        if not (path / name).resolve().is_relative_to(path.resolve()):
+            raise XbarcError(f"{path}: {name} leads out of the program: compile the model again")
         try:
+            if (path / name).exists() and not (path / name).is_file():
+                raise XbarcError(f"{path}: {name} is no file: compile the model again")
             found = _sha256(path / name)
         except OSError as error:
             raise XbarcError(f"{path}: {name}: {error.strerror}: compile the model again") from None
@@ -165,12 +175,16 @@ def load(path: str | Path) -> Program:
     try:
         weights = StoredWeights(path / WEIGHTS)
         report = json.loads((path / REPORT).read_text(encoding="utf-8"))
-    except (safetensors.SafetensorError, ValueError) as error:
+        module = parse_module((path / PROGRAM).read_text(encoding="utf-8"), str(path / PROGRAM))
+        target = parse_target((path / TARGET).read_text(encoding="utf-8"), str(path / TARGET))
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         raise XbarcError(f"{path}: {error}") from None
-    module = parse_module((path / PROGRAM).read_text(encoding="utf-8"), str(path / PROGRAM))
+    if not isinstance(report, dict):
+        raise XbarcError(f"{path}: {REPORT} is damaged: compile the model again")
+    if module.attributes.get(CROSSBAR) != CrossbarAttr.of(target.array):
+        raise XbarcError(f"{path}: {PROGRAM} is mapped for other crossbars than {TARGET} says")
     digital = {n: (path / n).read_bytes() for n in files if n.startswith("digital/")}
     _check_parts(path, module, weights, digital)
-    target = parse_target((path / TARGET).read_text(encoding="utf-8"), str(path / TARGET))
     origin = {k: v for k, v in manifest.items() if k not in ("format", "files")}
     return Program(module, weights, digital, target, origin, report)
 
@@ -183,7 +197,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except OSError:
         raise XbarcError(f"{path}: not an xbarc program: it has no {MANIFEST}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise XbarcError(f"{path}: {MANIFEST} is damaged: {error}") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise XbarcError(f"{path}: {MANIFEST} is damaged: it lists no files")
@@ -206,9 +220,12 @@ def _check_parts(
             for name, shape in wanted.items():
                 if name not in weights:
                     raise XbarcError(f"{path}: {WEIGHTS} has no array {name!r}")
-                found = weights[name].shape
-                if found != shape:
-                    raise XbarcError(f"{path}: array {name!r} is {found}, the IR says {shape}")
+                found, kind = weights[name], "i" if name == op.symbol else "f"
+                if found.shape != shape or found.dtype.kind != kind:
+                    raise XbarcError(
+                        f"{path}: array {name!r} is {found.dtype}{list(found.shape)}, the IR says "
+                        f"{'integers' if kind == 'i' else 'reals'} {list(shape)}"
+                    )
         if isinstance(op, DigitalOp) and op.file.data not in digital:
             raise XbarcError(f"{path}: no file {op.file.data}")
 
@@ -219,11 +236,12 @@ def _swap(new: Path, path: Path) -> None:
         new.rename(path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.rename(old / path.name)
     try:
+        path.rename(old / path.name)
         new.rename(path)
-    except OSError:
-        (old / path.name).rename(path)
+    except BaseException:  # also Ctrl-C between the two
+        if not path.exists():
+            (old / path.name).rename(path)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

@@ -59,6 +59,8 @@ def quantize(x: Array, scale: InputScale) -> Array:
     codes = np.divide(x, scale.scale, dtype=np.float64)
     np.rint(codes, out=codes)
     np.clip(codes, low, scale.largest_code, out=codes)
+    if np.isnan(codes.max(initial=0)):
+        raise XbarcError("an activation is NaN: the input has NaN values, or the model makes them")
     return codes.astype(code_dtype(scale.bits, scale.signed))
 
 

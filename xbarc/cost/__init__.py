@@ -24,6 +24,7 @@ def _row(layer: LayerEvents, target: "Target") -> dict[str, Any]:
     cells = layer.crossbars * target.array.rows * target.array.cols
     return {
         **asdict(layer),
+        "matrix": list(layer.matrix),
         "utilization": layer.memristors / cells if cells else 0.0,
         "energy_pj": energy_pj(layer, target),
         "latency_ns": latency_ns(layer, target),

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import onnx
+import onnx_ir as ir
 import onnxruntime as ort
+from google.protobuf.message import DecodeError
 
 from xbarc.errors import XbarcError
 from xbarc.graph.run import ERRORS_ONLY, ORT_FAILURES, one_line
@@ -12,8 +15,11 @@ from xbarc.graph.run import ERRORS_ONLY, ORT_FAILURES, one_line
 def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
     """A function from the file's inputs to its outputs, both in the file's order.
 
-    Raises `XbarcError` where onnxruntime refuses the file; the function does where it fails.
+    Raises `XbarcError` where onnxruntime refuses the file, or it names other files; the function
+    does where it fails.
     """
+    if _reads_files(content):
+        raise XbarcError(f"{name}: its tensors stand in other files, which a program never reads")
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     # The cores take a batch each; threads of its own would get in their way.
@@ -26,6 +32,8 @@ def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
     outputs = [o.name for o in session.get_outputs()]
 
     def run(*values: Any) -> Sequence[Any]:
+        if len(values) != len(inputs):
+            raise XbarcError(f"{name} takes {len(inputs)} inputs, the program gives {len(values)}")
         try:
             results: Sequence[Any] = session.run(outputs, dict(zip(inputs, values, strict=True)))
         except ORT_FAILURES as error:
@@ -33,3 +41,20 @@ def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
         return results
 
     return run
+
+
+def _reads_files(content: bytes) -> bool:
+    """Whether a tensor of the model is stored outside it."""
+    try:
+        model = ir.from_proto(onnx.load_model_from_string(content))
+    except (DecodeError, ir.serde.SerdeError, ValueError):
+        return False  # onnxruntime says what is wrong
+    tensors = [v.const_value for graph in model.graphs() for v in graph.initializers.values()]
+    tensors += [
+        a.as_tensor()
+        for graph in model.graphs()
+        for node in graph
+        for a in node.attributes.values()
+        if a.type == ir.AttributeType.TENSOR
+    ]
+    return any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)

@@ -63,6 +63,7 @@ class _Block:
     planes_of_column: Integers  # [columns]
     weight: Integers  # [columns]
     weight_sum: Integers  # [C]
+    idle: Integers  # [C]: what the columns weigh that give nothing but `lo`, added up
     correction: Integers  # [C]
     plane_shift: Integers  # [planes]
     plane_negative: Integers  # [planes]
@@ -319,9 +320,12 @@ class Matrix:
         for segment, adc, block in zip(converted, adcs, blocks, strict=True):
             site_of_column = np.repeat(np.arange(segment.cols), block.columns_of_site)
             weights = np.bincount(site_of_column, np.abs(block.weight), segment.cols)
-            largest[segment.col_begin : segment.col_end] += weights * reach * max(
-                abs(adc.lo), abs(adc.lo + adc.top * adc.step)
-            ) + block.correction * float(segment.rows << self._input_bits)
+            furthest = max(abs(adc.lo), abs(adc.lo + adc.top * adc.step))
+            largest[segment.col_begin : segment.col_end] += (
+                weights * reach * furthest
+                + block.idle * reach * abs(adc.lo)
+                + block.correction * float(segment.rows << self._input_bits)
+            )
         left_over = int(np.ceil(largest.max(initial=0)))
 
         if self._by_blas:
@@ -480,6 +484,7 @@ def _lay_out(
         planes_of_column=planes_of_column,
         weight=np.broadcast_to(weights, convert.shape)[convert],
         weight_sum=(counted * weights).sum((1, 2), dtype=np.int64) * int(input_weights.sum()),
+        idle=((idle & ~exact).transpose(2, 0, 1) * np.abs(weights)).sum((1, 2), dtype=np.int64),
         correction=correction,
         plane_shift=shifts,
         plane_negative=negative,
