@@ -12,7 +12,7 @@ from itertools import chain
 import networkx as nx
 import numpy as np
 import onnx_ir as ir
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Region, SSAValue
 
@@ -20,7 +20,7 @@ from xbarc.data import Array
 from xbarc.errors import XbarcError
 from xbarc.graph.query import attribute, is_op
 from xbarc.ir.attributes import CrossbarAttr, DigitalType, WindowAttr, code_type
-from xbarc.ir.interface import element_type, name_attributes
+from xbarc.ir.interface import COUPLED, element_type, name_attributes
 from xbarc.ir.ops import (
     CROSSBAR,
     ConvOp,
@@ -238,6 +238,8 @@ class _Lowering:
             arg_attrs=name_attributes(v.name or "" for v in graph.inputs),
             res_attrs=name_attributes(v.name or "" for v in graph.outputs),
         )
+        if self.calibration.coupled:
+            function.attributes[COUPLED] = UnitAttr()
         module.body.block.add_op(function)
         module.verify()
         return self.result

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -99,12 +100,14 @@ class Calibration:
 
     `ranges`: value name -> (least, greatest) over the data. `shapes`: value name -> shape, -1
     where it varies with the batch; none where even the rank varies. `first`: the shape for a batch
-    of one.
+    of one. `coupled`: the samples of a batch influence each other's outputs (a mean or a softmax
+    over the batch), so that a batch can't be cut.
     """
 
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     first: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    coupled: bool = False
 
 
 def input_specs(model: ir.Model) -> list[InputSpec]:
@@ -169,6 +172,7 @@ def calibrate(
                 )
     if not seen:
         raise XbarcError("no calibration data: the arrays have no samples")
+    result.coupled = _coupled(model, feeds)
     if percentile < 100:
         _shrink(result, model, feeds, batch, percentile)
     return result
@@ -190,6 +194,57 @@ def _shape_finding(model: ir.Model, feeds: Feeds, size: int) -> Iterator[dict[st
             for s in specs
         }
     yield from batches(specs, feeds, size)
+
+
+def _coupled(model: ir.Model, feeds: Feeds) -> bool:
+    """Whether two samples run together give other outputs than each by itself."""
+    specs = input_specs(model)
+    if not any(s.batched for s in specs):
+        return False
+    alone = list(islice(batches(specs, feeds, 1), 2))
+    if len(alone) < 2:
+        # Of one sample, half of it is a second one.
+        half = {s.name: _halved(alone[0][s.name]) if s.batched else alone[0][s.name] for s in specs}
+        alone.append(half)
+    session = Session(model)
+    first, second = (session.run(part) for part in alone)
+    together = session.run(
+        {
+            s.name: np.concatenate([part[s.name] for part in alone])
+            if s.batched
+            else alone[0][s.name]
+            for s in specs
+        }
+    )
+    return not all(_apart(first[n], second[n], together[n]) for n in together)
+
+
+def _halved(x: Array) -> Array:
+    return (x / 2).astype(x.dtype) if x.dtype.kind == "f" else x
+
+
+def _apart(first: Array, second: Array, together: Array) -> bool:
+    """Whether `together` is the two others side by side, or the same as both."""
+    if not hasattr(together, "ndim") or together.dtype.kind not in "fiub":
+        return True
+    if first.shape != second.shape or first.ndim != together.ndim:
+        return False
+    if together.shape == first.shape:
+        pairs = [(first, together), (second, together)]
+    else:
+        axes = [i for i in range(first.ndim) if first.shape[i] != together.shape[i]]
+        if len(axes) != 1:
+            return False
+        if 2 * first.shape[axes[0]] != together.shape[axes[0]]:
+            return False
+        pairs = [(np.concatenate([first, second], axes[0]), together)]
+    return all(_close(a.astype(np.float64), b.astype(np.float64)) for a, b in pairs)
+
+
+def _close(a: Array, b: Array) -> bool:
+    # Products of other sizes are added up in another order: 1e-3 of the largest is no coupling.
+    scale = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
+    return bool(np.allclose(a, b, rtol=1e-3, atol=1e-3 * scale + 1e-12, equal_nan=True))
 
 
 def _with_probes(

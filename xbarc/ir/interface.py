@@ -23,6 +23,9 @@ from xbarc.errors import XbarcError
 NAME = "xbar.name"
 """The argument or result attribute that holds the model's own name of an input or output."""
 
+COUPLED = "xbar.coupled"
+"""The function attribute that says: the samples of a batch influence each other."""
+
 ELEMENTS: Mapping[np.dtype[np.generic], Attribute] = {
     np.dtype(np.float32): f32,
     np.dtype(np.float16): f16,

@@ -27,7 +27,7 @@ from xbarc.data import Array, Feeds, InputSpec, batches, sample_count, unknown_i
 from xbarc.errors import XbarcError
 from xbarc.graph.run import default_threads
 from xbarc.ir.attributes import StreamType, Tiles
-from xbarc.ir.interface import main_function, names_in, numpy_dtype
+from xbarc.ir.interface import COUPLED, main_function, names_in, numpy_dtype
 from xbarc.ir.ops import (
     ConvOp,
     DenseOp,
@@ -61,6 +61,30 @@ Progress = Callable[[int], None]
 Each = Callable[..., Iterator[Any]]
 """`map`, or a thread pool's."""
 Observer = Callable[[MvmOp, Array], None]
+
+
+class _OneBlasThread:
+    """While any run is under way BLAS has one thread, for the workers share the cores already.
+
+    That number belongs to the whole process: the first run in sets it, the last one out restores
+    it, whatever order they end in.
+    """
+
+    lock = threading.Lock()
+    runs = 0
+    limits: threadpool_limits | None = None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if _OneBlasThread.runs == 0:
+                _OneBlasThread.limits = threadpool_limits(limits=1, user_api="blas")
+            _OneBlasThread.runs += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            _OneBlasThread.runs -= 1
+            if _OneBlasThread.runs == 0 and _OneBlasThread.limits is not None:
+                _OneBlasThread.limits.restore_original_limits()
 
 
 @dataclass(frozen=True)
@@ -131,13 +155,13 @@ class Simulator:
         for spec in self.inputs:
             if spec.name not in feeds:
                 raise XbarcError(f"no data for input {spec.name!r}")
-        parts = list(batches(self.inputs, feeds, batch or self.default_batch()))
+        parts = list(batches(self.inputs, feeds, self._batch(feeds, batch)))
         if not parts:
             raise XbarcError("there is no sample to run")
         results: list[Sequence[Any]] = []
         pool = ThreadPoolExecutor(default_threads())
         try:
-            with threadpool_limits(limits=1, user_api="blas"):
+            with _OneBlasThread():
                 if len(parts) > 1:
                     outcomes = pool.map(lambda part: self._run_batch(part, map), parts)
                 else:
@@ -149,7 +173,24 @@ class Simulator:
         finally:
             # After a fault or an interrupt, what hasn't begun never does.
             pool.shutdown(cancel_futures=True)
-        return {name: _join([r[i] for r in results]) for i, name in enumerate(self.outputs)}
+        kinds = [v.type for v in self._result.operands]
+        batched = any(s.batched for s in self.inputs)
+        return {
+            name: _join([r[i] for r in results], kinds[i], batched=batched)
+            for i, name in enumerate(self.outputs)
+        }
+
+    def _batch(self, feeds: Feeds, asked: int | None) -> int:
+        """Samples at once. Raises `XbarcError` where they mustn't be parted and `asked` does."""
+        samples = sample_count(self.inputs, feeds)
+        if COUPLED not in self._function.attributes:
+            return asked or self.default_batch()
+        if asked is not None and asked < samples:
+            raise XbarcError(
+                f"the samples of a batch influence each other in this model: a batch of {asked} of "
+                f"{samples} samples would change the result; leave --batch out"
+            )
+        return max(1, samples)
 
     def default_batch(self) -> int:
         """Samples at once, so that the largest tensor stays within `BATCH_BYTES`."""
@@ -302,12 +343,20 @@ def _last_uses(ops: Iterable[Operation]) -> dict[int, list[SSAValue]]:
     return result
 
 
-def _join(parts: Sequence[Any]) -> Any:
-    if len(parts) == 1:
+def _join(parts: Sequence[Any], kind: Attribute, *, batched: bool) -> Any:
+    """One output of several batches: side by side along the axis that varies with the batch.
+
+    Where the model takes any batch (`batched`), an output of which no axis varies is the same for
+    all; where its batch is fixed, axis 0 counts the samples.
+    """
+    if len(parts) == 1 or not isinstance(kind, TensorType):
         return parts[0]
-    if any(p.ndim == 0 for p in parts):
-        return np.stack(parts)
-    return np.concatenate(parts)
+    varying = [i for i, size in enumerate(kind.get_shape()) if size == DYNAMIC_INDEX]
+    if varying:
+        return np.concatenate(parts, axis=varying[0])
+    if batched:
+        return parts[0]
+    return np.concatenate(parts) if kind.get_num_dims() else np.stack(parts)
 
 
 def _around(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
