@@ -28,8 +28,26 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Im2col
 
+    def place() -> PassClass:
+        from xbarc.passes.place import Place
+
+        return Place
+
+    def replicate() -> PassClass:
+        from xbarc.passes.replicate import Replicate
+
+        return Replicate
+
+    def schedule() -> PassClass:
+        from xbarc.passes.schedule import Schedule
+
+        return Schedule
+
     return {
         "canonicalize": canonicalize,
         "fold-batchnorm": fold_batchnorm,
         "im2col": im2col,
+        "place": place,
+        "replicate": replicate,
+        "schedule": schedule,
     }

@@ -15,6 +15,7 @@ from xbarc.errors import UsageError, XbarcError
 if TYPE_CHECKING:
     from xbarc.pipeline import Instrumentation
     from xbarc.program import Program
+    from xbarc.runs import Run
 
 app = typer.Typer(
     name="xbarc",
@@ -29,7 +30,11 @@ ProgramPath = Annotated[Path, typer.Argument(metavar="OUT.xbar", help="A compile
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", metavar="FILE.py", help="Python file with passes; it is run."),
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="Python file with passes or component models; it is run.",
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -199,9 +204,16 @@ def run(
         bool, typer.Option("--ideal", help="Lossless converters and ideal devices.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of random effects.")] = 0,
+    activity: Annotated[
+        bool, typer.Option("--activity", help="Driven rows, and energy that follows the values.")
+    ] = False,
+    record: Annotated[
+        bool, typer.Option("--record/--no-record", help="Keep the result with the program.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Run a compiled program on the functional simulator."""
+    from xbarc import runs
     from xbarc.evaluate import evaluate, save_outputs
 
     with _progress() as progress:
@@ -213,10 +225,18 @@ def run(
             batch=batch,
             ideal=ideal,
             seed=seed,
+            activity=activity,
             progress=progress,
         )
     if output is not None:
         save_outputs(output, result.outputs)
+    if record:
+        options = {"labels": labels, "limit": limit, "batch": batch, "ideal": ideal, "seed": seed}
+        given = {k: v for k, v in {**options, "activity": activity}.items() if v}
+        try:
+            runs.record(program, result.program, data.name, given, result.document)
+        except XbarcError as error:
+            _warn(str(error))
     if as_json:
         _print_json(result.document)
         return
@@ -276,9 +296,24 @@ def inspect(
         str | None, typer.Option("--layer", metavar="NAME", help="Only this layer.")
     ] = None,
     tiles: Annotated[bool, typer.Option("--tiles", help="List the tiles.")] = False,
+    floorplan: Annotated[
+        bool, typer.Option("--floorplan", help="Draw which layer stands on which core.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show how each layer stands on crossbars, and which columns collapse to an exact product."""
+    if floorplan:
+        if layer is not None or tiles:
+            raise UsageError("--floorplan shows all layers: leave out --layer and --tiles")
+        from xbarc.floorplan import draw
+        from xbarc.floorplan import floorplan as plan
+
+        found = plan(_load(program))
+        if as_json:
+            _print_json(found)
+        else:
+            print("\n".join(draw(found)))
+        return
     from xbarc.inspect import inspect as look
 
     document = look(_load(program), layer, with_tiles=tiles)
@@ -288,6 +323,57 @@ def inspect(
     from xbarc.tables import inspect_tables
 
     inspect_tables(document)
+
+
+@app.command()
+def report(
+    program: ProgramPath,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="REPORT.html", help="The page to write.")
+    ] = Path("report.html"),
+) -> None:
+    """Write one self-contained HTML page: figures, pictures, sources, how to repeat it."""
+    from xbarc.report import report_page, write_page
+
+    runs, faults = _runs(program)
+    write_page(output, report_page(_load(program), program, runs))
+    for fault in faults:
+        _warn(fault)
+    print(output)
+
+
+def _runs(program: Path) -> "tuple[list[Run], list[str]]":
+    from xbarc.runs import recorded
+
+    return recorded(program) if program.is_dir() else ([], [])
+
+
+@app.command()
+def compare(
+    programs: Annotated[
+        list[Path], typer.Argument(metavar="A.xbar B.xbar...", help="Compiled programs.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="COMPARE.html", help="A page as well.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the same figures of several programs side by side; layers match by name."""
+    from xbarc.report import compare_page, compare_programs, write_page
+
+    if len(programs) < 2:
+        raise UsageError("compare takes two programs at least")
+    document = compare_programs([(path, _load(path), _runs(path)[0]) for path in programs])
+    if output is not None:
+        write_page(output, compare_page(document))
+    if as_json:
+        _print_json(document)
+        return
+    from xbarc.tables import compare_tables
+
+    compare_tables(document)
+    if output is not None:
+        print(f"\nwritten to {output}")
 
 
 @app.command()
@@ -365,9 +451,13 @@ def passes(
 def targets(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
     sets: Sets = None,
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Every constant with its source, and the totals.")
+    ] = False,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the targets, or print one with the sources of its constants."""
+    """List the targets, or print one, with what its area and power add up to."""
     from xbarc.target import dump_target, load_target, target_names, target_text
 
     if name is None:
@@ -381,12 +471,20 @@ def targets(
             print(f"{known:<{width}}  {description}")
         return
     target = load_target(name, sets or ())
+    if not (as_json or sources):
+        sys.stdout.write(
+            dump_target(target) if sets or name.endswith(".toml") else target_text(name)
+        )
+        return
+    from xbarc.cost.rollup import document
+
+    found = document(target, plugin or (), with_sources=sources)
     if as_json:
-        _print_json(target.model_dump())
-    elif sets or name.endswith(".toml"):
-        sys.stdout.write(dump_target(target))
-    else:
-        sys.stdout.write(target_text(name))
+        _print_json(found)
+        return
+    from xbarc.tables import source_tables
+
+    source_tables(found)
 
 
 @app.callback(invoke_without_command=True)

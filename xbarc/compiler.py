@@ -21,6 +21,7 @@ from xbarc.pipeline import (
     parse_passes,
     run_graph_passes,
     run_module_passes,
+    split_tile_passes,
 )
 from xbarc.target import Target, load_target
 
@@ -119,6 +120,15 @@ def resolve_target(target: str | Path | Target, overrides: Sequence[str]) -> Tar
     return load_target(target, overrides)
 
 
+def _costed(target: Target, plugins: Sequence[str | Path]) -> Target:
+    """The target, once all its components can be had; figures of plug-ins as constants."""
+    from xbarc.cost.components import components, load_models, settled
+
+    models = load_models(plugins)
+    components(target, models)
+    return settled(target, models)
+
+
 class _Compilation:
     def __init__(self, settings: Settings, seen: Instrumentation):
         if not 50 < settings.percentile <= 100:
@@ -127,8 +137,9 @@ class _Compilation:
             )
         self.settings, self.seen = settings, seen
         # All that the user wrote is read before the model is: a typing error costs no waiting.
-        self.target = resolve_target(settings.target, settings.overrides)
+        target = resolve_target(settings.target, settings.overrides)
         self.registry = load_registry(settings.plugins)
+        self.target = _costed(target, settings.plugins)
         self.always = parse_passes(ALWAYS, self.registry)
         self.asked = parse_passes(settings.passes, self.registry)
         self.default = parse_passes("im2col", self.registry)
@@ -164,12 +175,14 @@ class _Compilation:
         )
         lowered = lower(model, planned, calibrated, self.target)
         covered = coverage(planned, calibrated)
-        context = XbarContext(self.target, lowered.weights)
-        mapping = list(pipeline.mapping)
-        run_module_passes(pipeline.mapping, context, lowered.module, self.seen)
+        context = XbarContext(self.target, lowered.weights, lowered.digital)
+        mapping, tile = split_tile_passes(pipeline.mapping)
+        run_module_passes(mapping, context, lowered.module, self.seen)
         if _unmapped(lowered.module):
             mapping += self.default.mapping
             run_module_passes(self.default.mapping, context, lowered.module, self.seen)
+        mapping += tile
+        run_module_passes(tile, context, lowered.module, self.seen)
         program = Program(
             lowered.module,
             context.weights,

@@ -8,17 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from xbarc.cost.activity import follow_values
 from xbarc.data import Array, first_samples, load_npz, match_inputs, sample_count, written_whole
 from xbarc.errors import XbarcError, nearest
 from xbarc.program import load
+from xbarc.runs import program_hash
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outputs by name, and the document of `xbarc run --json`."""
+    """The outputs by name, the document of `xbarc run --json`, and the hash of what was run."""
 
     outputs: dict[str, Array]
     document: dict[str, Any]
+    program: str
 
 
 def evaluate(
@@ -30,23 +33,27 @@ def evaluate(
     batch: int | None = None,
     ideal: bool = False,
     seed: int = 0,
+    activity: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Run the program at `path` over the npz file `data`.
 
-    `labels` names the array of that file with an integer class a sample, or a mask. Raises
-    `XbarcError` where program or data can't be used.
+    `labels` names the array of that file with an integer class a sample, or a mask. `activity`
+    adds what the values did in each layer, and the energy that follows them. Raises `XbarcError`
+    where program or data can't be used.
     """
-    program = load(path)
+    program, digest = load(path), program_hash(path)
     arrays = load_npz(data)
     truth = None
     if labels is not None:
         if labels not in arrays:
             raise XbarcError(f"{data} has no array {labels!r}: {nearest(labels, arrays)}")
         truth = _checked_labels(labels, arrays.pop(labels))
+    from xbarc.simulator.activity import ActivityCounter
     from xbarc.simulator.run import Simulator
 
-    simulator = Simulator(program, ideal=ideal)
+    counter = ActivityCounter(program) if activity else None
+    simulator = Simulator(program, ideal=ideal, observe=counter.observe if counter else None)
     feeds = match_inputs(simulator.inputs, arrays)
     if limit is not None:
         feeds = first_samples(simulator.inputs, feeds, limit)
@@ -70,7 +77,10 @@ def evaluate(
             for name, s in simulator.statistics().items()
         },
     }
-    return Evaluation(outputs, document)
+    if counter is not None:
+        rows = {row["name"]: row for row in program.report["layers"]}
+        document["activity"] = follow_values(rows, counter.statistics(), program.target)
+    return Evaluation(outputs, document, digest)
 
 
 def _checked_labels(name: str, truth: Array) -> Array:

@@ -10,14 +10,10 @@ How to write one: `docs/writing_passes.md`.
 
 import copy
 import dataclasses
-import hashlib
-import importlib.machinery
-import importlib.util
 import inspect
 import re
 import sys
 import time
-import traceback
 import types
 import typing
 from abc import abstractmethod
@@ -63,17 +59,20 @@ class GraphPass(ArgSpecConvertible):
 class XbarContext(Context):
     """xDSL's context, with what a mapping pass reads beside the module.
 
-    `weights` are the arrays that the module names by symbol; a pass may add to them.
+    `weights` are the arrays that the module names by symbol; a pass may add to them. `digital` are
+    the graphs that it names by file, where they are at hand; a pass leaves them as they are.
     """
 
     def __init__(
         self,
         target: "Target | None" = None,
         weights: "MutableMapping[str, np.ndarray[Any, Any]] | None" = None,
+        digital: "Mapping[str, ir.Model] | None" = None,
     ) -> None:
         super().__init__()
         self._target = target
         self.weights = {} if weights is None else weights
+        self.digital = {} if digital is None else digital
 
     @classmethod
     def of(cls, ctx: Context) -> Self:
@@ -95,7 +94,7 @@ class XbarContext(Context):
 
     def clone(self) -> "XbarContext":
         """A context of its own, for the same target and the same arrays."""
-        clone = XbarContext(self._target, copy.copy(self.weights))
+        clone = XbarContext(self._target, copy.copy(self.weights), self.digital)
         for registered in dataclasses.fields(Context):
             setattr(clone, registered.name, copy.copy(getattr(self, registered.name)))
         return clone
@@ -183,7 +182,7 @@ class Registry:
         """Register every pass that a Python file defines, and run that file to find them.
 
         Raises:
-            UsageError: no such file, or no pass in it.
+            UsageError: no such file, or neither a pass nor a component model in it.
             XbarcError: the file fails, or a name is taken.
         """
         path = Path(path)
@@ -191,14 +190,16 @@ class Registry:
             raise UsageError(f"--plugin {path}: no such file")
         if path.resolve() in self._files:
             return
-        module = _import_file(path)
+        module = plugins.import_file(path)
         found = [
             c
             for c in vars(module).values()
             if _is_pass(c) and c.__module__ == module.__name__ and not inspect.isabstract(c)
         ]
-        if not found:
-            raise UsageError(f"--plugin {path}: defines no GraphPass and no ModulePass")
+        if not found and not plugins.brings_components(module):
+            raise UsageError(
+                f"--plugin {path}: defines no GraphPass and no ModulePass, and no ComponentModel"
+            )
         for cls in found:
             name = getattr(cls, "name", None)
             if not isinstance(name, str):
@@ -288,23 +289,6 @@ def _unsound(cls: type, name: str) -> str | None:
     return None
 
 
-def _import_file(path: Path) -> types.ModuleType:
-    # The hash keeps two files of one name apart.
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    name = f"xbarc_plugin_{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}_{digest}"
-    loader = importlib.machinery.SourceFileLoader(name, str(path))
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    try:
-        loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise XbarcError(f"--plugin {path}: {_cause(error)}") from error
-    return module
-
-
 # --- The pipeline text --------------------------------------------------------------------------
 
 
@@ -320,6 +304,19 @@ class Pipeline:
 
     def __str__(self) -> str:
         return ",".join(str(p) for p in self)
+
+
+def is_tile_pass(module_pass: ModulePass) -> bool:
+    """Whether a pass works on mapped layers: its class says `tile: ClassVar[bool] = True`."""
+    return getattr(module_pass, "tile", False) is True
+
+
+def split_tile_passes(
+    passes: Sequence[ModulePass],
+) -> tuple[list[ModulePass], list[ModulePass]]:
+    """The passes before the first tile pass, and from it on: between them all layers get mapped."""
+    first = next((i for i, p in enumerate(passes) if is_tile_pass(p)), len(passes))
+    return list(passes[:first]), list(passes[first:])
 
 
 def parse_passes(text: str, registry: Registry) -> Pipeline:
@@ -523,7 +520,7 @@ class Instrumentation:
         except Exception as error:
             before = ", ".join(n for n, _ in self.times) or "none"
             raise XbarcError(
-                f"pass {name!r} failed: {_cause(error)} (passes before it: {before})"
+                f"pass {name!r} failed: {plugins.cause(error)} (passes before it: {before})"
             ) from error
         self.times.append((name, time.perf_counter() - start))
 
@@ -709,12 +706,3 @@ def _save_graph(model: "ir.Model", path: Path) -> None:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _cause(error: BaseException) -> str:
-    """An exception in one line, with the place in the pass's code that raised it."""
-    if isinstance(error, SyntaxError):
-        return f"SyntaxError: {error.msg} (line {error.lineno})"
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(last.filename).name}:{last.lineno}"
-    return f"{type(error).__name__} at {place}: {_one_line(error)}"

@@ -8,6 +8,8 @@ On disk it is a directory, written whole or not at all, and nothing in it is exe
     target.toml          the resolved target
     report.json          the figures of `xbarc cost`, and how the compilation went
     manifest.json        versions, the model's hash, the pipeline, and the hash of every file
+
+What `xbarc run` left stands beside these, in `runs/` (`xbarc.runs`): no part of the program.
 """
 
 import hashlib
@@ -151,8 +153,8 @@ def load(path: str | Path) -> Program:
     Raises `XbarcError` where it isn't there, isn't whole, or a file isn't what was written.
     """
     path = Path(path)
-    manifest = _manifest(path)
-    files = manifest["files"]
+    listed = manifest(path)
+    files = listed["files"]
     for name, digest in files.items():
         if not FILE.fullmatch(name):
             raise XbarcError(f"{path}: {MANIFEST} names a file that no program has: {name!r}")
@@ -185,27 +187,31 @@ def load(path: str | Path) -> Program:
         raise XbarcError(f"{path}: {PROGRAM} is mapped for other crossbars than {TARGET} says")
     digital = {n: (path / n).read_bytes() for n in files if n.startswith("digital/")}
     _check_parts(path, module, weights, digital)
-    origin = {k: v for k, v in manifest.items() if k not in ("format", "files")}
+    origin = {k: v for k, v in listed.items() if k not in ("format", "files")}
     return Program(module, weights, digital, target, origin, report)
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def manifest(path: Path) -> dict[str, Any]:
+    """What the manifest of the program in the directory `path` says.
+
+    Raises `XbarcError` where there is none, it is damaged, or of another format.
+    """
     if not path.is_dir():
         what = "not a directory" if path.exists() else "no such program"
         raise XbarcError(f"{path}: {what}")
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except OSError:
         raise XbarcError(f"{path}: not an xbarc program: it has no {MANIFEST}") from None
     except (ValueError, RecursionError) as error:
         raise XbarcError(f"{path}: {MANIFEST} is damaged: {error}") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
         raise XbarcError(f"{path}: {MANIFEST} is damaged: it lists no files")
-    if manifest.get("format") != FORMAT:
+    if found.get("format") != FORMAT:
         raise XbarcError(
-            f"{path}: of format {manifest.get('format')}, this xbarc reads {FORMAT}: compile again"
+            f"{path}: of format {found.get('format')}, this xbarc reads {FORMAT}: compile again"
         )
-    return manifest
+    return found
 
 
 def _check_parts(

@@ -1,6 +1,6 @@
 """What the command line prints for people: tables on stdout."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,22 @@ def run_summary(document: Mapping[str, Any], output: Path | None) -> None:
     clipped = {name: a["saturated"] for name, a in adc.items() if a["saturated"]}
     for name, share in sorted(clipped.items(), key=lambda item: -item[1])[:5]:
         console.print(Text(f"clipped            {share:.3%} of the conversions of {name}"))
+    if activity := document.get("activity"):
+        activity_summary(console, activity)
     if output is not None:
         console.print(Text(f"outputs            {output}"))
+
+
+def activity_summary(console: Console, activity: Mapping[str, Any]) -> None:
+    """Energy of one input: fixed an action, and following the values."""
+    for part, what in (("crossbar", "by the values"), ("adc", "for the conversions needed")):
+        fixed, values = (
+            sum(layer["energy_pj"][part][how] or 0.0 for layer in activity.values()) * 1e-6
+            for how in ("fixed", "values")
+        )
+        console.print(
+            f"{part + ' energy':<18} {number(values)} uJ {what}, {number(fixed)} uJ fixed an action"
+        )
 
 
 def cost_tables(program: Program) -> None:
@@ -103,8 +117,9 @@ def cost_tables(program: Program) -> None:
     console.print(layers)
     console.print("xbars: crossbars; used: share of their cells; ADC: conversions\n")
     parts = _table("component", "area mm2", "energy uJ", title=None)
-    for name in [*(k for k in totals["area_mm2"] if k != "total"), "total"]:
-        parts.add_row(name, f"{totals['area_mm2'][name]:.4g}", f"{totals['energy_uj'][name]:.4g}")
+    area, energy = totals["area_mm2"], totals["energy_uj"]
+    for name in [*(k for k in {**area, **energy} if k != "total"), "total"]:
+        parts.add_row(name, f"{area.get(name, 0.0):.4g}", f"{energy.get(name, 0.0):.4g}")
     console.print(parts)
     console.print()
     facts = {
@@ -113,8 +128,10 @@ def cost_tables(program: Program) -> None:
         "memristors": number(totals["memristors"]),
         "MACs": number(totals["macs"]),
         "conversions": number(totals["adc_conversions"]),
-        "latency": f"{number(totals['latency_us'])} us, layer after layer",
+        "latency": f"{number(totals['latency_us'])} us, "
+        + ("row by row" if totals["schedule"] == "rows" else "layer after layer"),
         "throughput": f"{number(totals['throughput_ips'])} inputs/s, layers as a pipeline",
+        "bottleneck": _bottleneck(totals["bottleneck"]),
         "power": f"{totals['power_w']:.4g} W at that rate",
         "programming": f"{number(totals['programming_energy_uj'])} uJ, "
         f"{totals['programming_time_ms']:.4g} ms",
@@ -123,6 +140,79 @@ def cost_tables(program: Program) -> None:
         console.print(f"{name:<12} {text}")
     if report.get("calibration", {}).get("source") == "generated":
         console.print("\nActivation ranges come from generated inputs, not from calibration data.")
+
+
+def _bottleneck(found: Mapping[str, Any] | None) -> str:
+    return "none" if found is None else f"{found['resource']} of {found['layer']}"
+
+
+def compare_tables(document: Mapping[str, Any]) -> None:
+    """Totals, components, then energy, time and crossbars of each layer, a column a program."""
+    from xbarc.report.compare import CHARTED, names
+    from xbarc.report.figures import BY_COMPONENT, HEADLINES, others, title, words
+
+    console, totals = _console(), document["totals"]
+    programs, called = document["programs"], names(document)
+    table = _table("", *called)
+    table.columns[0].justify = "left"
+    table.add_row("Model", *(Text(str(p["model"])) for p in programs))
+    table.add_row("Target", *(Text(str(p["target"])) for p in programs))
+    if any(p["accuracy"] is not None for p in programs):
+        table.add_row("Accuracy", *_compared("accuracy", [p["accuracy"] for p in programs]))
+    named = {key: name for key, name in HEADLINES.items() if key in totals}
+    for key, name in (named | {key: title(key) for key in others(totals)}).items():
+        table.add_row(name, *_compared(key, totals[key]))
+    console.print(table)
+    for kind, caption in BY_COMPONENT.items():
+        parts = _table("component", *called, title=f"\n{caption}")
+        for key, values in totals.items():
+            if key.startswith(f"{kind}.") and not key.endswith(".total"):
+                parts.add_row(words(key.removeprefix(f"{kind}.")), *_compared(key, values))
+        console.print(parts)
+    for kind, caption in CHARTED:
+        layers = _table("layer", *called, title=f"\n{caption}")
+        for layer in document["layers"]:
+            if kind in layer:
+                layers.add_row(Text(layer["name"]), *_compared(kind, layer[kind]))
+        console.print(layers)
+    console.print("\nFor one input. ×: against the first program; –: it has no such figure.")
+
+
+def _compared(key: str, values: Sequence[Any]) -> list[Text]:
+    """A figure a program, with how it stands to the first one."""
+    from xbarc.report.compare import ratio
+    from xbarc.report.figures import quantity, unit_key
+
+    against = [ratio(value, values[0]) for value in values]
+    return [
+        Text(f"{quantity(unit_key(key), value)}{how and f' ({how})'}")
+        for value, how in zip(values, against, strict=True)
+    ]
+
+
+def source_tables(document: Mapping[str, Any]) -> None:
+    """Every constant with its source, then what a core, a node and a chip add up to."""
+    # A source stands in one line where nobody's screen is too narrow for it: for grep.
+    console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=1000)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("constant", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("source", overflow="fold")
+    above = ""
+    for row in document["constants"]:
+        value, source = row["value"], row["source"]
+        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+        repeated = console.is_terminal and source == above
+        table.add_row(row["key"], Text(shown), Text("" if repeated else source))
+        above = source
+    console.print(table)
+    console.print()
+    rolled = _table("level", "area mm2", "power W")
+    for level, sums in document["roll_up"].items():
+        rolled.add_row(level, f"{sums['area_mm2']:.6g}", f"{sums['power_w']:.6g}")
+    console.print(rolled)
+    console.print("\narea and power at full load of one core, one node and one chip")
 
 
 def inspect_tables(document: Mapping[str, Any]) -> None:

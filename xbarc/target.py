@@ -8,11 +8,19 @@ import importlib.resources
 import json
 import math
 import tomllib
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from xbarc import plugins
 from xbarc.errors import UsageError, XbarcError, nearest
@@ -20,6 +28,7 @@ from xbarc.errors import UsageError, XbarcError, nearest
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
+CountOrZero = Annotated[int, Field(ge=0, le=1 << 20)]
 
 
 class Section(BaseModel):
@@ -38,6 +47,7 @@ class Array(Section):
     slices_in: Literal["columns", "arrays"] = "columns"
     polarity_in: Literal["columns", "arrays"] = "columns"
     columns_per_adc: Count = 128
+    source: str = ""
 
     @property
     def polarities(self) -> int:
@@ -68,6 +78,7 @@ class Weights(Section):
     """Integer weights: `bits` with sign."""
 
     bits: Annotated[int, Field(ge=2, le=16)] = 8
+    source: str = ""
 
 
 class Inputs(Section):
@@ -76,6 +87,7 @@ class Inputs(Section):
     bits: Annotated[int, Field(ge=2, le=16)] = 8
     dac_bits: Annotated[int, Field(ge=1, le=16)] = 1
     signed: Literal["two-pass", "twos-complement"] = "two-pass"
+    source: str = ""
 
     @model_validator(mode="after")
     def _twos_complement_is_bit_serial(self) -> "Inputs":
@@ -92,6 +104,7 @@ class Adc(Section):
     subtract: Literal["digital", "analog"] = "digital"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     rate_gsps: Positive = 1.2
+    source: str = ""
 
 
 class Device(Section):
@@ -104,6 +117,7 @@ class Device(Section):
     write_voltage_v: Positive
     write_pulse_ns: Positive
     write_pulses: Count = 1
+    source: str = ""
 
     @model_validator(mode="after")
     def _on_conducts_more(self) -> "Device":
@@ -112,50 +126,146 @@ class Device(Section):
         return self
 
 
-class Core(Section):
-    """Crossbars that share ADCs, input registers and shift-and-add.
+class Technology(Section):
+    """The process: its node, and the clock of the digital parts."""
 
-    Without `adcs` their number follows from `array.columns_per_adc`; with it, the columns do.
+    node_nm: Positive = 32.0
+    clock_ghz: Positive = 1.2
+    source: str = ""
+
+
+class Core(Section):
+    """Crossbars that share ADCs, input registers and shift-and-add (ISAAC's IMA).
+
+    Counts are of one core. Without `adcs` their number follows from `array.columns_per_adc`; with
+    it, the columns do. Without `dacs` each row of each crossbar has one, without `sample_holds`
+    each column.
     """
 
     crossbars: Count = 8
     adcs: Count | None = None
+    dacs: CountOrZero | None = None
+    sample_holds: CountOrZero | None = None
     shift_adds: Count = 4
+    input_registers: CountOrZero = 1
+    input_register_bytes: Count = 2048
+    output_registers: CountOrZero = 1
+    output_register_bytes: Count = 256
+    buffers: CountOrZero = 0
+    buffer_kb: Positive = 64.0
+    vector_units: CountOrZero = 0
+    controls: CountOrZero = 0
+    source: str = ""
 
 
 class Node(Section):
-    """Cores with a buffer and a router."""
+    """Cores with a buffer and a router (ISAAC's tile).
+
+    Counts are of one node; `routers = 0.25` is one router for four nodes.
+    """
 
     cores: Count = 12
+    buffers: CountOrZero = 0
+    buffer_kb: Positive = 64.0
+    buses: CountOrZero = 0
+    bus_bits: Count = 384
+    routers: NonNegative = 0.0
+    registers: CountOrZero = 0
+    register_bytes: Count = 3072
+    shift_adds: CountOrZero = 0
+    activations: CountOrZero = 0
+    poolings: CountOrZero = 0
+    vector_units: CountOrZero = 0
+    source: str = ""
 
 
 class Chip(Section):
-    """A mesh of nodes."""
+    """A mesh of nodes, with links to other chips.
 
-    nodes: Count = 168
-
-
-class Component(Section):
-    """One component's constants and where they come from.
-
-    `area_um2` and `energy_pj` are for one unit and one action of it.
+    Without `mesh` (rows, columns) it is as square as the number of nodes allows. Without `chips` a
+    program takes as many as it needs; with it, no more.
     """
 
-    area_um2: NonNegative
-    energy_pj: NonNegative
-    source: str
+    nodes: Count = 168
+    mesh: tuple[Count, Count] | None = None
+    buffers: CountOrZero = 0
+    buffer_kb: Positive = 4096.0
+    links: CountOrZero = 0
+    chips: Count | None = None
+    source: str = ""
+
+    @field_validator("mesh", mode="before")
+    @classmethod
+    def _mesh_is_a_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _mesh_holds_the_nodes(self) -> "Chip":
+        if self.mesh is not None and self.mesh[0] * self.mesh[1] < self.nodes:
+            raise ValueError(
+                f"chip.mesh = {list(self.mesh)} has no place for chip.nodes = {self.nodes}"
+            )
+        return self
+
+
+CONSTANTS = ("area_um2", "energy_pj", "leakage_mw", "latency_ns", "rate_gps", "power_mw", "source")
+"""What a component table with `model = "constant"` says by itself."""
+
+
+class ComponentTable(Section):
+    """Where one component's figures come from: a `model` by name, or constants.
+
+    Constants are for one unit: area, energy of one action, leakage, time of one action, the most
+    actions a second (in 1e9), and the published power at full load where energy x rate isn't it.
+    `options` go to the model.
+    """
+
+    model: str = "constant"
+    area_um2: NonNegative | None = None
+    energy_pj: NonNegative | None = None
+    leakage_mw: NonNegative | None = None
+    latency_ns: NonNegative | None = None
+    rate_gps: NonNegative | None = None
+    power_mw: NonNegative | None = None
+    source: str | None = None
+    options: dict[str, float | int | str | bool] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _constants_or_a_model(self) -> "ComponentTable":
+        given = [name for name in CONSTANTS if getattr(self, name) is not None]
+        if self.model == "constant":
+            missing = [n for n in ("area_um2", "energy_pj", "source") if n not in given]
+            if missing:
+                raise ValueError(f'model = "constant" needs {", ".join(missing)}')
+        elif given:
+            raise ValueError(
+                f'{", ".join(given)} can\'t stand beside model = "{self.model}", which gives them: '
+                "remove one or the other"
+            )
+        return self
 
 
 class Cost(Section):
-    """The component constants of the cost model; one table a component."""
+    """The components, one table each; what each is for: `docs/cost.md`."""
 
-    adc: Component
-    dac: Component
-    crossbar: Component
-    sample_hold: Component
-    shift_add: Component
-    input_register: Component
-    output_register: Component
+    adc: ComponentTable | None = None
+    dac: ComponentTable | None = None
+    crossbar: ComponentTable | None = None
+    sample_hold: ComponentTable | None = None
+    shift_add: ComponentTable | None = None
+    input_register: ComponentTable | None = None
+    output_register: ComponentTable | None = None
+    core_buffer: ComponentTable | None = None
+    vector_unit: ComponentTable | None = None
+    control: ComponentTable | None = None
+    buffer: ComponentTable | None = None
+    bus: ComponentTable | None = None
+    router: ComponentTable | None = None
+    node_register: ComponentTable | None = None
+    activation: ComponentTable | None = None
+    pooling: ComponentTable | None = None
+    chip_buffer: ComponentTable | None = None
+    link: ComponentTable | None = None
 
 
 class Target(Section):
@@ -171,6 +281,7 @@ class Target(Section):
     core: Core = Core()
     node: Node = Node()
     chip: Chip = Chip()
+    technology: Technology = Technology()
     cost: Cost
 
     @model_validator(mode="after")
@@ -183,6 +294,65 @@ class Target(Section):
         if self.adc.subtract == "analog" and self.array.encoding != "differential":
             raise ValueError('adc.subtract = "analog" needs array.encoding = "differential"')
         return self
+
+    @model_validator(mode="after")
+    def _components_are_costed(self) -> "Target":
+        for level, units in self.units().items():
+            for name, count in units.items():
+                if count and getattr(self.cost, name) is None:
+                    raise ValueError(f"cost.{name} is missing: a {level} has {count:g} of it")
+        return self
+
+    def units(self) -> dict[str, dict[str, float]]:
+        """How many of each component stand in a core, in a node beside its cores, and on a chip.
+
+        `{"core": {"crossbar": 8, ...}, "node": {"buffer": 1, ...}, "chip": {"link": 4, ...}}`, the
+        components called as in `[cost]`.
+        """
+        core, node, chip = self.core, self.node, self.chip
+        rows, cols = self.array.rows, self.array.cols
+        return {
+            "core": {
+                "crossbar": core.crossbars,
+                "dac": core.crossbars * rows if core.dacs is None else core.dacs,
+                "adc": self.adcs_per_core(),
+                "sample_hold": (
+                    core.crossbars * cols if core.sample_holds is None else core.sample_holds
+                ),
+                "shift_add": core.shift_adds,
+                "input_register": core.input_registers,
+                "output_register": core.output_registers,
+                "core_buffer": core.buffers,
+                "vector_unit": core.vector_units,
+                "control": core.controls,
+            },
+            "node": {
+                "buffer": node.buffers,
+                "bus": node.buses,
+                "router": node.routers,
+                "node_register": node.registers,
+                "shift_add": node.shift_adds,
+                "activation": node.activations,
+                "pooling": node.poolings,
+                "vector_unit": node.vector_units,
+            },
+            "chip": {"chip_buffer": chip.buffers, "link": chip.links},
+        }
+
+    @property
+    def crossbars_per_chip(self) -> int:
+        """Crossbars of one chip."""
+        return self.core.crossbars * self.node.cores * self.chip.nodes
+
+    def mesh(self) -> tuple[int, int]:
+        """Rows and columns of the mesh of nodes: `chip.mesh`, else the squarest that holds them."""
+        if self.chip.mesh is not None:
+            return self.chip.mesh
+        rows = math.isqrt(self.chip.nodes)
+        exact = next(r for r in range(rows, 0, -1) if self.chip.nodes % r == 0)
+        # 168 nodes are 12 x 14; a prime number of them is no single row, but a square with gaps.
+        rows = exact if 2 * exact > rows else rows
+        return rows, math.ceil(self.chip.nodes / rows)
 
     def slices(self, weight_bits: int | None = None) -> int:
         """`array.slices`, for `weights.bits` where no width is given."""
@@ -274,6 +444,7 @@ def load_target(name: str | Path, overrides: Sequence[str] = ()) -> Target:
     values = target.model_dump()
     for override in overrides:
         _override(values, override)
+    _drop_constants(values, overrides)
     try:
         return Target.model_validate(values)
     except ValidationError as error:
@@ -295,7 +466,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise UsageError(f"--set {override}: written key.path=value, such as array.rows=64")
     *path, last = key.strip().split(".")
-    table, model = values, Target
+    table: dict[str, Any] = values
+    model: type[Section] = Target
     for depth, name in enumerate([*path, last]):
         known = {k: v.annotation for k, v in model.model_fields.items()}
         if name not in known:
@@ -305,16 +477,40 @@ def _override(values: dict[str, Any], override: str) -> None:
             )
         if name is last and depth == len(path):
             break
-        inner = known[name]
-        if not (isinstance(inner, type) and issubclass(inner, Section)):
+        inner = _table_of(known[name])
+        if inner is None:
+            if path[depth:] == ["options"]:
+                table = table[name]
+                break
             raise UsageError(f"--set {override}: {name!r} is a value, not a table")
-        table, model = table[name], inner  # type: ignore[assignment]
+        if table[name] is None:
+            table[name] = {"model": "constant"}
+        table, model = table[name], inner
     if isinstance(table.get(last), dict):
         raise UsageError(f"--set {override}: {key} is a table; name a key of it")
     try:
         table[last] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         table[last] = text.strip()
+
+
+def _drop_constants(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """`--set cost.adc.model=murmann` puts a model in the place of the file's constants."""
+    keys = [o.partition("=")[0].strip().split(".") for o in overrides]
+    for key in keys:
+        if len(key) == 3 and key[0] == "cost" and key[2] == "model":
+            table = values["cost"][key[1]]
+            for name in CONSTANTS if table["model"] != "constant" else ():
+                if [*key[:2], name] not in keys:
+                    table.pop(name, None)
+
+
+def _table_of(annotation: Any) -> type[Section] | None:
+    """The table that a key's type means (`Core`, `ComponentTable | None`), or None."""
+    for option in (annotation, *typing.get_args(annotation)):
+        if isinstance(option, type) and issubclass(option, Section):
+            return option
+    return None
 
 
 def _faults(error: ValidationError) -> Iterator[str]:
@@ -327,7 +523,8 @@ def _faults(error: ValidationError) -> Iterator[str]:
         elif fault["type"] == "missing":
             yield f"{where} is missing"
         elif fault["type"] == "value_error":
-            yield str(fault["msg"]).removeprefix("Value error, ")
+            said = str(fault["msg"]).removeprefix("Value error, ")
+            yield f"{where}: {said}" if path[:1] == ["cost"] else said
         else:
             yield f"{where} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
 
@@ -335,8 +532,21 @@ def _faults(error: ValidationError) -> Iterator[str]:
 def _keys(path: Sequence[str]) -> list[str]:
     model: Any = Target
     for name in path:
-        model = model.model_fields[name].annotation
+        model = _table_of(model.model_fields[name].annotation)
     return list(model.model_fields)
+
+
+def described(target: Target) -> dict[str, Any]:
+    """The resolved target as a document: no key that says nothing."""
+
+    def said(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            k: said(v) if isinstance(v, Mapping) else v
+            for k, v in values.items()
+            if v not in ({}, "") or k == "description"
+        }
+
+    return said(target.model_dump(exclude_none=True))
 
 
 def dump_target(target: Target) -> str:
@@ -352,7 +562,7 @@ def dump_target(target: Target) -> str:
             if isinstance(v, Mapping):
                 table(v, f"{path}.{k}" if path else k)
 
-    table(target.model_dump(exclude_none=True), "")
+    table(described(target), "")
     return "\n".join(lines) + "\n"
 
 
@@ -361,5 +571,7 @@ def _toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     # JSON's escapes are a subset of what a basic TOML string reads.
     return json.dumps(str(value), ensure_ascii=False)

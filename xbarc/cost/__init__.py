@@ -1,10 +1,14 @@
-"""What a program costs: events counted from the mapped IR, times the target's constants."""
+"""What a program costs: events counted from the mapped IR, times its target's components."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from xbarc.cost.components import Component, components, described
 from xbarc.cost.events import LayerEvents, count_events
-from xbarc.cost.model import energy_pj, latency_ns, totals
+from xbarc.cost.model import energy_pj, leakage_pj, totals
+from xbarc.cost.rollup import check_capacity
+from xbarc.cost.time import Times, placed_hops, program_times, programming
 
 if TYPE_CHECKING:
     from xbarc.program import Program
@@ -12,20 +16,58 @@ if TYPE_CHECKING:
 
 
 def report(program: "Program") -> dict[str, Any]:
-    """The figures of `report.json`: `layers` and `totals`, all for a batch of one."""
-    layers = count_events(program.module, program.weights, program.target)
+    """The figures of `report.json`, all for a batch of one.
+
+    `layers`, `totals`, `pipeline` (each layer and digital operation in time) and `components`.
+
+    Raises `XbarcError` where the layers need more crossbars than the target has chips for, or a
+    component's model can't say what the target asks.
+    """
+    target = program.target
+    parts = components(target)
+    hops = placed_hops(program.module, target)
+    layers = count_events(program.module, program.weights, target, program.digital, hops)
+    check_capacity({la.name: la.crossbars for la in layers}, target)
+    found = program_times(program, parts)
+    times = found.by_layer()
+    shares = [times[la.name]["latency_ns"] for la in layers]
+    leaked = leakage_pj(layers, target, parts, found.latency_ns, shares)
+    energies = [
+        {**energy_pj(la, target, parts), "leakage": pj}
+        for la, pj in zip(layers, leaked, strict=True)
+    ]
+    whole = totals(layers, energies, target, parts)
     return {
-        "layers": [_row(layer, program.target) for layer in layers],
-        "totals": totals(layers, program.target),
+        "layers": [
+            _row(la, target, energy, times[la.name])
+            for la, energy in zip(layers, energies, strict=True)
+        ],
+        "totals": {**whole, **_times(found, whole, target, parts)},
+        "pipeline": found.pipeline(),
+        "components": described(parts, target),
     }
 
 
-def _row(layer: LayerEvents, target: "Target") -> dict[str, Any]:
+def _row(
+    layer: LayerEvents, target: "Target", energy: dict[str, float], times: dict[str, float]
+) -> dict[str, Any]:
     cells = layer.crossbars * target.array.rows * target.array.cols
     return {
         **asdict(layer),
         "matrix": list(layer.matrix),
         "utilization": layer.memristors / cells if cells else 0.0,
-        "energy_pj": energy_pj(layer, target),
-        "latency_ns": latency_ns(layer, target),
+        "energy_pj": energy,
+        **times,
+    }
+
+
+def _times(
+    found: Times, whole: dict[str, Any], target: "Target", parts: Mapping[str, Component]
+) -> dict[str, Any]:
+    times = found.totals()
+    dynamic_uj = whole["energy_uj"]["total"] - whole["energy_uj"].get("leakage", 0.0)
+    return {
+        **times,
+        "power_w": dynamic_uj * 1e-6 * times["throughput_ips"] + whole["leakage_mw"] * 1e-3,
+        **programming(whole["crossbars"], whole["memristors"], target, parts),
     }

@@ -1,15 +1,24 @@
-"""What happens in a layer for one image, counted from the mapped IR alone."""
+"""What happens in a layer for one image, counted from the mapped IR alone.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+Every mapping is gather -> mvm -> scatter over tiles, so the counts follow from streams, tiles and
+the target; no mapping is known by name. Digital operations are counted from the digital files, and
+belong to the layer whose results they take (the last one, of several).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import numpy as np
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import BlockArgument, Operation, SSAValue
 
+from xbarc.cost.digital import CLASSES, count_operations
 from xbarc.data import Array
 from xbarc.ir.attributes import StreamType
-from xbarc.ir.ops import MvmOp, WeightsOp, weights_of
+from xbarc.ir.ops import DequantizeOp, DigitalOp, GatherOp, MvmOp, WeightsOp, shape_of, weights_of
 from xbarc.target import Target
 
 
@@ -18,9 +27,16 @@ class LayerEvents:
     """Counts of one layer for a batch of one.
 
     `vectors` input vectors; `activations` tiles met by a vector; `cycles` activations in sequence
-    when all tiles work in parallel; `macs` products of the layer's own weights; `row_pulses` rows
-    driven; `crossbar_reads` reads of a whole crossbar. `memristors` are cells programmed,
-    `crossbars` whole arrays occupied.
+    when all tiles and copies work in parallel; `macs` products of the layer's own weights;
+    `memristors` are cells programmed, `crossbars` whole arrays occupied, `copies` of the layer
+    counted in both. Then what the components do:
+
+    - `adc_conversions` (as many samples are held), `row_pulses` rows driven, `crossbar_reads`;
+    - `shift_adds` conversions, and partial sums of row blocks merged; `input_bits` to rows from
+      input registers, `output_values` accumulated in output registers, `results` finished values;
+    - `buffer_read_bits`, `buffer_write_bits` of the node's buffer, `bus_bits` between it and cores;
+    - `mesh_bits` over the mesh, `mesh_bit_hops` the same times the hops; `off_chip_bits`;
+    - `digital` operations by class; `write_pulses` to program the cells once.
     """
 
     name: str
@@ -29,6 +45,7 @@ class LayerEvents:
     matrix: tuple[int, int]
     weights: int
     nonzero_weights: int
+    copies: int = 1
     tiles: int = 0
     crossbars: int = 0
     memristors: int = 0
@@ -39,27 +56,75 @@ class LayerEvents:
     adc_conversions: int = 0
     row_pulses: int = 0
     crossbar_reads: int = 0
+    shift_adds: int = 0
+    input_bits: int = 0
+    output_values: int = 0
+    results: int = 0
+    buffer_read_bits: int = 0
+    buffer_write_bits: int = 0
+    bus_bits: int = 0
+    mesh_bits: int = 0
+    mesh_bit_hops: float = 0.0
+    off_chip_bits: int = 0
+    write_pulses: int = 0
+    digital: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, 0))
 
 
-COUNTS = [f.name for f in fields(LayerEvents) if f.name not in ("name", "op", "mapping", "matrix")]
+COUNTS = [
+    f.name
+    for f in fields(LayerEvents)
+    if f.name not in ("name", "op", "mapping", "matrix", "copies", "digital")
+]
+"""The counts that add up over layers."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A tensor on its way: `bits` from layer `source` (None: the input) to `dest` (None: out)."""
+
+    source: str | None
+    dest: str | None
+    bits: int
+
+    @property
+    def layer(self) -> str | None:
+        """The layer that it counts for: where it leaves, or where the input enters."""
+        return self.source if self.source is not None else self.dest
+
+
+Hops = Callable[[Edge], float]
+"""Routers that a bit of an edge passes."""
+
+
+def one_hop(edge: Edge) -> float:
+    """Without a placement: what leaves a layer passes one router."""
+    return 1.0
 
 
 def count_events(
-    module: ModuleOp, weights: Mapping[str, Array], target: Target
+    module: ModuleOp,
+    weights: Mapping[str, Array],
+    target: Target,
+    digital: Mapping[str, bytes] | None = None,
+    hops: Hops = one_hop,
 ) -> list[LayerEvents]:
     """The events of each layer, in program order.
 
     A layer whose weights stand on crossbars in several `xbar.mvm` is one layer: counts add up, but
-    its vectors are the same ones, and its cycles those of the slowest.
+    its vectors are the same ones, and its cycles those of the slowest. `digital` are the program's
+    files by path; without them no digital operation is counted. A program without a layer has no
+    events: it doesn't run on crossbars at all.
     """
     layers: dict[str, LayerEvents] = {}
     for op in module.walk():
-        if not isinstance(op, MvmOp):
-            continue
-        stored = weights_of(op)
-        if stored.symbol not in layers:
-            layers[stored.symbol] = _layer(op, stored, weights[stored.symbol])
-        _add(layers[stored.symbol], op, stored, target)
+        if isinstance(op, MvmOp):
+            stored = weights_of(op)
+            if stored.symbol not in layers:
+                layers[stored.symbol] = _layer(op, stored, weights[stored.symbol])
+            _add(layers[stored.symbol], op, stored, target)
+    if layers:
+        _add_digital(layers, module, digital or {})
+        _add_traffic(layers, traffic(module, target), target, hops)
     return list(layers.values())
 
 
@@ -76,24 +141,166 @@ def _layer(op: MvmOp, stored: WeightsOp, q: Array) -> LayerEvents:
 
 def _add(layer: LayerEvents, op: MvmOp, stored: WeightsOp, target: Target) -> None:
     stream: Any = cast(StreamType, op.input.type)
-    vectors = stream.vectors.data
+    vectors, width = stream.vectors.data, stream.element.width.data
     signed = stream.element.signedness.data.name == "SIGNED"
-    slices_in = target.input_slices(stream.element.width.data, signed)
+    slices_in = target.input_slices(width, signed)
     array, bits = target.array, stored.weight_bits
     slices, polarities = array.slices(bits), array.polarities
     tiles = op.tiles()
     rows, cols = tiles[:, 1] - tiles[:, 0], tiles[:, 3] - tiles[:, 2]
+    copies = op.copies.value.data if op.copies is not None else 1
     crossbars = len(tiles) * array.crossbars_per_tile(bits)
     # Under analog subtraction G+ and G- meet before the ADC: one conversion for both.
     converted = slices * (1 if target.adc.subtract == "analog" else polarities)
     reads = vectors * slices_in
+    partial_sums = vectors * int(cols.sum())
+    results = vectors * stored.matrix[1]
+    conversions = reads * int(cols.sum()) * converted
+    driven = reads * int(rows.sum()) * array.crossbars_per_tile(bits)
+    # Tiles side by side, on the same rows, get the same entries: the buffer is read once for them.
+    blocks = np.unique(tiles[:, :2], axis=0)
+    entries = vectors * int((blocks[:, 1] - blocks[:, 0]).sum())
+    layer.copies = max(layer.copies, copies)
     layer.tiles += len(tiles)
-    layer.crossbars += crossbars
-    layer.memristors += layer.weights * slices * polarities
+    layer.crossbars += crossbars * copies
+    layer.memristors += layer.weights * slices * polarities * copies
     layer.vectors = max(layer.vectors, vectors)
     layer.activations += vectors * len(tiles)
-    layer.cycles = max(layer.cycles, reads)
+    layer.cycles = max(layer.cycles, math.ceil(vectors / copies) * slices_in)
     layer.macs += vectors * layer.weights
-    layer.adc_conversions += reads * int(cols.sum()) * converted
-    layer.row_pulses += reads * int(rows.sum()) * array.crossbars_per_tile(bits)
+    layer.adc_conversions += conversions
+    layer.row_pulses += driven
     layer.crossbar_reads += reads * crossbars
+    layer.shift_adds += conversions + partial_sums - results
+    layer.input_bits += driven * target.inputs.dac_bits
+    layer.output_values += conversions
+    layer.results += results
+    layer.buffer_read_bits += entries * width
+    layer.bus_bits += entries * width + partial_sums * (width + bits)
+    layer.write_pulses = layer.memristors * target.device.write_pulses
+
+
+# --- Digital operations ---------------------------------------------------------------------------
+
+
+def digital_counts(module: ModuleOp, files: Mapping[str, bytes]) -> dict[str, dict[str, int]]:
+    """The digital operations of one image by file and class (`xbarc.cost.digital`)."""
+    return {
+        op.file.data: count_operations(
+            files[op.file.data],
+            [_one_item(v) for v in op.inputs],
+            [_one_item(v) for v in op.outputs],
+        )
+        for op in module.walk()
+        if isinstance(op, DigitalOp) and op.file.data in files
+    }
+
+
+def _add_digital(
+    layers: Mapping[str, LayerEvents], module: ModuleOp, files: Mapping[str, bytes]
+) -> None:
+    owners, counted = _owners(module), digital_counts(module, files)
+    first = next(iter(layers))
+    for op in module.walk():
+        counts: Mapping[str, int] = {}
+        if isinstance(op, DigitalOp):
+            counts = counted.get(op.file.data, {})
+        elif isinstance(op, DequantizeOp):
+            # Scale and bias: one multiply-add a result.
+            counts = {"elementwise": math.prod(_one_item(op.result) or ())}
+        digital = layers[owners[op] or first].digital
+        for name, count in counts.items():
+            digital[name] += count
+
+
+def _one_item(value: SSAValue) -> tuple[int, ...] | None:
+    """The shape of a tensor for a batch of one; None where a value has none."""
+    if not isinstance(value.type, TensorType):
+        return None
+    return tuple(1 if s < 0 else s for s in shape_of(value))
+
+
+def _owners(module: ModuleOp) -> dict[Operation, str | None]:
+    """The layer that each operation works for: of those that it reads, the last in the program."""
+    order: dict[str | None, int] = {None: -1}
+    owners: dict[Operation, str | None] = {}
+    for op in module.walk():
+        if isinstance(op, MvmOp):
+            owners[op] = weights_of(op).symbol
+            order.setdefault(owners[op], len(order))
+        else:
+            read = [_owner(v, owners) for v in op.operands]
+            owners[op] = max(read, key=order.__getitem__, default=None)
+    return owners
+
+
+def _owner(value: SSAValue, owners: Mapping[Operation, str | None]) -> str | None:
+    return None if isinstance(value, BlockArgument) else owners[cast(Operation, value.owner)]
+
+
+# --- Traffic --------------------------------------------------------------------------------------
+
+
+def traffic(module: ModuleOp, target: Target) -> list[Edge]:
+    """What goes from layer to layer, in and out, for a batch of one, in program order.
+
+    A tensor goes once to each layer that gathers from it, and to the layer whose digital operation
+    reads it beside its own results, as codes of the width that is gathered, else `inputs.bits`.
+    """
+    owners = _owners(module)
+    return [e for op in module.walk() for e in _edges(op, owners, target) if e.bits]
+
+
+def _edges(op: Operation, owners: Mapping[Operation, str | None], target: Target) -> Iterator[Edge]:
+    if isinstance(op, GatherOp):
+        readers = {
+            weights_of(use.operation).symbol
+            for use in op.result.uses
+            if isinstance(use.operation, MvmOp)
+        }
+        element: Any = op.result.type.element
+        bits = _size(op.input) * element.width.data
+        for reader in sorted(readers):
+            yield Edge(_owner(op.input, owners), reader, bits)
+    elif isinstance(op, DigitalOp) and owners[op] is not None:
+        for value in op.inputs:
+            source = _owner(value, owners)
+            if source != owners[op]:
+                yield Edge(source, owners[op], _size(value) * target.inputs.bits)
+    elif isinstance(op, ReturnOp) and isinstance(op.parent_op(), FuncOp):
+        for value in op.operands:
+            yield Edge(_owner(value, owners), None, _size(value) * target.inputs.bits)
+
+
+def _size(value: SSAValue) -> int:
+    return math.prod(_one_item(value) or (0,))
+
+
+def _add_traffic(
+    layers: Mapping[str, LayerEvents], edges: Sequence[Edge], target: Target, hops: Hops
+) -> None:
+    """Bits over the mesh count for the layer that they leave; they land in the other's buffer."""
+    chips = chips_of(list(layers.values()), target)
+    for edge in edges:
+        if edge.layer is None:
+            continue
+        layer = layers[edge.layer]
+        layer.mesh_bits += edge.bits
+        layer.mesh_bit_hops += edge.bits * hops(edge)
+        if edge.dest is None:
+            continue
+        layers[edge.dest].buffer_write_bits += edge.bits
+        there = chips[edge.dest]
+        here = chips[edge.source][-1] if edge.source is not None else there[0]
+        layer.off_chip_bits += edge.bits * sum(chip != here for chip in there)
+
+
+def chips_of(layers: Sequence[LayerEvents], target: Target) -> dict[str, range]:
+    """The chips that each layer stands on, filled in program order (model)."""
+    chips, begin = {}, 0
+    for layer in layers:
+        end = begin + layer.crossbars
+        last = max(end - 1, begin) // target.crossbars_per_chip
+        chips[layer.name] = range(begin // target.crossbars_per_chip, last + 1)
+        begin = end
+    return chips

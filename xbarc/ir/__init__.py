@@ -34,6 +34,7 @@ from xbarc.ir.ops import (
     ScatterOp,
     WeightsOp,
 )
+from xbarc.ir.placement import MeshAttr
 
 Xbar = Dialect(
     "xbar",
@@ -48,7 +49,16 @@ Xbar = Dialect(
         DequantizeOp,
         DigitalOp,
     ],
-    [CrossbarAttr, StreamType, DigitalType, WindowAttr, GridAttr, PackedAttr, TileListAttr],
+    [
+        CrossbarAttr,
+        MeshAttr,
+        StreamType,
+        DigitalType,
+        WindowAttr,
+        GridAttr,
+        PackedAttr,
+        TileListAttr,
+    ],
 )
 
 

@@ -48,6 +48,7 @@ from xdsl.printer import Printer
 from xdsl.traits import Pure, SymbolOpInterface, SymbolTable
 from xdsl.utils.exceptions import VerifyException
 
+from xbarc.ir import placement
 from xbarc.ir.attributes import (
     CrossbarAttr,
     GridAttr,
@@ -725,7 +726,8 @@ class MvmOp(IRDLOperation):
     !xbar.stream<1024 x 16 x si32>`. `by` names the mapping that made it. The tiling is a `grid`,
     `packed` blocks of a block-diagonal matrix, or a list of `tiles`. `adc [lo, hi]` is the
     calibrated range of the converters, in units of one level step, under the target's
-    `adc.mode = "calibrated"`.
+    `adc.mode = "calibrated"`. `copies`, `at`, `time` and `stream` say where and when
+    (`xbarc.ir.placement`); they don't change what is computed.
     """
 
     name = "xbar.mvm"
@@ -735,6 +737,10 @@ class MvmOp(IRDLOperation):
     by = prop_def(StringAttr)
     tiling = prop_def(Attribute)
     adc = opt_prop_def(DenseArrayBase)
+    copies = opt_prop_def(IntegerAttr)
+    at = opt_prop_def(DenseArrayBase)
+    time = opt_prop_def(DenseArrayBase)
+    stream = opt_prop_def(DenseArrayBase)
     result = result_def(StreamType)
 
     traits = traits_def(Pure())
@@ -789,6 +795,17 @@ class MvmOp(IRDLOperation):
             if len(values) != 2 or not -math.inf < values[0] < values[1] < math.inf:
                 raise VerifyException("adc is [lo, hi] with lo < hi")
         self._verify_capacity(weights)
+        if self.copies is not None or self.at is not None:
+            placement.verify_placement(self, self.crossbars())
+        placement.verify_times(self)
+
+    def crossbars(self) -> int:
+        """Crossbars of one copy. Raises `VerifyException` where the module doesn't say which."""
+        crossbar = crossbar_of(self)
+        if crossbar is None:
+            raise VerifyException("the module doesn't say its xbar.crossbar")
+        bits = weights_of(self).weight_bits
+        return len(self.tiles()) * crossbar.array().crossbars_per_tile(bits)
 
     def _verify_capacity(self, weights: WeightsOp) -> None:
         crossbar = crossbar_of(self)
@@ -817,6 +834,7 @@ class MvmOp(IRDLOperation):
         cast(TilingAttr, self.tiling).print_clauses(printer)
         if (adc := self.adc_range) is not None:
             printer.print_string(f" adc [{_real_text(adc[0])}, {_real_text(adc[1])}]")
+        placement.print_clauses(printer, self)
         _print_signature(printer, self)
 
     @classmethod
@@ -841,6 +859,7 @@ class MvmOp(IRDLOperation):
         if parser.parse_optional_keyword("adc"):
             values = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_number)
             properties["adc"] = DenseArrayBase.from_list(f64, [float(v) for v in values])
+        properties |= placement.parse_clauses(parser, placed=True)
         attributes, source, result = _parse_signature(parser)
         return cls.create(
             operands=[parser.resolve_operand(value, source)],
@@ -919,6 +938,8 @@ class DigitalOp(IRDLOperation):
 
     inputs = var_operand_def()
     file = prop_def(StringAttr)
+    time = opt_prop_def(DenseArrayBase)
+    stream = opt_prop_def(DenseArrayBase)
     outputs = var_result_def()
 
     traits = traits_def(Pure())
@@ -934,6 +955,7 @@ class DigitalOp(IRDLOperation):
         """A file of the program's own folder."""
         if not re.fullmatch(r"digital/[\w.-]+\.onnx", self.file.data):
             raise VerifyException(f'{self.file.data!r} isn\'t of the form "digital/<name>.onnx"')
+        placement.verify_times(self)
 
     def print(self, printer: Printer) -> None:
         """Custom assembly."""
@@ -942,6 +964,7 @@ class DigitalOp(IRDLOperation):
         printer.print_string(" (")
         printer.print_list(self.inputs, printer.print_operand)
         printer.print_string(")")
+        placement.print_clauses(printer, self)
         printer.print_op_attributes(self.attributes)
         printer.print_string(" : (")
         printer.print_list(self.inputs.types, printer.print_attribute)
@@ -957,14 +980,16 @@ class DigitalOp(IRDLOperation):
             parser.Delimiter.PAREN, parser.parse_unresolved_operand
         )
         position = parser.pos
+        times = placement.parse_clauses(parser, placed=False)
         attributes = parser.parse_optional_attr_dict()
         parser.parse_punctuation(":")
         sources = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_type)
         parser.parse_punctuation("->")
         results = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_type)
-        digital = cls(file, parser.resolve_operands(operands, sources, position), results)
-        digital.attributes.update(attributes)
-        return digital
+        op = cls(file, parser.resolve_operands(operands, sources, position), results)
+        op.properties.update(times)
+        op.attributes.update(attributes)
+        return op
 
 
 def crossbar_of(op: Operation) -> CrossbarAttr | None:

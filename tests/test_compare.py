@@ -1,0 +1,148 @@
+"""`xbarc compare`: the same figures of several programs side by side."""
+
+import json
+
+import pytest
+from models import text_model
+from pages import CHROMIUM, Page, laid_out, outside
+from reference import make_target
+from typer.testing import CliRunner
+
+import xbarc
+from xbarc.cli import app
+from xbarc.report import compare_page, compare_programs
+from xbarc.report.compare import names, ratio
+from xbarc.report.figures import flatten
+from xbarc.runs import program_hash, record
+
+SHALLOW = """g (float[N,12] x) => (float[N,4] y) <float[12,4] w> { y = MatMul(x, w) }"""
+DEEP = """g (float[N,12] x) => (float[N,4] y) <float[12,9] v, float[9,4] w>
+    { h = MatMul(x, v)  r = Relu(h)  y = MatMul(r, w) }"""
+
+
+def compiled(text, names_, rows=32):
+    model = text_model(text)
+    weighted = [n for n in model.graph.node if n.op_type == "MatMul"]
+    for node, name in zip(weighted, names_, strict=True):
+        node.name = name
+    target = make_target(array={"rows": rows, "cols": 64, "cell_bits": 2})
+    return xbarc.compile(model, target)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for file, program in {
+        "a.xbar": compiled(DEEP, ["first", "last"], rows=4),
+        "b.xbar": compiled(DEEP, ["first", "last"], rows=32),
+        "c.xbar": compiled(SHALLOW, ["last"]),
+    }.items():
+        program.save(tmp_path / file)
+    return tmp_path
+
+
+def invoke(*command):
+    return CliRunner().invoke(app, [str(c) for c in command])
+
+
+def document(folder, *files, options=()):
+    done = invoke("compare", *(folder / f for f in files), *options, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_totals_are_those_of_each_report(folder):
+    found = document(folder, "a.xbar", "b.xbar")
+    for i, file in enumerate(("a.xbar", "b.xbar")):
+        report = xbarc.load(folder / file).report
+        assert found["programs"][i]["model"] == report["model"]
+        assert found["programs"][i]["passes"] == report["passes"]
+        for key, value in flatten(report["totals"]):
+            if isinstance(value, int | float | str):
+                assert found["totals"][key][i] == value, key
+
+
+def test_layers_match_by_name(folder):
+    found = document(folder, "a.xbar", "b.xbar", "c.xbar")
+    assert [layer["name"] for layer in found["layers"]] == ["first", "last"]
+    reports = [xbarc.load(folder / f).report for f in ("a.xbar", "b.xbar", "c.xbar")]
+    for layer in found["layers"]:
+        for i, report in enumerate(reports):
+            row = next((r for r in report["layers"] if r["name"] == layer["name"]), None)
+            for key in ("crossbars", "cycles", "latency_ns", "utilization", "mapping"):
+                assert layer[key][i] == (row and row[key])
+            assert layer["energy_pj"][i] == (row and sum(row["energy_pj"].values()))
+    assert found["layers"][0]["crossbars"][2] is None
+
+
+def test_a_layer_that_only_a_later_program_has_stands_in_its_place(folder):
+    found = document(folder, "c.xbar", "a.xbar")
+    assert [layer["name"] for layer in found["layers"]] == ["first", "last"]
+    assert found["layers"][0]["crossbars"][0] is None
+
+
+def test_accuracy_comes_from_the_newest_run_that_has_one(folder):
+    result = {"samples": 8, "images_per_second": 1.0, "adc": {}}
+    path = folder / "a.xbar"
+    for accuracy in (0.25, 0.5, None):
+        record(path, program_hash(path), "x.npz", {}, {**result, "accuracy": accuracy})
+    found = document(folder, "a.xbar", "b.xbar")["programs"]
+    assert [(p["accuracy"], p["samples"]) for p in found] == [(0.5, 8), (None, None)]
+
+
+def test_the_terminal_has_every_program_and_layer(folder):
+    done = invoke("compare", folder / "a.xbar", folder / "b.xbar", folder / "c.xbar")
+    assert done.exit_code == 0
+    for word in ("a.xbar", "b.xbar", "c.xbar", "first", "last", "Crossbars", "Latency", "ADC"):
+        assert word in done.stdout
+    first = next(line for line in done.stdout.splitlines() if line.startswith("first"))
+    assert first.rstrip().endswith("–")
+
+
+def test_the_page_has_the_document_s_figures(folder):
+    found = document(folder, "a.xbar", "c.xbar", options=("-o", folder / "c.html"))
+    source = (folder / "c.html").read_text(encoding="utf-8")
+    page = Page(source)
+    assert outside(source) == []
+    written = [a.get("value") for t, a in page.elements if t == "data"]
+    for key, values in found["totals"].items():
+        for value in values:
+            if isinstance(value, int | float):
+                assert repr(value) in written, key
+    for layer in found["layers"]:
+        for key in ("energy_pj", "latency_ns", "crossbars"):
+            assert {repr(v) for v in layer[key] if v is not None} <= set(written)
+
+
+def test_names_are_text_and_tell_programs_apart(folder):
+    program = compiled(SHALLOW, ["<i>&"])
+    entries = [(folder / "x" / "<p>.xbar", program, ()), (folder / "y" / "<p>.xbar", program, ())]
+    found = compare_programs(entries)
+    assert names(found) == [str(path) for path, _, _ in entries]
+    page = Page(compare_page(found))
+    assert "<i>&" in page.text
+    assert "<p>.xbar" in page.text
+
+
+def test_one_program_is_no_comparison(folder):
+    done = invoke("compare", folder / "a.xbar")
+    assert "two programs" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("value", "first", "shown"),
+    [(2, 4, "×0.5"), (4, 4, ""), (3, 0, ""), (None, 2, ""), (2, None, ""), (9, 2, "×4.5")],
+)
+def test_ratio(value, first, shown):
+    assert ratio(value, first) == shown
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium isn't installed")
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1600, "light")])
+def test_the_page_reads_well_in_a_browser(folder, width, scheme):
+    entries = [(folder / f, xbarc.load(folder / f), ()) for f in ("a.xbar", "b.xbar", "c.xbar")]
+    seen = laid_out(compare_page(compare_programs(entries)), width, scheme)
+    assert seen["width"] == width
+    assert seen["scroll"] <= width
+    assert seen["wide"] == []
+    assert seen["pale"] == []
+    assert (seen["ground"] > 0.5) == (scheme == "light")

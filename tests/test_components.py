@@ -1,0 +1,253 @@
+"""Component models against the published numbers that they stand for."""
+
+import math
+
+import pytest
+
+from xbarc import plugins
+from xbarc.cost.components import KINDS, components, load_models, settled
+from xbarc.cost.components.adc import murmann_area_um2, murmann_energy_pj
+from xbarc.errors import UsageError, XbarcError
+from xbarc.target import dump_target, load_target, parse_target
+
+PLUGIN = """
+from xbarc.cost.components import Component, ComponentModel
+
+def ramp(spec):
+    return Component(10.0 * spec.target.adc.bits, 0.5, source="a ramp converter")
+
+RAMP = ComponentModel("adc", "{name}", ramp)
+"""
+
+
+def part(role, *overrides, target="isaac"):
+    return components(load_target(target, overrides))[role]
+
+
+def test_every_kind_has_its_file_and_every_component_a_kind():
+    models = load_models()
+    for role, kind in KINDS.items():
+        assert "constant" in models.names(kind), role
+        assert models.owner(kind, "constant") == "xbarc"
+
+
+@pytest.mark.parametrize(
+    ("bits", "energy", "area"),
+    [
+        (4, 0.79, 361),
+        (5, 0.99, 477),
+        (6, 1.20, 627),
+        (7, 1.42, 845),
+        (8, 1.667, 1200),
+        (9, 1.97, 1828),
+        (10, 2.38, 3002),
+    ],
+)
+def test_adc_isaac(bits, energy, area):
+    adc = part("adc", f"adc.bits={bits}")
+    assert adc.energy_pj == pytest.approx(energy, abs=5e-4)
+    assert adc.area_um2 == area
+
+
+@pytest.mark.parametrize("bits", [3, 11])
+def test_adc_isaac_has_4_to_10_bits(bits):
+    with pytest.raises(XbarcError, match=rf"cost.adc: ISAAC's table has 4 to 10 bits.*{bits}"):
+        part("adc", f"adc.bits={bits}")
+    assert "model" in part("adc", "adc.bits=3", target="mca128").source
+    assert part("adc", "adc.bits=3", target="mca128").energy_pj == 0.79
+    assert "Murmann" in part("adc", "adc.bits=11", target="mca128").source
+
+
+# arXiv 2404.06553, at 32 nm and 1.28 GS/s: pJ, um2.
+MURMANN = [
+    (4, 0.92, 5189),
+    (5, 0.94, 5210),
+    (6, 1.06, 5414),
+    (7, 1.31, 5763),
+    (8, 1.93, 6467),
+    (9, 5.52, 8861),
+    (10, 16.4, 12269),
+    (12, 157, 24097),
+]
+
+
+@pytest.mark.parametrize(("bits", "energy", "area"), MURMANN)
+def test_adc_murmann(bits, energy, area):
+    found = murmann_energy_pj(bits, 32, 1.28e9)
+    digits = 2 if energy < 1 else 3
+    assert float(f"{found:.{digits}g}") == energy
+    assert round(murmann_area_um2(found, 32, 1.28e9)) == area
+    adc = part("adc", "cost.adc.model=murmann", f"adc.bits={bits}", "adc.rate_gsps=1.28")
+    assert adc.energy_pj == found
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("adc.bits=3", "begins at 4 bits"), ("adc.rate_gsps=11", "ends at 10 GS/s")],
+)
+def test_adc_murmann_ends(override, message):
+    with pytest.raises(XbarcError, match=message):
+        part("adc", "cost.adc.model=murmann", override)
+
+
+def test_adc_murmann_grows_with_the_node():
+    wide = part("adc", "cost.adc.model=murmann", "technology.node_nm=65", target="neurram")
+    narrow = part("adc", "cost.adc.model=murmann", "technology.node_nm=32", target="neurram")
+    assert wide.energy_pj > narrow.energy_pj
+    assert wide.area_um2 > narrow.area_um2
+
+
+def test_adc_neurosim():
+    cells = ("device.g_on_us=10", "device.g_off_us=0.588", "array.rows=128")
+    adc = part("adc", "cost.adc.model=neurosim-sar", "adc.bits=6", *cells)
+    ohm = 1 / (128 * (10 + 0.588) / 2 * 1e-6)
+    power_uw = 1.1294 * 6 + 8.8998 + 79449 * math.exp(-2.297 * math.log10(ohm))
+    assert adc.energy_pj == pytest.approx(power_uw * 7 * 1e-3)
+    assert adc.latency_ns == 7
+
+
+@pytest.mark.parametrize(
+    ("bits", "power", "area", "rate"), [(4, 0.7, 500, 1), (6, 1.26, 1650, 1), (8, 2, 1200, 1.28)]
+)
+def test_adc_mnsim(bits, power, area, rate):
+    adc = part("adc", "cost.adc.model=mnsim", f"adc.bits={bits}")
+    assert (adc.full_power_mw, adc.area_um2) == (pytest.approx(power), area)
+    assert adc.latency_ns == pytest.approx((bits + 2) / rate)
+
+
+def test_adc_mnsim_has_three():
+    with pytest.raises(XbarcError, match="4, 6 and 8 bits, adc.bits is 7"):
+        part("adc", "cost.adc.model=mnsim", "adc.bits=7")
+
+
+# ISAAC, table of components: pJ an action, mW and um2 of one unit.
+@pytest.mark.parametrize(
+    ("role", "energy", "power", "area"),
+    [
+        ("adc", 1.667, 2.0, 1200),
+        ("dac", 0.3906, 4 / 1024, 170 / 1024),
+        ("crossbar", 30.0, 0.3, 25),
+        ("sample_hold", 0.000977, 0.01 / 1024, 40 / 1024),
+        ("shift_add", 0.021, 0.05, 60),
+        ("input_register", 124 / 1024, 1.24, 2100),
+        ("output_register", 23 / 1024, 0.23, 770),
+        ("buffer", 20.45 / 256, 20.7, 83000),
+        ("bus", 0.054, 7.0, 90000),
+        ("router", 20.74 / 256, 42.0, 151200),
+        ("node_register", 1.75, 1.68, 3200),
+        ("activation", 0.2167, 0.26, 300),
+        ("pooling", 0.3333, 0.4, 240),
+        ("link", 26 / 128, 2600, 5.72e6),
+    ],
+)
+def test_isaac(role, energy, power, area):
+    found = part(role)
+    assert found.energy_pj == pytest.approx(energy, rel=1e-3)
+    assert found.full_power_mw == pytest.approx(power)
+    assert found.area_um2 == pytest.approx(area)
+
+
+@pytest.mark.parametrize(
+    ("role", "power", "area"),
+    [
+        ("crossbar", 0.3, 25),
+        ("dac", 0.0039, 0.167),
+        ("adc", 2.0, 1200),
+        ("core_buffer", 18.0, 85000),
+        ("vector_unit", 1.90, 4000),
+        ("control", 8.0, 110000),
+        ("router", 43.13, 140000),
+        ("chip_buffer", 257.72, 2.42e6),
+    ],
+)
+def test_puma(role, power, area):
+    found = part(role, target="puma")
+    assert found.full_power_mw == pytest.approx(power)
+    assert found.area_um2 == pytest.approx(area)
+
+
+def test_an_mvmu_closes():
+    puma = components(load_target("puma"))
+    units = {"crossbar": 8, "adc": 8, "dac": 128, "shift_add": 1}
+    assert sum(n * puma[u].full_power_mw for u, n in units.items()) == pytest.approx(19.09)
+    assert sum(n * puma[u].area_um2 for u, n in units.items()) == pytest.approx(12000)
+
+
+def test_device_crossbar():
+    crossbar = part("crossbar", target="neurram")
+    # 256 x 256 cells of 2.5 uS at 0.5 V for 2 ns; 125.74 F^2 of 130 nm.
+    assert crossbar.energy_pj == pytest.approx(65536 * 0.25 * 2.5e-6 * 2e-9 * 1e12)
+    assert crossbar.area_um2 == pytest.approx(65536 * 125.74 * 0.13**2)
+
+
+def test_models_scale():
+    small, whole = part("crossbar", target="mca64"), part("crossbar", target="mca128")
+    assert (small.area_um2, small.energy_pj) == (whole.area_um2 / 4, whole.energy_pj / 4)
+    assert part("dac", "inputs.dac_bits=1").energy_pj * 8 == pytest.approx(
+        part("dac", "inputs.dac_bits=8", target="mca128").energy_pj
+    )
+    half = part("buffer", "node.buffer_kb=32")
+    assert half.area_um2 == part("buffer").area_um2 / 2
+
+
+def test_a_node_that_the_figures_are_not_of():
+    with pytest.raises(XbarcError, match=r"ISAAC's figures are of 32 nm, technology.node_nm is 22"):
+        part("adc", "technology.node_nm=22")
+
+
+def test_every_figure_is_finite_and_has_a_source():
+    for target in ("isaac", "puma", "neurram", "mca64", "mca128", "mca256", "mca512"):
+        for role, found in components(load_target(target)).items():
+            assert found.source, (target, role)
+            figures = (found.area_um2, found.energy_pj, found.leakage_mw, found.rate_gps)
+            assert all(math.isfinite(f) and f >= 0 for f in figures)
+
+
+# --- Plug-ins
+
+
+def test_unknown_model():
+    with pytest.raises(UsageError, match=r"cost.adc.model = 'murman': did you mean 'murmann'"):
+        part("adc", "cost.adc.model=murman")
+
+
+def test_plugin_file(tmp_path):
+    path = tmp_path / "ramp.py"
+    path.write_text(PLUGIN.format(name="ramp"))
+    models = load_models([path, path])
+    target = load_target("mca128", ["cost.adc.model=ramp"])
+    assert components(target, models)["adc"].area_um2 == 80
+    assert models.owner("adc", "ramp") == str(path)
+    # A program carries the figures, so that it can be costed without the plug-in.
+    alone = parse_target(dump_target(settled(target, models)), "program")
+    assert components(alone)["adc"] == components(target, models)["adc"]
+
+
+def test_name_taken_twice(tmp_path):
+    path = tmp_path / "ramp.py"
+    path.write_text(PLUGIN.format(name="isaac"))
+    with pytest.raises(XbarcError, match=r"adc model 'isaac' is defined twice: by xbarc and by /"):
+        load_models([path])
+
+
+def test_unknown_kind(tmp_path):
+    path = tmp_path / "ramp.py"
+    path.write_text(PLUGIN.format(name="ramp").replace('"adc"', '"acd"'))
+    with pytest.raises(XbarcError, match=r"unknown kind 'acd': did you mean .*'adc'"):
+        load_models([path])
+
+
+def test_entry_point(monkeypatch):
+    point = plugins.EntryPoint("adc.again", "xbarc.cost.components.adc:mnsim", plugins.COMPONENTS)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
+    models = load_models()
+    assert "again" in models.names("adc")
+    adc = components(load_target("isaac", ["cost.adc.model=again"]), models)["adc"]
+    assert "MNSIM" in adc.source
+
+
+def test_entry_point_without_a_kind(monkeypatch):
+    point = plugins.EntryPoint("again", "xbarc.cost.components.adc:mnsim", plugins.COMPONENTS)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
+    with pytest.raises(XbarcError, match=r"called kind.name"):
+        load_models()

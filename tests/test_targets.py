@@ -1,0 +1,182 @@
+"""Target files: all load, all say their sources, every key can be overridden."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from xbarc.cost.components import components
+from xbarc.cost.rollup import constants, document
+from xbarc.errors import UsageError, XbarcError
+from xbarc.target import (
+    CONSTANTS,
+    described,
+    dump_target,
+    load_target,
+    parse_target,
+    target_names,
+    target_text,
+)
+
+OWN = ["isaac", "mca128", "mca256", "mca512", "mca64", "neurram", "puma"]
+
+OLD = """
+name = "old"
+array = { rows = 128, cols = 128, cell_bits = 2 }
+core = { crossbars = 4, adcs = 2, shift_adds = 1 }
+node = { cores = 3 }
+chip = { nodes = 5 }
+
+[device]
+g_on_us = 750.0
+g_off_us = 50.0
+read_voltage_v = 0.2
+read_pulse_ns = 1.0
+write_voltage_v = 2.0
+write_pulse_ns = 40.0
+
+[cost]
+adc = { area_um2 = 1.0, energy_pj = 1.0, source = "s" }
+dac = { area_um2 = 1.0, energy_pj = 1.0, source = "s" }
+crossbar = { area_um2 = 1.0, energy_pj = 1.0, source = "s" }
+sample_hold = { area_um2 = 1.0, energy_pj = 1.0, source = "s" }
+shift_add = { area_um2 = 1.0, energy_pj = 1.0, source = "s" }
+input_register = { area_um2 = 1.0, energy_pj = 1.0, source = "s" }
+output_register = { area_um2 = 1.0, energy_pj = 1.0, source = "s" }
+"""
+
+
+def test_what_there_is():
+    assert set(OWN) <= set(target_names())
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_target_reads_back(name):
+    target = load_target(name)
+    assert target.name == name
+    assert target.description
+    assert parse_target(dump_target(target), "again") == target
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_constant_has_a_source(name):
+    target = load_target(name)
+    rows = constants(target, components(target))
+    assert [r["key"] for r in rows if not r["source"]] == []
+    keys = {row["key"] for row in rows}
+    assert {"array.rows", "device.g_on_us", "core.crossbars", "chip.nodes"} <= keys
+    assert {"cost.adc.energy_pj", "cost.crossbar.area_um2"} <= keys
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_our_own_model_is_is_called_so(name):
+    """A file that makes choices of its own says which: by the word in its sources."""
+    assert "model" in target_text(name)
+
+
+def test_constants_alone_are_enough():
+    target = parse_target(OLD, "old")
+    assert target.cost.adc.model == "constant"
+    assert target.adcs_per_core() == 2
+    units = target.units()
+    assert units["core"]["dac"] == units["core"]["sample_hold"] == 512
+    assert not any(units["node"].values()) and not any(units["chip"].values())
+
+
+def test_mesh():
+    assert load_target("isaac").mesh() == (12, 14)
+    assert load_target("puma").mesh() == (3, 3)
+    assert load_target("mca128", ["chip.nodes=7"]).mesh() == (2, 4)
+    assert load_target("mca128", ["chip.mesh=[8, 21]"]).mesh() == (8, 21)
+    with pytest.raises(UsageError, match=r"mesh = \[2, 3\] has no place for chip.nodes = 168"):
+        load_target("mca128", ["chip.mesh=[2, 3]"])
+
+
+def test_a_component_that_is_there_needs_its_figures():
+    with pytest.raises(XbarcError, match="cost.router is missing: a node has 0.5 of it"):
+        parse_target(OLD.replace("cores = 3", "cores = 3, routers = 0.5"), "old")
+
+
+def test_constants_beside_a_model():
+    text = OLD.replace("adc = { area", 'adc = { model = "isaac", area')
+    with pytest.raises(XbarcError, match=r"cost.adc: area_um2, energy_pj, source can\'t stand"):
+        parse_target(text, "old")
+    with pytest.raises(XbarcError, match=r'cost.adc: model = "constant" needs source'):
+        parse_target(
+            OLD.replace(
+                'adc = { area_um2 = 1.0, energy_pj = 1.0, source = "s" }',
+                "adc = { area_um2 = 1.0, energy_pj = 1.0 }",
+            ),
+            "old",
+        )
+
+
+def test_set_a_model_in_the_place_of_constants():
+    target = load_target("neurram", ["cost.adc.model=murmann", "adc.rate_gsps=0.001"])
+    table = target.cost.adc
+    assert table.model == "murmann"
+    assert all(getattr(table, name) is None for name in CONSTANTS)
+
+
+def test_set_constants_one_by_one():
+    target = load_target("neurram", ["cost.adc.energy_pj=5.5"])
+    assert target.cost.adc.energy_pj == 5.5
+    assert target.cost.adc.area_um2 == 400
+    cell = ["cost.crossbar.options.cell_area_f2=4.0"]
+    assert load_target("neurram", cell).cost.crossbar.options["cell_area_f2"] == 4
+
+
+def test_set_what_the_file_leaves_out():
+    target = load_target(
+        "neurram",
+        [
+            "cost.router.area_um2=1",
+            "cost.router.energy_pj=0.5",
+            "cost.router.source=mine",
+            "node.routers=1",
+        ],
+    )
+    assert components(target)["router"].energy_pj == 0.5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cost.adcs.model=isaac", "cost has no key 'adcs': did you mean 'adc'"),
+        ("cost.adc.modle=isaac", "cost.adc has no key 'modle': did you mean 'model'"),
+        ("node.core=3", "node has no key 'core': did you mean 'cores'"),
+        ("core.crossbars=0", "core.crossbars = 0"),
+        ("cost.adc=5", "cost.adc is a table; name a key of it"),
+    ],
+)
+def test_wrong_overrides(override, message):
+    with pytest.raises(UsageError, match=message):
+        load_target("mca128", [override])
+
+
+def test_document():
+    target = load_target("isaac")
+    found = document(target, with_sources=True)
+    assert found.keys() >= described(target).keys() | {"components", "roll_up", "constants"}
+    assert found["roll_up"].keys() == {"core", "node", "chip"}
+    assert found["roll_up"]["chip"].keys() == {"area_mm2", "power_w"}
+    assert found["components"]["adc"]["model"] == "isaac"
+    json.dumps(found)
+
+
+def test_command():
+    def run(*arguments):
+        code = "from xbarc.cli import main; main()"
+        command = [sys.executable, "-c", code, "targets", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    found = json.loads(run("isaac", "--json").stdout)
+    assert found["roll_up"]["chip"]["power_w"] == pytest.approx(65.8, abs=0.05)
+    assert found["array"]["rows"] == 128
+    text = run("isaac", "--sources").stdout
+    assert "ISAAC: HyperTransport, 4 links of 6.4 GB/s 10.4 W, 22.88 mm2" in text
+    assert "65.8" in text
+    wrong = run("isaac", "--json", "--set", "cost.adc.model=murman")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "did you mean 'murmann'" in wrong.stderr

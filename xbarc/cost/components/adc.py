@@ -1,0 +1,177 @@
+"""Analog-to-digital converters. Action: one conversion.
+
+Published figures differ by a factor of ten for the same bits, so a target says whose it takes.
+"""
+
+import math
+
+from xbarc.cost.components.base import Component, Model, Spec
+
+ISAAC_TABLE = {
+    4: (0.79, 361.0),
+    5: (0.99, 477.0),
+    6: (1.20, 627.0),
+    7: (1.42, 845.0),
+    8: (2.0 / 1.2, 1200.0),
+    9: (1.97, 1828.0),
+    10: (2.38, 3002.0),
+}
+"""Bits -> pJ a conversion, um2, at 32 nm. 8 bits: ISAAC's table (8 ADCs: 16 mW at 1.2 GS/s,
+0.0096 mm2); the others: scaled from it after Saberi et al., 2011 (1.67 pJ at 8 bits)."""
+
+MNSIM_TABLE = {
+    4: (0.7, 500.0, 1.0),
+    6: (1.26, 1650.0, 1.0),
+    8: (2.0, 1200.0, 1.28),
+}
+"""Bits -> mW, um2, GS/s of MNSIM 2.0's built-in converters (8 bits is ISAAC's)."""
+
+
+def isaac(spec: Spec) -> Component:
+    """ISAAC's 8-bit converter, and its scaling by bits after Saberi, 4 to 10 bits at 32 nm.
+
+    Raises `XbarcError` for other bits and nodes.
+    """
+    spec.need_node(32, "ISAAC")
+    bits, rate = spec.target.adc.bits, spec.target.adc.rate_gsps
+    if bits not in ISAAC_TABLE:
+        raise spec.fault(
+            f"ISAAC's table has 4 to 10 bits, adc.bits is {bits}: "
+            'take model = "murmann" or "isaac-extended"'
+        )
+    energy, area = ISAAC_TABLE[bits]
+    return Component(
+        area,
+        energy,
+        latency_ns=1 / rate,
+        rate_gps=rate,
+        source="ISAAC: 8 ADCs of 8 bits 16 mW at 1.2 GS/s, 0.0096 mm2"
+        + ("" if bits == 8 else f"; {bits} bits scaled after Saberi 2011"),
+    )
+
+
+def isaac_extended(spec: Spec) -> Component:
+    """ISAAC's table where it has the bits; below, its 4-bit row; above, the Murmann fit (model)."""
+    bits = spec.target.adc.bits
+    if bits in ISAAC_TABLE:
+        return isaac(spec)
+    if bits > max(ISAAC_TABLE):
+        return murmann(spec)
+    spec.need_node(32, "ISAAC")
+    energy, area = ISAAC_TABLE[4]
+    rate = spec.target.adc.rate_gsps
+    source = f"model: nothing published under 4 bits; ISAAC's 4-bit row (Saberi 2011) for {bits}"
+    return Component(area, energy, latency_ns=1 / rate, rate_gps=rate, source=source)
+
+
+def murmann_energy_pj(bits: int, node_nm: float, rate_hz: float) -> float:
+    """Energy of a conversion by the fit to the Murmann survey (arXiv 2404.06553).
+
+    The figure of merit FOM_s (dB) falls with the rate and is capped by the resolution;
+    E = 10^((SNDR - FOM_s) / 10) / 2, times a power of node and resolution.
+    """
+    sndr_db = 6.02 * bits + 1.76
+    cap_db = 128.3068287 + 3.22051151 * bits
+    fom_db = min(213.7806687 - 2.87190304 * math.log(rate_hz), cap_db)
+    scale = 26.04962157 + 1.88003692 * math.log(node_nm) - 2.82912561 * math.log(bits)
+    return 0.5 * 10 ** ((sndr_db - fom_db) / 10) * math.exp(scale - 1.47020221)
+
+
+def murmann_area_um2(energy_pj: float, node_nm: float, rate_hz: float) -> float:
+    """Area by the fit to the Murmann survey (arXiv 2404.06553), its best tenth."""
+    return math.exp(
+        0.993279474 * math.log(node_nm)
+        + 0.180715384 * math.log(rate_hz)
+        + 0.299124262 * math.log(energy_pj)
+        + 1.346191644
+    )
+
+
+def murmann(spec: Spec) -> Component:
+    """The fit to the Murmann survey of arXiv 2404.06553, from 4 bits up, to 10 GS/s.
+
+    Raises `XbarcError` outside.
+    """
+    bits, rate = spec.target.adc.bits, spec.target.adc.rate_gsps
+    node = spec.target.technology.node_nm
+    if bits < 4:
+        raise spec.fault(f"the Murmann fit begins at 4 bits, adc.bits is {bits}")
+    if rate > 10:
+        raise spec.fault(f"the Murmann fit ends at 10 GS/s, adc.rate_gsps is {rate:g}")
+    energy = murmann_energy_pj(bits, node, rate * 1e9)
+    return Component(
+        murmann_area_um2(energy, node, rate * 1e9),
+        energy,
+        latency_ns=1 / rate,
+        rate_gps=rate,
+        source=f"fit to the Murmann ADC survey, arXiv 2404.06553: {bits} bits, {node:g} nm, "
+        f"{rate:g} GS/s",
+    )
+
+
+def neurosim_sar(spec: Spec) -> Component:
+    """NeuroSim's SAR converter at 32 nm LSTP: P(uW), (bits + 1) ns a conversion.
+
+    `P = 1.1294 b + 8.8998 + 79449 e^(-2.297 log10 R)`, R (ohm) the resistance of a column, here of
+    all rows at the mean conductance (model). The formula has no area: ISAAC's table gives it, so
+    4 to 10 bits; `XbarcError` outside.
+    """
+    spec.need_node(32, "NeuroSim")
+    bits, device = spec.target.adc.bits, spec.target.device
+    if bits not in ISAAC_TABLE:
+        raise spec.fault(f"the area of NeuroSim's SAR is known from 4 to 10 bits, not {bits}")
+    siemens = spec.target.array.rows * (device.g_on_us + device.g_off_us) / 2 * 1e-6
+    power_uw = 1.1294 * bits + 8.8998 + 79449 * math.exp(-2.297 * math.log10(max(1 / siemens, 1.0)))
+    time_ns = bits + 1.0
+    return Component(
+        ISAAC_TABLE[bits][1],
+        power_uw * time_ns * 1e-3,
+        latency_ns=time_ns,
+        rate_gps=1 / time_ns,
+        source=f"NeuroSim 1.4, SAR at 32 nm LSTP, a column of {1 / siemens:.3g} ohm (model: all "
+        "rows at the mean conductance); area: ISAAC's table (model)",
+    )
+
+
+def mnsim(spec: Spec) -> Component:
+    """MNSIM 2.0's converters of 4, 6 and 8 bits; latency (bits + 2) / rate.
+
+    Raises `XbarcError` for other bits.
+    """
+    bits = spec.target.adc.bits
+    if bits not in MNSIM_TABLE:
+        raise spec.fault(f"MNSIM has converters of 4, 6 and 8 bits, adc.bits is {bits}")
+    power, area, rate = MNSIM_TABLE[bits]
+    return Component(
+        area,
+        power / rate,
+        latency_ns=(bits + 2) / rate,
+        rate_gps=rate,
+        source=f"MNSIM 2.0: {bits} bits, {power:g} mW at {rate:g} GS/s, {area:g} um2",
+    )
+
+
+def puma(spec: Spec) -> Component:
+    """PUMA's 8-bit converter: 2.0 mW, 0.0012 mm2; the 128 columns of an array in 100 ns."""
+    spec.need_node(32, "PUMA")
+    if spec.target.adc.bits != 8:
+        raise spec.fault(f"PUMA's converter has 8 bits, adc.bits is {spec.target.adc.bits}")
+    return Component(
+        1200.0,
+        2.0 * 100 / 128,
+        latency_ns=100 / 128,
+        rate_gps=1.28,
+        power_mw=2.0,
+        source="PUMA's simulator: 8 bits 2.0 mW, 0.0012 mm2; model: 128 columns in the 100 ns of "
+        "an MVM",
+    )
+
+
+MODELS: dict[str, Model] = {
+    "isaac": isaac,
+    "isaac-extended": isaac_extended,
+    "mnsim": mnsim,
+    "murmann": murmann,
+    "neurosim-sar": neurosim_sar,
+    "puma": puma,
+}

@@ -1,0 +1,55 @@
+"""Buffers of a core, a node and a chip: eDRAM, SRAM. Action: one bit read or written."""
+
+from xbarc.cost.components.base import Component, Model, Spec
+
+EDRAM_PJ_PER_BIT = 20.45 / 256
+"""ISAAC: 20.45 pJ per 256 bits."""
+
+
+def isaac(spec: Spec) -> Component:
+    """ISAAC's 64 KB eDRAM; area and power in proportion to the size, energy a bit not (model)."""
+    spec.need_node(32, "ISAAC")
+    share = size_kb(spec) / 64
+    return Component(
+        83000.0 * share,
+        EDRAM_PJ_PER_BIT,
+        latency_ns=1.0,
+        rate_gps=256.0,
+        power_mw=20.7 * share,
+        source="ISAAC: eDRAM 64 KB 20.7 mW, 0.083 mm2, 20.45 pJ per 256 b; model: 256 b a ns"
+        + ("" if share == 1 else f", x {share:g} by the size"),
+    )
+
+
+def puma(spec: Spec) -> Component:
+    """PUMA's memories as PIMCOMP restates them: 64 KB a core, 4 MB a chip."""
+    spec.need_node(32, "PUMA")
+    known = {64.0: (85000.0, 18.0, 2.0), 4096.0: (2.42e6, 257.72, 0.0)}
+    size = size_kb(spec)
+    if size not in known:
+        raise spec.fault(f"PUMA's memories are of 64 and 4096 KB, not {size:g}")
+    area, power, leakage = known[size]
+    return Component(
+        area,
+        EDRAM_PJ_PER_BIT,
+        leakage_mw=leakage,
+        latency_ns=1.0,
+        rate_gps=256.0,
+        power_mw=power,
+        source=f"PIMCOMP Table I: {size:g} KB {power:g} mW, {area * 1e-6:g} mm2"
+        + ("; PUMA's simulator: 2 mW leakage" if leakage else "")
+        + "; model: energy a bit of ISAAC's eDRAM, 256 b a ns",
+    )
+
+
+def size_kb(spec: Spec) -> float:
+    """The size of the buffer at its level of the target, in KB."""
+    target = spec.target
+    return {
+        "core_buffer": target.core.buffer_kb,
+        "buffer": target.node.buffer_kb,
+        "chip_buffer": target.chip.buffer_kb,
+    }[spec.role]
+
+
+MODELS: dict[str, Model] = {"isaac": isaac, "puma": puma}

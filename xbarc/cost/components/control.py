@@ -1,0 +1,13 @@
+"""A core's control: it has no action that is counted, and draws its power all the time."""
+
+from xbarc.cost.components.base import Component, Model, Spec
+
+
+def puma(spec: Spec) -> Component:
+    """PUMA's control unit as PIMCOMP restates it: 8.00 mW, 0.11 mm2, always on (model)."""
+    spec.need_node(32, "PUMA")
+    source = "PIMCOMP Table I: control 8.00 mW, 0.11 mm2; model: always on"
+    return Component(110000.0, 0.0, leakage_mw=8.0, source=source)
+
+
+MODELS: dict[str, Model] = {"puma": puma}

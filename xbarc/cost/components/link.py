@@ -1,0 +1,26 @@
+"""Links between chips. Action: one bit sent."""
+
+from xbarc.cost.components.base import Component, Model, Spec
+
+RATE_GBPS = 6.4 * 8
+
+
+def isaac(spec: Spec) -> Component:
+    """ISAAC's HyperTransport: 4 links of 6.4 GB/s 10.4 W, 22.88 mm2; 26 pJ per 128 bits.
+
+    What the energy of the bits leaves of the power counts as leakage (model).
+    """
+    spec.need_node(32, "ISAAC")
+    energy = 26 / 128
+    return Component(
+        22.88e6 / 4,
+        energy,
+        leakage_mw=10400 / 4 - energy * RATE_GBPS,
+        latency_ns=1 / RATE_GBPS,
+        rate_gps=RATE_GBPS,
+        source="ISAAC: HyperTransport, 4 links of 6.4 GB/s 10.4 W, 22.88 mm2, 26 pJ per 128 b; "
+        "model: the rest of the power is leakage",
+    )
+
+
+MODELS: dict[str, Model] = {"isaac": isaac}

@@ -1,0 +1,19 @@
+"""Pooling units. Action: one value that enters a window."""
+
+from xbarc.cost.components.base import Component, Model, Spec
+
+
+def isaac(spec: Spec) -> Component:
+    """ISAAC's max pooling unit: 0.4 mW, 0.00024 mm2; one value a clock (model)."""
+    spec.need_node(32, "ISAAC")
+    clock = spec.target.technology.clock_ghz
+    return Component(
+        240.0,
+        0.4 / clock,
+        latency_ns=1 / clock,
+        rate_gps=clock,
+        source="ISAAC: max pooling unit 0.4 mW, 0.00024 mm2; model: one value a clock",
+    )
+
+
+MODELS: dict[str, Model] = {"isaac": isaac}

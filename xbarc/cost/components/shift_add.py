@@ -1,0 +1,39 @@
+"""Shift-and-add units. Action: one value shifted and added."""
+
+from xbarc.cost.components.base import Component, Model, Spec
+
+
+def isaac(spec: Spec) -> Component:
+    """ISAAC: 0.05 mW and 60 um2 a unit, 0.021 pJ an action."""
+    spec.need_node(32, "ISAAC")
+    clock = spec.target.technology.clock_ghz
+    return Component(
+        60.0,
+        0.021,
+        latency_ns=1 / clock,
+        rate_gps=clock,
+        power_mw=0.05,
+        source="ISAAC: 4 units 0.2 mW, 0.00024 mm2; 0.021 pJ an action; model: one a clock",
+    )
+
+
+def puma(spec: Spec) -> Component:
+    """What is left of PUMA's MVMU after crossbars, DACs and converters (model).
+
+    An MVMU (19.09 mW, 0.012 mm2) holds 8 arrays with a converter each and 128 DACs; the rest,
+    0.1908 mW and 0.00218 mm2, is sample-and-hold, shift-and-add and registers together.
+    """
+    spec.need_node(32, "PUMA")
+    power = 19.09 - 8 * 0.3 - 128 * 0.0039 - 8 * 2.0
+    area = 12000 - 8 * 25.0 - 128 * 0.167 - 8 * 1200.0
+    return Component(
+        area,
+        power * 100 / (8 * 128),
+        latency_ns=1 / spec.target.technology.clock_ghz,
+        rate_gps=8 * 128 / 100,
+        source="model: rest of an MVMU (PIMCOMP Table I: 1221.76 mW for 64; PUMA: 0.012 mm2 each) "
+        "after 8 crossbars, 8 ADCs and 128 DACs; S+H, S+A and registers together",
+    )
+
+
+MODELS: dict[str, Model] = {"isaac": isaac, "puma": puma}

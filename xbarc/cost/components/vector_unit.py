@@ -1,0 +1,19 @@
+"""Vector units: what no other unit does. Action: one operation on one value."""
+
+from xbarc.cost.components.base import Component, Model, Spec
+
+
+def puma(spec: Spec) -> Component:
+    """PUMA's vector unit: 1.90 mW, 0.004 mm2 (12 a core in PIMCOMP); one a clock (model)."""
+    spec.need_node(32, "PUMA")
+    clock = spec.target.technology.clock_ghz
+    return Component(
+        4000.0,
+        1.90 / clock,
+        latency_ns=1 / clock,
+        rate_gps=clock,
+        source="PIMCOMP Table I: 12 vector units 22.80 mW, 0.048 mm2; model: one value a clock",
+    )
+
+
+MODELS: dict[str, Model] = {"puma": puma}

@@ -1,0 +1,146 @@
+"""A target's area and power, rolled up over its hierarchy, and what of it a program occupies."""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from xbarc.cost.components import Component, components, load_models
+from xbarc.cost.components import described as described_parts
+from xbarc.errors import XbarcError
+from xbarc.target import Target, described
+
+LEVELS = ("core", "node", "chip")
+
+
+def roll_up(target: Target, parts: Mapping[str, Component]) -> dict[str, dict[str, float]]:
+    """Area and full-load power of one core, one node and one chip.
+
+    A node is its cores and its own components, a chip its nodes and its own: the published tables
+    are added up the same way. `{"core": {"area_mm2": ..., "power_w": ...}, "node": ..., "chip":
+    ...}`.
+    """
+    inner = {"core": 0, "node": target.node.cores, "chip": target.chip.nodes}
+    area = power = 0.0
+    rolled = {}
+    for level, own in level_totals(target, parts).items():
+        area = inner[level] * area + sum(area_um2 for area_um2, _ in own.values())
+        power = inner[level] * power + sum(power_mw for _, power_mw in own.values())
+        rolled[level] = {"area_mm2": area * 1e-6, "power_w": power * 1e-3}
+    return rolled
+
+
+def level_totals(
+    target: Target, parts: Mapping[str, Component]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Area (um2) and full-load power (mW) of all units of a component at one level, by level."""
+    return {
+        level: {
+            name: (count * parts[name].area_um2, count * parts[name].full_power_mw)
+            for name, count in units.items()
+            if count
+        }
+        for level, units in target.units().items()
+    }
+
+
+def occupied(crossbars: int, target: Target) -> dict[str, float]:
+    """Units of each component in use with `crossbars` crossbars, level by level.
+
+    What belongs to a crossbar (its cells, and its share of a core's DACs and sample-and-holds) is
+    in use with it; the rest of a core with its first crossbar, of a node with its first core. A
+    chip's buffer is in use with its first node; its links only between chips.
+    """
+    units = target.units()
+    cores = math.ceil(crossbars / target.core.crossbars)
+    nodes = math.ceil(cores / target.node.cores)
+    chips = math.ceil(nodes / target.chip.nodes)
+    own = ("crossbar", "dac", "sample_hold")
+    used: dict[str, float] = {}
+    for level, whole in (("core", cores), ("node", nodes), ("chip", chips)):
+        for name, count in units[level].items():
+            times: float = whole
+            if name in own:
+                times = crossbars / target.core.crossbars
+            elif name == "link" and chips < 2:
+                times = 0
+            if count:
+                used[name] = used.get(name, 0) + count * times
+    return used
+
+
+def area_mm2(crossbars: int, target: Target, parts: Mapping[str, Component]) -> dict[str, float]:
+    """Area in use by component, in mm2, of `crossbars` crossbars in the cores that they need."""
+    return {n: u * parts[n].area_um2 * 1e-6 for n, u in occupied(crossbars, target).items()}
+
+
+def leakage_mw(crossbars: int, target: Target, parts: Mapping[str, Component]) -> float:
+    """Leakage of what `crossbars` crossbars have in use, in mW."""
+    return sum(u * parts[n].leakage_mw for n, u in occupied(crossbars, target).items())
+
+
+def chips_needed(crossbars: int, target: Target) -> int:
+    """Whole chips that hold `crossbars` crossbars."""
+    return math.ceil(crossbars / target.crossbars_per_chip)
+
+
+def check_capacity(needs: Mapping[str, int], target: Target) -> None:
+    """Refuse a program whose layers need more crossbars than the target's chips have.
+
+    `needs`: crossbars by layer. Raises `XbarcError` that says what is missing, and by how much.
+    """
+    chips = target.chip.chips
+    needed = sum(needs.values())
+    if chips is None or needed <= chips * target.crossbars_per_chip:
+        return
+    has = chips * target.crossbars_per_chip
+    largest = max(needs, key=needs.__getitem__)
+    raise XbarcError(
+        f"target {target.name!r} has {has} crossbars ({chips} x {target.chip.nodes} nodes x "
+        f"{target.node.cores} cores x {target.core.crossbars}), the program needs {needed}: "
+        f"{needed - has} are missing (the largest layer, {largest!r}, takes {needs[largest]}); "
+        f"{chips_needed(needed, target)} chips would do: chip.chips"
+    )
+
+
+def document(
+    target: Target, plugins: Iterable[str | Path] = (), *, with_sources: bool = False
+) -> dict[str, Any]:
+    """What `xbarc targets NAME --json` prints: the target, its components and its `roll_up`.
+
+    `with_sources` adds `constants`, every figure with its source. Raises as `components` does.
+    """
+    parts = components(target, load_models(plugins))
+    return {
+        **described(target),
+        "components": described_parts(parts, target),
+        "roll_up": roll_up(target, parts),
+        **({"constants": constants(target, parts)} if with_sources else {}),
+    }
+
+
+def constants(target: Target, parts: Mapping[str, Component]) -> list[dict[str, Any]]:
+    """Every constant of a target with its source: `{"key", "value", "source"}`, in file order.
+
+    The tables of the target first, then the figures of its components.
+    """
+    rows = []
+    for name in type(target).model_fields:
+        table = getattr(target, name)
+        if name == "cost" or not hasattr(table, "source"):
+            continue
+        rows += [
+            {"key": f"{name}.{key}", "value": value, "source": table.source}
+            for key, value in table
+            if key != "source" and value is not None
+        ]
+    for name, part in parts.items():
+        figures = ("area_um2", "energy_pj", "leakage_mw", "latency_ns", "rate_gps")
+        values = {key: getattr(part, key) for key in figures}
+        values["power_mw"] = part.full_power_mw
+        rows += [
+            {"key": f"cost.{name}.{key}", "value": value, "source": part.source}
+            for key, value in values.items()
+            if value or key in ("area_um2", "energy_pj")
+        ]
+    return rows

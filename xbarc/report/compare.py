@@ -1,0 +1,261 @@
+"""Several programs side by side: the document of `xbarc compare --json`, and its page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xbarc.program import Program
+from xbarc.report import charts
+from xbarc.report.charts import Part, Row
+from xbarc.report.figures import (
+    BY_COMPONENT,
+    HEADLINES,
+    data,
+    digits,
+    flatten,
+    others,
+    quantity,
+    title,
+    words,
+)
+from xbarc.report.html import Child, Markup, Section, breakable, page, tag
+from xbarc.runs import Run
+
+LAYER_FIGURES = (
+    "crossbars",
+    "memristors",
+    "utilization",
+    "vectors",
+    "activations",
+    "cycles",
+    "macs",
+    "adc_conversions",
+    "energy_pj",
+    "latency_ns",
+)
+CHARTED = (
+    ("energy_pj", "Energy of one input"),
+    ("latency_ns", "Time of one input"),
+    ("crossbars", "Crossbars"),
+)
+
+Entry = tuple[Path, Program, Sequence[Run]]
+
+
+def compare_programs(entries: Sequence[Entry]) -> dict[str, Any]:
+    """The same figures of each program; a list has one entry a program, null where it has none.
+
+    `programs`: path, model, target, passes, and the accuracy of the newest run that has one.
+    `totals`: {dotted key: values}. `layers`: by name, in the order of the first program that has
+    it; `energy_pj` is the sum over the components.
+    """
+    reports = [program.report for _, program, _ in entries]
+    tables = [dict(flatten(report["totals"])) for report in reports]
+    figures = {
+        key: [table.get(key) for table in tables]
+        for key in _together(tables)
+        if _plain(tables, key)
+    }
+    rows = [{row["name"]: row for row in report["layers"]} for report in reports]
+    return {
+        "programs": [_program(*entry) for entry in entries],
+        "totals": figures,
+        "layers": [_layer(name, rows) for name in _together(rows)],
+    }
+
+
+def _together(tables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """All keys, those of the first table first, each of a later one after its forerunner there."""
+    keys: list[str] = []
+    for table in tables:
+        place = 0
+        for key in table:
+            if key in keys:
+                place = keys.index(key) + 1
+            else:
+                keys.insert(place, key)
+                place += 1
+    return keys
+
+
+def _plain(tables: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return all(isinstance(t.get(key), int | float | str | None) for t in tables)
+
+
+def _program(path: Path, program: Program, runs: Sequence[Run]) -> dict[str, Any]:
+    report = program.report
+    accurate = [run for run in runs if run.result.accuracy is not None]
+    return {
+        "path": str(path),
+        "model": report["model"],
+        "target": report["target"],
+        "passes": report["passes"],
+        "accuracy": accurate[-1].result.accuracy if accurate else None,
+        "samples": accurate[-1].result.samples if accurate else None,
+    }
+
+
+def _layer(name: str, rows: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    found = [table.get(name) for table in rows]
+    known = [key for key in LAYER_FIGURES if any(row and key in row for row in found)]
+    return {
+        "name": name,
+        "mapping": [row and row["mapping"] for row in found],
+        **{key: [_figure(row, key) for row in found] for key in known},
+    }
+
+
+def _figure(row: Mapping[str, Any] | None, key: str) -> Any:
+    if row is None:
+        return None
+    return sum(row[key].values()) if key == "energy_pj" else row.get(key)
+
+
+def ratio(value: Any, first: Any) -> str:
+    """`value` against the first program's: `×0.5`; nothing where that says nothing."""
+    numbers = isinstance(value, int | float) and isinstance(first, int | float)
+    if not numbers or not first or value == first:
+        return ""
+    return f"×{digits(float(f'{value / first:.3g}'))}"
+
+
+def names(document: Mapping[str, Any]) -> list[str]:
+    """What the programs are called: their folders' names where these differ, else their paths."""
+    paths = [Path(p["path"]) for p in document["programs"]]
+    short = [path.name or str(path) for path in paths]
+    return short if len(set(short)) == len(short) else [str(path) for path in paths]
+
+
+def compare_page(document: Mapping[str, Any]) -> Markup:
+    """The comparison as a page."""
+    called = names(document)
+    sections = [
+        Section("programs", "Programs", _programs(document, called)),
+        Section("totals", "Totals", _totals(document, called)),
+        Section("components", "Energy and area by component", _components(document, called)),
+        Section("layers", "Layers", _layers(document, called)),
+    ]
+    between = tag("span", " and ", class_="on")
+    head = tag(
+        "header",
+        tag("p", "xbarc compare", class_="kind"),
+        tag("h1", [name if i == 0 else [between, name] for i, name in enumerate(called)]),
+        tag("p", "All figures are for one input; × is against the first program.", class_="lead"),
+    )
+    body = [tag("section", tag("h2", s.heading), s.body, id=s.anchor) for s in sections]
+    return page("xbarc compare: " + ", ".join(called), [head, tag("main", body)])
+
+
+def _cells(key: str, values: Sequence[Any]) -> list[Child]:
+    """A cell a program: the figure, and how it stands to the first one."""
+    first, *rest = values
+    cells: list[Child] = [data(key, first)]
+    return cells + [[data(key, value), tag("small", ratio(value, first))] for value in rest]
+
+
+def _programs(document: Mapping[str, Any], called: Sequence[str]) -> Child:
+    rows = [
+        [
+            breakable(name),
+            breakable(str(program["model"])),
+            str(program["target"]),
+            ", ".join(program["passes"]),
+        ]
+        for name, program in zip(called, document["programs"], strict=True)
+    ]
+    return charts.grid(
+        "What is compared", ["Program", "Model", "Target", "Passes"], rows, numbers=9
+    )
+
+
+def _totals(document: Mapping[str, Any], called: Sequence[str]) -> Child:
+    totals, head = document["totals"], ["", *map(breakable, called)]
+    rows: list[Sequence[Child]] = []
+    accuracies = [program["accuracy"] for program in document["programs"]]
+    if any(accuracy is not None for accuracy in accuracies):
+        rows.append(["Accuracy", *_cells("accuracy", accuracies)])
+    rows += [
+        [name, *_cells(f"totals.{key}", totals[key])]
+        for key, name in HEADLINES.items()
+        if key in totals
+    ]
+    more = [[title(key), *_cells(f"totals.{key}", totals[key])] for key in others(totals)]
+    return [charts.grid("Figures side by side", head, rows), charts.grid("Counts", head, more)]
+
+
+def _components(document: Mapping[str, Any], called: Sequence[str]) -> Child:
+    tables = {
+        kind: {
+            key.removeprefix(f"{kind}."): [v or 0.0 for v in values]
+            for key, values in document["totals"].items()
+            if key.startswith(f"{kind}.") and not key.endswith(".total")
+        }
+        for kind in BY_COMPONENT
+    }
+    shares: dict[str, float] = {}
+    for table in tables.values():
+        for i in range(len(called)):
+            whole = sum(values[i] for values in table.values())
+            for name, values in table.items():
+                share = values[i] / whole if whole else 0.0
+                shares[name] = max(shares.get(name, 0.0), share)
+    colors = charts.colors(shares)
+    ranked = sorted(shares, key=lambda name: -shares[name])
+    pair = []
+    for kind, caption in BY_COMPONENT.items():
+        table = tables[kind]
+        wholes = [sum(values[i] for values in table.values()) for i in range(len(called))]
+        rows = []
+        for i, name in enumerate(called):
+            parts = [
+                Part(table[c][i], colors[c], f"{words(c)}: {quantity(kind, table[c][i])}")
+                for c in ranked
+                if c in table
+            ]
+            label = f"{name}: {quantity(kind, wholes[i])}"
+            figure = data(f"totals.{kind}.total", document["totals"][f"{kind}.total"][i])
+            drawn = charts.bar(parts, max(wholes, default=0.0), label)
+            rows.append(Row(breakable(name), drawn, [figure]))
+        chart = charts.table(caption, ["Program", "", ""], rows)
+        cells = [
+            [words(c), *_cells(f"totals.{kind}.{c}", document["totals"][f"{kind}.{c}"])]
+            for c in ranked
+            if c in table
+        ]
+        detail = charts.grid(
+            f"{caption}, by component", ["Component", *map(breakable, called)], cells
+        )
+        pair.append(tag("div", chart, detail))
+    named = {words(name): color for name, color in colors.items() if color != "rest"}
+    named |= {"others": "rest"} if "rest" in colors.values() else {}
+    return [charts.legend(named), tag("div", pair, class_="pair")]
+
+
+def _layers(document: Mapping[str, Any], called: Sequence[str]) -> Child:
+    colors = [f"s{i}" if i < charts.COLORS else "rest" for i in range(len(called))]
+    legend = charts.legend(dict(zip(called, colors, strict=True)))
+    found = [_chart(document, called, colors, *entry) for entry in CHARTED]
+    return [legend, tag("div", found, class_="triple")]
+
+
+def _chart(
+    document: Mapping[str, Any],
+    called: Sequence[str],
+    colors: Sequence[str],
+    key: str,
+    caption: str,
+) -> Markup:
+    """A bar a program for each layer."""
+    layers = [layer for layer in document["layers"] if key in layer]
+    most = max((v for layer in layers for v in layer[key] if v is not None), default=0.0)
+
+    def row(i: int, layer: Mapping[str, Any]) -> Row:
+        bars, figures = [], []
+        for name, color, value in zip(called, colors, layer[key], strict=True):
+            label = f"{layer['name']}, {name}: {quantity(key, value)}"
+            bars.append(charts.bar([Part(value or 0.0, color, label)], most, label))
+            figures.append(tag("div", data(f"layers.{i}.{key}", value)))
+        return Row(breakable(layer["name"]), bars, [figures])
+
+    rows = [row(i, layer) for i, layer in enumerate(layers)]
+    return charts.table(caption, ["Layer", "", ""], rows, kind="several")

@@ -1,0 +1,144 @@
+"""Figures as people read them: a unit from the key's ending, SI prefixes, four digits."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from xbarc.report.html import Markup, tag
+
+# Ending of a key -> (factor to the base unit, the base unit).
+UNITS = {
+    "pj": (1e-12, "J"),
+    "nj": (1e-9, "J"),
+    "uj": (1e-6, "J"),
+    "mj": (1e-3, "J"),
+    "ns": (1e-9, "s"),
+    "us": (1e-6, "s"),
+    "ms": (1e-3, "s"),
+    "s": (1.0, "s"),
+    "uw": (1e-6, "W"),
+    "mw": (1e-3, "W"),
+    "w": (1.0, "W"),
+    "v": (1.0, "V"),
+    "gsps": (1e9, "S/s"),
+    "ips": (1.0, "inputs/s"),
+    "mm2": (1.0, "mm²"),
+    "um2": (1.0, "µm²"),
+    "tops": (1e12, "OPS"),
+}
+UNSCALED = ("inputs/s", "mm²", "µm²")
+SHARES = ("utilization", "accuracy", "mac_share", "saturated", "share")
+PREFIXES = tuple(
+    (10.0 ** (12 - 3 * i), letter)
+    for i, letter in enumerate(("T", "G", "M", "k", "", "m", "µ", "n", "p", "f"))
+)
+
+WORDS = {"adc": "ADC", "dac": "DAC", "macs": "MACs", "mm2": "mm²", "io": "I/O", "noc": "NoC"}
+
+HEADLINES = {
+    "energy_uj.total": "Energy, one input",
+    "latency_us": "Latency, one input",
+    "throughput_ips": "Throughput",
+    "power_w": "Power at that rate",
+    "area_mm2.total": "Area",
+    "crossbars": "Crossbars",
+    "utilization": "Cells in use",
+    "memristors": "Memristors",
+    "macs": "MACs, one input",
+    "adc_conversions": "ADC conversions, one input",
+}
+"""The totals that matter most, and what they are called."""
+
+BY_COMPONENT = {"energy_uj": "Energy of one input", "area_mm2": "Area"}
+"""The totals that are split by component."""
+
+
+def others(totals: Iterable[str]) -> list[str]:
+    """The dotted keys of totals that are neither headlines nor a component's part."""
+    return [k for k in totals if k not in HEADLINES and k.split(".")[0] not in BY_COMPONENT]
+
+
+def words(key: str) -> str:
+    """`sample_hold` as `sample hold`, `adc_conversions` as `ADC conversions`."""
+    return " ".join(WORDS.get(w, w) for w in key.split("_"))
+
+
+def title(key: str) -> str:
+    """A key without its unit, as words, the first letter a capital."""
+    key = key.replace(".", "_")
+    name, _, ending = key.rpartition("_")
+    plain = words(name if name and ending in UNITS else key)
+    return plain[:1].upper() + plain[1:]
+
+
+def digits(value: float) -> str:
+    """Four digits at most, without an exponent where that stays short."""
+    if value == int(value) and abs(value) < 1e4:
+        return str(int(value))
+    return f"{value:.4g}" if 1e-3 <= abs(value) < 1e5 else f"{value:.3g}"
+
+
+def si(value: float, unit: str) -> str:
+    """`0.0089864, "s"` as `8.986 ms`."""
+    if value == 0 or not math.isfinite(value):
+        return f"{digits(value) if value == 0 else value} {unit}".rstrip()
+    scale, prefix = next(((s, p) for s, p in PREFIXES if abs(value) >= s * 0.99995), PREFIXES[-1])
+    return f"{digits(float(f'{value / scale:.4g}'))} {prefix}{unit}".rstrip()
+
+
+def count(value: float) -> str:
+    """A pure number: `9 999`, `2.167 M`."""
+    if abs(value) >= 1e5:
+        return si(value, "")
+    whole = value == int(value)
+    return f"{int(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if whole else digits(value)
+
+
+def percent(share: float) -> str:
+    """`0.79716` as `79.7 %`; two digits below one percent."""
+    if share in (0, 1):
+        return f"{share:.0%}".replace("%", " %")
+    return f"{100 * share:.1f} %" if share >= 0.01 else f"{100 * share:.2g} %"
+
+
+def quantity(key: str, value: Any) -> str:
+    """A value as its key says: `latency_us`, `area_mm2`, `utilization`, `crossbars`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    last = key.rsplit(".", 1)[-1]
+    if last in SHARES:
+        return percent(value)
+    factor, unit = UNITS.get(last.rpartition("_")[2] if "_" in last else "", (0.0, ""))
+    if not unit:
+        return count(value)
+    if unit in UNSCALED:
+        return f"{digits(float(f'{value:.4g}')) if value < 1e4 else count(value)} {unit}"
+    return si(value * factor, unit)
+
+
+def data(key: str | None, value: Any, shown: str | None = None) -> Markup:
+    """A figure with the exact value behind it, by its place in the document: `totals.macs`."""
+    exact = None if value is None or isinstance(value, str) else repr(value)
+    written = quantity(unit_key(key or ""), value) if shown is None else shown
+    return tag("data", written, value=exact, data_key=key)
+
+
+def unit_key(key: str) -> str:
+    """The part of a dotted key that ends in a unit: of `totals.energy_uj.adc` `energy_uj`."""
+    parts = key.split(".")
+    for part in reversed(parts):
+        if part in SHARES or part.rpartition("_")[2] in UNITS:
+            return part
+    return parts[-1]
+
+
+def flatten(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that isn't a table, by its dotted key."""
+    for key, value in values.items():
+        place = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping):
+            yield from flatten(value, place)
+        else:
+            yield place, value

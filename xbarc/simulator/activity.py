@@ -1,0 +1,226 @@
+"""What the values of a run do to the crossbars: driven rows, sums of levels, needed conversions.
+
+Counted from the input codes that each `xbar.mvm` meets and from the programmed levels, without
+simulating a column: every sum over cells is a sum over rows of (what drove the row) x (what the
+row's cells hold).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarc.data import Array
+from xbarc.ir.attributes import StreamType
+from xbarc.ir.ops import MvmOp, weights_of
+from xbarc.program import Program
+from xbarc.simulator import encoding
+from xbarc.simulator.matrix import dense_block
+from xbarc.simulator.run import segments
+from xbarc.target import Target
+
+Counts = npt.NDArray[np.int64]
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What one input code means on its word line, summed over the activations it takes.
+
+    Tables over all values of the codes' type, by its bits read as an unsigned number: `driven`
+    activations whose level isn't 0, `levels` sum of the levels, `squares` sum of their squares.
+    """
+
+    driven: Counts
+    levels: Counts
+    squares: Counts
+    two_pass: bool
+
+
+@dataclass(frozen=True)
+class Programmed:
+    """What the cells of a matrix hold, seen from its rows.
+
+    `tiles` crossbars that a row crosses, `cells` on it, `levels` their sum: each [K].
+    `live_columns`: by row range, the columns to be converted that aren't all at level 0.
+    """
+
+    tiles: Counts
+    cells: Counts
+    levels: Counts
+    live_columns: dict[Range, int]
+    conversions: int
+
+
+@dataclass
+class _Seen:
+    """What drove the rows of one mvm: [K] each, and activations that drove any row of a range."""
+
+    driven: Counts
+    levels: Counts
+    squares: Counts
+    ranges: dict[Range, int]
+    vectors: int = 0
+
+
+class ActivityCounter:
+    """Collects the activity of a run: give `observe` to a `Simulator`, then ask `statistics`."""
+
+    def __init__(self, program: Program):
+        self._program = program
+        self._codes: dict[MvmOp, Codes] = {}
+        self._programmed: dict[MvmOp, Programmed] = {}
+        self._seen: dict[MvmOp, _Seen] = {}
+
+    def observe(self, op: MvmOp, x: Array) -> None:
+        """Take in a block of codes [K, v]; one call at a time."""
+        if op not in self._seen:
+            self._begin(op, x)
+        codes, seen = self._codes[op], self._seen[op]
+        raw = x.view(f"u{x.itemsize}")
+        driven = _row_sums(codes.driven, raw)
+        seen.driven += driven
+        # One-bit levels are their own squares.
+        one_bit = codes.levels is codes.driven
+        seen.levels += driven if one_bit else _row_sums(codes.levels, raw)
+        seen.squares += driven if one_bit else _row_sums(codes.squares, raw)
+        seen.vectors += x.shape[1]
+        for begin, end in seen.ranges:
+            seen.ranges[begin, end] += driving_activations(codes, x[begin:end])
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """By layer, sums over all that was observed.
+
+        `vectors`; `row_pulses`: rows x activations, driven or not; `driven_row_pulses`: those at a
+        level above 0; `input_levels`: the sum of their levels x; `cell_drives`: sum of x^2 over the
+        cells read; `cell_level_drives`: sum of x^2 times the cell's level; `column_sums`: sum of x
+        times the cell's level, which is the sum of all columns' sums before G- is subtracted;
+        `conversions`; `needed_conversions`: those of columns that aren't all at level 0, in
+        activations that drive a row.
+        """
+        result: dict[str, dict[str, int]] = {}
+        for op, seen in self._seen.items():
+            into = result.setdefault(weights_of(op).symbol, {})
+            for name, count in _count(seen, self._programmed[op], self._activations(op)).items():
+                # Several mvm of one layer share its vectors.
+                together = max if name == "vectors" else int.__add__
+                into[name] = together(into.get(name, 0), count)
+        return result
+
+    def _activations(self, op: MvmOp) -> int:
+        element = cast(StreamType, op.input.type).element
+        signed = element.signedness.data.name == "SIGNED"
+        return self._program.target.input_slices(element.width.data, signed)
+
+    def _begin(self, op: MvmOp, x: Array) -> None:
+        element = cast(StreamType, op.input.type).element
+        signed = element.signedness.data.name == "SIGNED"
+        held = programmed(op, self._program.weights[weights_of(op).symbol], self._program.target)
+        self._codes[op] = code_tables(x.dtype, element.width.data, signed, self._program.target)
+        self._programmed[op] = held
+        driven, levels, squares = np.zeros((3, len(held.cells)), np.int64)
+        ranges = dict.fromkeys(held.live_columns, 0)
+        self._seen[op] = _Seen(driven, levels, squares, ranges)
+
+
+def _row_sums(table: Counts, raw: Array) -> Counts:
+    return cast(Counts, np.take(table, raw).sum(axis=1, dtype=np.int64))
+
+
+def _count(seen: _Seen, held: Programmed, activations: int) -> dict[str, int]:
+    return {
+        "vectors": seen.vectors,
+        "row_pulses": seen.vectors * activations * int(held.tiles.sum()),
+        "driven_row_pulses": int(seen.driven @ held.tiles),
+        "input_levels": int(seen.levels @ held.tiles),
+        "cell_drives": int(seen.squares @ held.cells),
+        "cell_level_drives": int(seen.squares @ held.levels),
+        "column_sums": int(seen.levels @ held.levels),
+        "conversions": seen.vectors * activations * held.conversions,
+        "needed_conversions": sum(
+            seen.ranges[rows] * columns for rows, columns in held.live_columns.items()
+        ),
+    }
+
+
+def code_tables(dtype: npt.DTypeLike, bits: int, signed: bool, target: Target) -> Codes:
+    """The tables of `bits`-bit codes that come in `dtype` (8 or 16 bits)."""
+    dtype = np.dtype(dtype)
+    values = np.arange(1 << (8 * dtype.itemsize)).astype(f"u{dtype.itemsize}").view(dtype)
+    inputs = target.inputs
+    levels = encoding.activations(values, bits, inputs.dac_bits, signed, inputs.signed)
+    driven = (levels > 0).sum(axis=0)
+    two_pass = signed and inputs.signed == "two-pass"
+    if inputs.dac_bits == 1:
+        return Codes(driven, driven, driven, two_pass)
+    return Codes(driven, levels.sum(axis=0), (levels**2).sum(axis=0), two_pass)
+
+
+def driving_activations(codes: Codes, x: Array) -> int:
+    """Activations of the vectors x [R, v] that drive at least one of the rows."""
+    if not codes.two_pass:
+        together = np.bitwise_or.reduce(x.view(f"u{x.itemsize}"), axis=0)
+        return int(codes.driven[together].sum())
+    # The most negative code has no positive of its own type.
+    wide = x.astype(np.int32)
+    parts = [np.bitwise_or.reduce(np.maximum(p, 0), axis=0) for p in (wide, -wide)]
+    return int(sum(codes.driven[part].sum() for part in parts))
+
+
+def programmed(op: MvmOp, q: Array, target: Target) -> Programmed:
+    """What the cells of an mvm's tiles hold for integer weights q [Kg, N]."""
+    weights, array = weights_of(op), target.array
+    bits, tiles = weights.weight_bits, op.tiles()
+    slices, polarities = array.slices(bits), array.polarities
+    rows, widths = weights.matrix[0], tiles[:, 3] - tiles[:, 2]
+    per_column = slices * (1 if target.adc.subtract == "analog" else polarities)
+    level_sum, first = _level_sums(bits, target)
+    levels = np.zeros(rows, np.int64)
+    live: dict[Range, int] = {}
+    for segment in segments(tiles):
+        dense = dense_block(q, segment, weights.group_count)
+        levels[segment.row_begin : segment.row_end] += level_sum[
+            dense.astype(np.int64) - first
+        ].sum(axis=1)
+        key = (segment.row_begin, segment.row_end)
+        live[key] = live.get(key, 0) + live_columns(dense, bits, target)
+    return Programmed(
+        _over_rows(rows, tiles, np.full(len(tiles), array.crossbars_per_tile(bits))),
+        _over_rows(rows, tiles, widths * slices * polarities),
+        levels,
+        live,
+        int(widths.sum()) * per_column,
+    )
+
+
+def _level_sums(bits: int, target: Target) -> tuple[Counts, int]:
+    """The sum of the levels of a weight's cells, by weight; and the smallest weight."""
+    offset = target.array.encoding == "offset"
+    first = -(1 << (bits - 1)) + (0 if offset else 1)
+    values = np.arange(first, 1 << (bits - 1))
+    levels = encoding.weight_levels(values, bits, target.array.cell_bits, target.array.encoding)
+    return levels.sum(axis=(0, 1), dtype=np.int64), first
+
+
+def live_columns(dense: Array, bits: int, target: Target) -> int:
+    """Columns to be converted of a segment's weights [R, C] with a cell above level 0."""
+    array = target.array
+    wide = dense.astype(np.int32)
+    if array.encoding == "offset":
+        held = np.bitwise_or.reduce(wide + (1 << (bits - 1)), axis=0)[None]
+    else:
+        signs: Iterable[Array] = (np.maximum(wide, 0), np.maximum(-wide, 0))
+        held = np.stack([np.bitwise_or.reduce(part, axis=0) for part in signs])
+        if target.adc.subtract == "analog":
+            held = held[:1] | held[1:]
+    return int((encoding.digits(held, array.cell_bits, array.slices(bits)) > 0).sum())
+
+
+def _over_rows(rows: int, tiles: Counts, amounts: Counts) -> Counts:
+    """By row, the sum of `amounts` of the tiles that hold it: [rows]."""
+    change = np.zeros(rows + 1, np.int64)
+    np.add.at(change, tiles[:, 0], amounts)
+    np.add.at(change, tiles[:, 1], -amounts)
+    return cast(Counts, change.cumsum()[:-1])
