@@ -82,48 +82,6 @@ builtin.module attributes {{xbar.crossbar = #xbar.crossbar<{a.rows} x {a.cols} c
     return count_events(module, Ones(shapes), target)
 
 
-# --- Published cycle counts -----------------------------------------------------------------------
-
-RESNET18 = [
-    (112, 7, 3, 64),
-    (56, 3, 64, 64),
-    (28, 3, 128, 128),
-    (14, 3, 256, 256),
-    (7, 3, 512, 512),
-]
-VGG13 = [
-    (224, 3, 3, 64),
-    (224, 3, 64, 64),
-    (112, 3, 64, 128),
-    (112, 3, 128, 128),
-    (56, 3, 128, 256),
-    (56, 3, 256, 256),
-    (28, 3, 256, 512),
-    (28, 3, 512, 512),
-    (14, 3, 512, 512),
-    (14, 3, 512, 512),
-]
-
-
-@pytest.mark.parametrize(
-    ("layers", "size", "each", "total"),
-    [
-        (RESNET18, 512, [11236, 5832, 2028, 720], 20041),
-        (RESNET18, 256, [], 25560),
-        (RESNET18, 128, [], 51920),
-        (VGG13, 512, [49284, 98568, 24200, 36300, 8748, 14580], 243736),
-    ],
-)
-def test_im2col_cycles_of_vw_sdk(layers, size, each, total):
-    """VW-SDK's tables: one column a weight, no padding, windows x tiles."""
-    overrides = ["array.encoding=offset", "array.cell_bits=8", "inputs.dac_bits=8"]
-    sizes = [f"array.rows={size}", f"array.cols={size}"]
-    events = conv_layers(load_target("mca128", overrides + sizes), layers)
-    counted = [layer.activations for layer in events]
-    assert counted[: len(each)] == each
-    assert sum(counted) == total
-
-
 # --- One layer, by hand ---------------------------------------------------------------------------
 
 

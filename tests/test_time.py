@@ -1,7 +1,5 @@
 """The time model: cycles of published tables, what is the bottleneck, and programming."""
 
-import time
-
 import numpy as np
 import onnx
 import pytest
@@ -10,6 +8,7 @@ from models import text_model
 from reference import make_target
 
 import xbarc
+from xbarc.cost.components import components
 from xbarc.cost.events import Edge, count_events
 from xbarc.cost.time import (
     Rates,
@@ -201,8 +200,6 @@ def test_hops_of_a_placed_program():
 
 
 def test_rates_of_a_target():
-    from xbarc.cost.components import components
-
     target = load_target("isaac")
     rates = rates_of(target, components(target))
     assert rates.digital_per_ns["activation"] == pytest.approx(2 * 1.2)
@@ -247,14 +244,12 @@ def large(request):
     return xbarc.compile(path, "mca128", passes="replicate,place,schedule")
 
 
-def test_large_networks_are_short_text_and_quick(large):
+def test_large_networks_are_short_text(large):
     from xbarc.cost import report
     from xbarc.ir import print_module
 
     assert len(print_module(large.module)) < 100_000
-    begin = time.perf_counter()
     found = report(large)
-    assert time.perf_counter() - begin < 2
     assert found["totals"]["schedule"] == "rows"
     assert found["totals"]["bottleneck"]["resource"]
 
@@ -271,3 +266,16 @@ def test_every_target_has_times(name):
     ]
     assert 0 < totals["interval_us"] <= totals["latency_us"]
     assert totals["throughput_ips"] == pytest.approx(1e6 / totals["interval_us"])
+
+
+def test_a_slow_converter_slows_the_cycle():
+    target = load_target("mca128", ["cost.adc.model=neurosim-sar"])
+    rates = rates_of(target, components(target))
+    assert rates.adc_gsps < target.adc.rate_gsps
+    assert target.cycle_ns(rates.adc_gsps) == target.device.read_pulse_ns + 128 / rates.adc_gsps
+    text = "g (float[N,64] x) => (float[N,8] y) <float[64,8] w> { y = MatMul(x, w) }"
+    slow, fast = (
+        xbarc.compile(text_model(text), "mca128", overrides=keys).cost()["totals"]["latency_us"]
+        for keys in (["cost.adc.model=neurosim-sar"], [])
+    )
+    assert slow > fast

@@ -374,9 +374,13 @@ class Target(Section):
             return min(self.array.columns_per_adc, self.array.cols)
         return math.ceil(self.core.crossbars * self.array.cols / self.core.adcs)
 
-    def cycle_ns(self) -> float:
-        """One activation: the read pulse, then the conversions that share an ADC."""
-        return self.device.read_pulse_ns + self.columns_per_adc() / self.adc.rate_gsps
+    def cycle_ns(self, adc_gsps: float = math.inf) -> float:
+        """One activation: the read pulse, then the conversions that share an ADC.
+
+        `adc_gsps` is what the ADC's model can do, where that is less than `adc.rate_gsps` asks.
+        """
+        rate = min(self.adc.rate_gsps, adc_gsps)
+        return self.device.read_pulse_ns + self.columns_per_adc() / rate
 
     def input_slices(self, bits: int, signed: bool) -> int:
         """Activations that a vector of `bits`-bit codes takes (numerics, Inputs in time)."""

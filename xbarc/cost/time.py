@@ -52,12 +52,13 @@ class Rates:
 
     `digital_per_ns`: operations of all units of a kind in one node, a unit that isn't there takes
     no time; `wire_bits_per_ns`: one wire of the mesh, one way; `link_bits_per_ns`: one between
-    chips.
+    chips; `adc_gsps`: one ADC, by its component's model.
     """
 
     digital_per_ns: Mapping[str, float] = field(default_factory=dict)
     wire_bits_per_ns: float = math.inf
     link_bits_per_ns: float = math.inf
+    adc_gsps: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,16 @@ def rates_of(target: Target, parts: Mapping[str, Component]) -> Rates:
     wire = router.rate_gps / WIRES_OF_ROUTER if router is not None else 0.0
     wire *= min(math.sqrt(target.node.routers), 1.0)
     return Rates(
-        digital, wire or math.inf, (link.rate_gps if link is not None else 0.0) or math.inf
+        digital,
+        wire or math.inf,
+        (link.rate_gps if link is not None else 0.0) or math.inf,
+        adc_gsps(parts),
     )
+
+
+def adc_gsps(parts: Mapping[str, Component]) -> float:
+    """Conversions of one ADC in a ns, by its model; no limit where the model says none."""
+    return (parts["adc"].rate_gps if "adc" in parts else 0.0) or math.inf
 
 
 # --- Cycles -------------------------------------------------------------------------------------
@@ -300,7 +309,7 @@ def demand(stages: Sequence[Stage], target: Target, unit_work: UnitWork, rates: 
     for index, stage in enumerate(stages):
         if isinstance(stage.op, MvmOp):
             vectors, slices = cycle_counts(stage.op, target)
-            ns = cycles(vectors, slices, copies_of(stage.op)) * target.cycle_ns()
+            ns = cycles(vectors, slices, copies_of(stage.op)) * target.cycle_ns(rates.adc_gsps)
             busy[index] = max(busy[index], ns)
             candidates.append(Bottleneck(stage.name, "crossbar", ns))
     names = [None if h is None else stages[h].name for h in at]
@@ -576,7 +585,9 @@ def _stage_time(work: Work, time: Span, stream: Span) -> StageTime:
 # --- Programming --------------------------------------------------------------------------------
 
 
-def programming_time_ms(crossbars: int, target: Target) -> dict[str, float]:
+def programming_time_ms(
+    crossbars: int, target: Target, adc_gsps: float = math.inf
+) -> dict[str, float]:
     """Time to write all crossbars at once, each row by row: `{"write", "verify", "total"}`, ms.
 
     A cell takes `device.write_pulses` pulses. More than one is a verify loop: after each pulse the
@@ -585,7 +596,7 @@ def programming_time_ms(crossbars: int, target: Target) -> dict[str, float]:
     device = target.device
     pulses = device.write_pulses * target.array.rows if crossbars else 0
     write = pulses * device.write_pulse_ns * 1e-6
-    verify = pulses * target.cycle_ns() * 1e-6 if device.write_pulses > 1 else 0.0
+    verify = pulses * target.cycle_ns(adc_gsps) * 1e-6 if device.write_pulses > 1 else 0.0
     return {"write": write, "verify": verify, "total": write + verify}
 
 
@@ -608,7 +619,7 @@ def programming(
     crossbars: int, memristors: int, target: Target, parts: Mapping[str, Component]
 ) -> dict[str, float]:
     """The lines of the totals about programming that are time, or a verify loop's."""
-    time = programming_time_ms(crossbars, target)
+    time = programming_time_ms(crossbars, target, adc_gsps(parts))
     adc = parts.get("adc")
     return {
         "programming_time_ms": time["total"],
