@@ -185,6 +185,52 @@ def test_opt_maps_what_compile_lowered(folder, xbarc):
     assert out == (folder / "model.xbar" / "program.mlir").read_text()
 
 
+def test_opt_takes_only_the_target_of_the_file(compiled, xbarc):
+    program = compiled / "program.mlir"
+    assert xbarc("opt", program, "--target", "mca128")[0] == 0
+    message = "program.mlir is for other crossbars than those of target 'mca64': give the target"
+    refused(xbarc, 2, message, "opt", program, "--target", "mca64")
+    refused(xbarc, 2, "'mca128'", "opt", program, "--target", "mca128", "--set", "array.rows=64")
+
+
+ZERO_OUT = """
+from dataclasses import dataclass
+import numpy as np
+import onnx_ir as ir
+from xbarc.pipeline import GraphPass
+
+@dataclass(frozen=True)
+class SetOne(GraphPass):
+    'b -> 1'
+    name = "add-one"
+    preserves = False
+
+    def apply(self, model, target):
+        value = model.graph.initializers["b"]
+        value.const_value = ir.tensor(np.ones(4, np.float32), name="b")
+        return True
+"""
+
+
+def test_json_has_no_infinity(folder, xbarc):
+    Path("p.py").write_text(ZERO_OUT)
+    text = "g (float[N,3] x) => (float[N,4] y) <float[3,4] w, float[4] b> { y = Gemm(x, w, b) }"
+    onnx.save(text_model(text, w=np.zeros((3, 4)), b=np.zeros(4)), "zero.onnx")
+    zero = ("compile", "zero.onnx", "--target", "mca128", "--plugin", "p.py", "--passes", "add-one")
+    code, out, err = xbarc(*zero, "--json")
+    assert code == 0, err
+
+    def constant(name):
+        pytest.fail(f"{name} is no JSON")
+
+    assert json.loads(out, parse_constant=constant)["deviation"] == {"add-one": None}
+    report = Path("zero.xbar/report.json").read_text()
+    assert json.loads(report, parse_constant=constant)["deviation"] == {"add-one": None}
+    assert "add-one: relative deviation infinite" in xbarc(*zero)[1]
+    assert xbarc("report", "zero.xbar", "-o", "r.html")[0] == 0
+    assert "add-one: relative deviation infinite" in Path("r.html").read_text()
+
+
 def test_passes_and_targets_are_listed_and_described(xbarc):
     code, out, _ = xbarc("passes")
     assert code == 0
@@ -301,6 +347,7 @@ X = np.zeros((2, 3, 6, 6), np.float32)
     [
         ("2 x 3 x 6, the model takes batch x 3 x 6 x 6", {"x": X[..., 0]}, []),
         ("2 x 3 x 6 x 5", {"x": X[..., :5]}, []),
+        ("has shape a scalar, the model takes", {"x": np.float32(1)}, ["--limit", "1"]),
         ("has type complex64", {"x": X.astype(np.complex64)}, []),
         ("has type <U1", {"x": np.full(X.shape, "a")}, []),
         ("no data for input 'x' (arrays given: a, b)", {"a": X, "b": X}, []),
@@ -416,6 +463,35 @@ def test_pickles_are_never_loaded(folder, compiled, xbarc):
     assert not Path("trapped").exists()
 
 
+@pytest.mark.parametrize("labels", [[0, 4], [-1, 0], [255, 255]])
+def test_labels_of_other_classes(compiled, xbarc, labels):
+    np.savez("bad.npz", x=X, y=np.array(labels))
+    message = f"labels reach from {min(labels)} to {max(labels)}, the output has classes 0 to 3"
+    refused(xbarc, 1, message, "run", compiled, "--input", "bad.npz", "--labels", "y")
+
+
+def test_a_limit_within_a_fixed_batch(folder, xbarc):
+    onnx.save(text_model(MODEL.replace("float[N,", "float[4,")), "four.onnx")
+    assert xbarc("compile", "four.onnx", "--target", "mca128")[0] == 0
+    with np.load("data.npz") as file:
+        x, y = file["x"], file["y"]
+    outputs = {}
+    for limit in (1, 4, 6, 40, 99):
+        for name, count in (("some.npz", 4), ("all.npz", 40)):
+            np.savez(name, x=x[:count], y=y[:limit])
+            given = min(limit, count)
+            code, out, _ = xbarc(
+                "run", "four.xbar", "--input", name, "--labels", "y", "--limit", limit,
+                "--output", "out.npz", "--json",
+            )  # fmt: skip
+            assert code == 0
+            assert json.loads(out)["samples"] == given
+            outputs[limit, count] = np.load("out.npz")["y"]
+            assert outputs[limit, count].shape == (given, 4)
+    for found in outputs.values():
+        assert np.array_equal(found, outputs[40, 40][: len(found)])
+
+
 # --- Where results go ----------------------------------------------------------------------------
 
 
@@ -439,16 +515,36 @@ def test_an_output_that_cannot_be_written(compiled, xbarc, path, message):
     assert Path("pipe").is_fifo()
 
 
+def test_a_missing_folder_is_noticed_before_the_work(compiled, xbarc, monkeypatch):
+    monkeypatch.setattr("xbarc.evaluate.evaluate", lambda *_, **__: pytest.fail("simulated"))
+    message = "can't write none/y.npz: No such file or directory"
+    run = ("run", compiled, "--input", "calibration.npz", "--output", "none/y.npz")
+    refused(xbarc, 1, message, *run)
+
+
+def test_outputs_of_any_name_and_type(folder, xbarc):
+    text = """g (float[N,4] x) => (float[N,2] file, float[N,2] allow_pickle, string[N,2] text)
+    <float[4,2] w> { file = MatMul(x, w) allow_pickle = Neg(file) text = Cast<to=8>(file) }"""
+    onnx.save(text_model(text), "names.onnx")
+    np.savez("x.npz", x=np.ones((3, 4), np.float32))
+    assert xbarc("compile", "names.onnx", "--target", "mca128")[0] == 0
+    assert xbarc("run", "names.xbar", "--input", "x.npz", "--output", "y.npz")[0] == 0
+    with np.load("y.npz", allow_pickle=False) as out:
+        assert set(out.files) == {"file", "allow_pickle", "text"}
+        np.testing.assert_array_equal(out["file"], -out["allow_pickle"])
+        np.testing.assert_array_equal(out["text"].astype(np.float32), out["file"])
+
+
 def test_outputs_replace_an_older_file_whole(compiled, xbarc, monkeypatch):
     Path("y.npz").write_bytes(b"older")
 
-    def full(file, **arrays):
+    def full(file, *_, **__):
         file.write(b"half of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     run = ("run", compiled, "--input", "calibration.npz", "--output", "y.npz")
     with monkeypatch.context() as patch:
-        patch.setattr(np, "savez", full)
+        patch.setattr(np.lib.format, "write_array", full)
         refused(xbarc, 1, "can't write y.npz: No space left on device", *run)
     assert Path("y.npz").read_bytes() == b"older"
     assert not list(compiled.parent.glob(".y.npz*"))

@@ -13,10 +13,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from models import random_array, reference, text_model
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.utils.exceptions import VerifyException
 
 import xbarc
 from xbarc.errors import XbarcError
 from xbarc.ir.ops import DigitalOp, MvmOp, WeightsOp
+from xbarc.report.page import notes
+from xbarc.tables import compile_summary
 
 LOSSLESS = ("adc.mode=lossless", "weights.bits=16", "inputs.bits=16")
 TOLERANCE = 1e-3
@@ -330,6 +334,59 @@ def test_a_quantised_model_keeps_its_own_integers():
     np.testing.assert_allclose(program.weights[f"{weights.symbol}.scale"], stored["ws"], rtol=1e-6)
 
 
+BITS4 = """g (float[N,6] x) => (float[N,4] y) <int4[6,4] w, float[4] s = {0.1, 0.2, 0.3, 0.4}>
+    { v = DequantizeLinear(w, s) y = MatMul(x, v) }"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "bits"), [("int4", -7, 7, 4), ("int4", -8, 7, 5), ("uint4", 0, 15, 5)]
+)
+def test_integers_of_4_bits_take_no_more_than_they_need(kind, low, high, bits):
+    model = text_model(BITS4.replace("int4[6,4] w, ", ""), opset=21)
+    w = np.resize([low, high, 1, 2, 3], (6, 4))
+    number = getattr(onnx.TensorProto, kind.upper())
+    model.graph.initializer.append(onnx.helper.make_tensor("w", number, w.shape, w.flatten()))
+    feeds = inputs_of(model)
+    program = xbarc.compile(model, "mca128", calibration=feeds, overrides=LOSSLESS)
+    (weights,) = (op for op in program.module.walk() if isinstance(op, WeightsOp))
+    assert weights.weight_bits == bits
+    np.testing.assert_array_equal(program.weights[weights.symbol], w)
+    # onnxruntime itself rounds the activations there to 8 bits.
+    expected = feeds["x"] @ (w * np.array([0.1, 0.2, 0.3, 0.4]))
+    np.testing.assert_allclose(program.run(feeds)["y"], expected, atol=TOLERANCE)
+
+
+def test_weights_of_8_bit_floats_are_real_numbers():
+    model = text_model(BITS4.replace("int4[6,4] w, ", ""), opset=21)
+    w = np.linspace(-0.9, 0.9, 24)
+    kind = onnx.TensorProto.FLOAT8E4M3FN
+    model.graph.initializer.append(onnx.helper.make_tensor("w", kind, (6, 4), w))
+    check(model, crossbar=1)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("zero", [False, True], ids=["no zero point", "zero point"])
+def test_weights_quantised_in_blocks(axis, zero):
+    shape = (3, 7) if axis == 0 else (6, 4)
+    size = ",".join(map(str, shape))
+    model = text_model(
+        f"""g (float[N,6] x) => (float[N,7] y)
+        <int8[6,7] w, float[{size}] s, int8[{size}] z>
+        {{ v = DequantizeLinear<axis={axis}, block_size=2>(w, s{", z" if zero else ""}) y = MatMul(x, v) }}""",
+        opset=21,
+    )
+    check(model, crossbar=1)
+
+
+@pytest.mark.parametrize("scale", ["0.0", "-0.05"])
+def test_activations_with_a_scale_that_is_none(scale):
+    model = text_model(
+        """g (uint8[N,40] q) => (float[N,5] y) <float xs = {SCALE}, float[40,5] w>
+        { d = DequantizeLinear(q, xs) y = MatMul(d, w) }""".replace("SCALE", scale)
+    )
+    check(model, crossbar=1)
+
+
 # --- Graphs -------------------------------------------------------------------------------------
 
 GRAPHS = {
@@ -486,6 +543,49 @@ def test_every_encoding(form, overrides):
     check(text_model(CONV[form]), crossbar=1, overrides=(*LOSSLESS, *overrides))
 
 
+OLD = {
+    "a moving bias": "g (float[N,40] x, float[7] b) => (float[N,7] y) <float[40,7] w> { y = Gemm<beta=0.5>(x, w, b) }",
+    "a bias a row": "g (float[3,40] x) => (float[3,7] y) <float[40,7] w, float[3,1] b> { y = Gemm(x, w, b) }",
+    "a vector": "g (float[N,5,40] x) => (float[N,5] y) <float[40] w> { y = MatMul(x, w) }",
+    "a vector first": "g (float[N,40,5] x) => (float[N,5] y) <float[40] w> { y = MatMul(w, x) }",
+    "a stack": "g (float[N,3,5,20] x) => (float[N,3,5,7] y) <float[3,20,7] w> { y = MatMul(x, w) }",
+    "one x for a stack": "g (float[5,20] x) => (float[3,5,7] y) <float[3,20,7] w> { y = MatMul(x, w) }",
+    "a vector for a stack": "g (float[20] x) => (float[3,7] y) <float[3,20,7] w> { y = MatMul(x, w) }",
+    "a convolution": "g (float[N,4,8,8] x, float[5] b) => (float[N,5,H,W] y) <float[5,4,3,3] w> { y = Conv(x, w, b) }",
+}
+
+
+@pytest.mark.parametrize("opset", [7, 9, 11])
+@pytest.mark.parametrize("text", OLD.values(), ids=OLD)
+def test_a_model_that_keeps_its_old_opset(text, opset):
+    # Hardmax means something else from opset 13 on, so that such a model isn't raised.
+    text = text.replace("(float", "(float[2,2] h, float", 1).replace("=> (", "=> (float[2,2] k, ")
+    text = text.replace("{ y", "{ k = Hardmax(h) y")
+    check(text_model(text, opset=opset))
+
+
+@pytest.mark.parametrize("size", [1e-31, 1e-37])
+@pytest.mark.parametrize("percentile", [100, 99.9])
+def test_tiny_activations(size, percentile):
+    model = text_model(MATMUL["x w"], w=np.full((40, 7), 1e30))
+    x = np.random.default_rng(0).random((3, 40)).astype(np.float32) * np.float32(size)
+    program = xbarc.compile(
+        model, "mca128", calibration=x, overrides=LOSSLESS, percentile=percentile
+    )
+    np.testing.assert_allclose(program.run(x)["y"], reference(model, {"x": x})["y"], rtol=1e-2)
+
+
+@pytest.mark.parametrize("percentile", [100, 99])
+def test_a_narrow_range(percentile):
+    model = text_model(MATMUL["x w"])
+    x = np.ones((3, 40), np.float32)
+    x[0, 0] += 1e-7
+    program = xbarc.compile(
+        model, "mca128", calibration=x, overrides=LOSSLESS, percentile=percentile
+    )
+    np.testing.assert_allclose(program.run(x)["y"], reference(model, {"x": x})["y"], rtol=1e-2)
+
+
 # --- What can't be ------------------------------------------------------------------------------
 
 
@@ -517,3 +617,72 @@ def test_reasons_for_staying_digital():
 def test_every_mvm_is_by_im2col():
     program = check(text_model(CONV["2d"]))
     assert [op.by.data for op in program.module.walk() if isinstance(op, MvmOp)] == ["im2col"]
+
+
+@pytest.mark.parametrize("percentile", [100, 99])
+def test_activations_that_are_not_finite(percentile):
+    model = text_model(
+        "g (float[N,8] x) => (float[N,4] y) <float[8,4] w> { r = Relu(x) l = Log(r) y = MatMul(l, w) }"
+    )
+    with pytest.raises(XbarcError, match=r"^MatMul 'MatMul': activations reach from -inf to "):
+        xbarc.compile(model, "mca128", calibration=inputs_of(model), percentile=percentile)
+
+
+def test_what_the_verifier_finds_is_one_line(monkeypatch):
+    def wrong(*_, **__):
+        raise VerifyException("a tensor\nof no shape")
+
+    monkeypatch.setattr(ModuleOp, "verify", wrong)
+    model = text_model(MATMUL["x w"])
+    with pytest.raises(XbarcError, match=r"^the model .* tile IR: a tensor of no shape$"):
+        xbarc.compile(model, "mca128", calibration=inputs_of(model))
+
+
+NOT_COUNTED = {
+    "a Loop": (
+        """g (float[N,8] x, int64 n, bool c) => (float[N,8] y) <float[8,8] w, float[8,8] v>
+        { a = MatMul(x, w)
+          y = Loop(n, c, a) <body = b (int64 i, bool c1, float[N,8] s) => (bool c2, float[N,8] t) {
+            c2 = Identity(c1) t = MatMul(s, v) }> }""",
+        "MatMul: in the body of a Loop",
+    ),
+    "an If": (
+        """g (float[N,8] x, bool c) => (float[N,8] y) <float[8,8] w, float[8,8] v>
+        { a = MatMul(x, w)
+          y = If(c) <then_branch = t () => (float[N,8] p) { p = MatMul(a, v) },
+                     else_branch = e () => (float[N,8] q) { q = Identity(a) }> }""",
+        "MatMul: in the body of an If",
+    ),
+    "an Einsum": (
+        """g (float[N,8] x) => (float[N,8] y) <float[8,8] w, float[8,8] v>
+        { a = MatMul(x, w) y = Einsum<equation="ij,jk->ik">(a, v) }""",
+        "Einsum: Einsum has no mapping",
+    ),
+    "an LSTM": (
+        """g (float[N,2,8] x) => (float[N,1,2,4] y) <float[8,8] m, float[1,16,8] w, float[1,16,4] r>
+        { a = MatMul(x, m) y = LSTM<hidden_size=4>(a, w, r) }""",
+        "LSTM: LSTM has no mapping",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "reason"), NOT_COUNTED.values(), ids=NOT_COUNTED)
+def test_a_share_of_what_cannot_be_counted_is_not_claimed(text, reason, capsys, tmp_path):
+    model = text_model(text)
+    feeds = inputs_of(model) | ({"n": np.array(3), "c": np.array(True)} if "bool c" in text else {})
+    feeds = {i.name: feeds[i.name] for i in model.graph.input}
+    program = check(model, feeds, crossbar=1)
+    covered = program.report["coverage"]
+    assert covered["mac_share"] is None
+    assert list(covered["digital_reasons"].values()) == [reason]
+    compile_summary(program, tmp_path)
+    assert "not all multiply-accumulates can be counted" in capsys.readouterr().out
+    assert "not all multiply-accumulates can be counted" in str(notes(program.report))
+
+
+def test_an_einsum_of_one_operand_multiplies_nothing():
+    model = text_model(
+        """g (float[N,8] x) => (float[N] y) <float[8,8] w>
+        { a = MatMul(x, w) y = Einsum<equation="ij->i">(a) }"""
+    )
+    assert check(model, crossbar=1).report["coverage"]["mac_share"] == 1

@@ -1,5 +1,6 @@
 """A program on disk: whole, reproducible, checked, and nothing but data."""
 
+import copy
 import errno
 import hashlib
 import json
@@ -124,6 +125,80 @@ def test_a_program_may_be_moved(saved, tmp_path, inputs):
     shutil.copytree(saved, tmp_path / "elsewhere" / "other name")
     shutil.rmtree(saved)
     assert xbarc.load(tmp_path / "elsewhere" / "other name").run(inputs)["y"].shape == (6, 5)
+
+
+# --- In Python ---------------------------------------------------------------------------------
+
+
+def test_lists_are_as_good_as_arrays(program, inputs):
+    expected = program.run(inputs)["y"]
+    np.testing.assert_array_equal(program.run(inputs.tolist())["y"], expected)
+    np.testing.assert_array_equal(program.run({"x": inputs.tolist()})["y"], expected)
+    again = xbarc.compile(text_model(MODEL), calibration={"x": inputs.tolist()})
+    np.testing.assert_array_equal(again.run(inputs)["y"], expected)
+
+
+@pytest.mark.parametrize("given", [[[1.0], [1.0, 2.0]], {"x": [[1.0], [1.0, 2.0]]}, None, "x"])
+def test_what_is_no_array(program, given):
+    with pytest.raises(XbarcError) as error:
+        program.run(given)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        (12, {}, "not of type int"),
+        (text_model(MODEL), {"percentile": 50}, "above 50 and at most 100, not 50"),
+        (text_model(MODEL), {"percentile": "99"}, "above 50 and at most 100, not '99'"),
+        (text_model(MODEL), {"percentile": float("nan")}, "above 50 and at most 100, not nan"),
+        (
+            text_model(MODEL),
+            {"target": xbarc.load_target("mca128"), "overrides": ["adc.bits=3"]},
+            "overrides need a target by name",
+        ),
+    ],
+)
+def test_a_wrong_call(model, options, said):
+    with pytest.raises(xbarc.UsageError, match=said) as error:
+        xbarc.compile(model, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_the_cost_is_the_callers_own(program):
+    program.cost()["totals"].clear()
+    assert program.cost()["totals"]
+
+
+def test_crossbars_are_programmed_once(program, inputs, tmp_path, monkeypatch):
+    from xbarc.simulator import run
+
+    prepared = []
+
+    class Counted(run.Simulator):
+        def __init__(self, *arguments, **options):
+            prepared.append(self)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(run, "Simulator", Counted)
+    program.save(tmp_path / "m.xbar")
+    fresh = xbarc.load(tmp_path / "m.xbar")
+    first, second = fresh.run(inputs)["y"], fresh.run(inputs)["y"]
+    np.testing.assert_array_equal(first, second)
+    assert len(prepared) == 1
+    fresh.save(tmp_path / "again.xbar")
+    assert tree(tmp_path / "again.xbar") == tree(tmp_path / "m.xbar")
+    assert "_prepared" not in repr(fresh)
+    # Another target is another machine.
+    fresh.target = xbarc.load_target("mca128", ["adc.bits=2"])
+    assert not np.array_equal(fresh.run(inputs)["y"], first)
+    assert len(prepared) == 2
+
+
+def test_a_program_that_ran_can_be_copied(program, inputs):
+    expected = program.run(inputs)["y"]
+    np.testing.assert_array_equal(copy.copy(program).run(inputs)["y"], expected)
+    assert "_prepared" not in vars(copy.copy(program))
 
 
 # --- Written whole or not at all ----------------------------------------------------------------

@@ -1,6 +1,5 @@
 """The command line. Results go to stdout, progress and warnings to stderr."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -75,7 +74,9 @@ def _warn(text: str) -> None:
 
 
 def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=1, ensure_ascii=False))
+    from xbarc.document import to_json
+
+    print(to_json(document))
 
 
 @app.command("compile")
@@ -214,8 +215,11 @@ def run(
 ) -> None:
     """Run a compiled program on the functional simulator."""
     from xbarc import runs
+    from xbarc.data import check_output
     from xbarc.evaluate import evaluate, save_outputs
 
+    if output is not None:
+        check_output(output)
     with _progress() as progress:
         result = evaluate(
             program,
@@ -397,6 +401,8 @@ def opt(
     """Read, verify, rewrite and print tile IR, as mlir-opt does."""
     from xbarc.data import written_whole
     from xbarc.ir import parse_module, print_module
+    from xbarc.ir.attributes import CrossbarAttr
+    from xbarc.ir.ops import CROSSBAR
     from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
     from xbarc.target import load_target
 
@@ -410,6 +416,12 @@ def opt(
     hardware = None if target is None else load_target(target, sets or ())
     text = sys.stdin.read() if str(file) == "-" else _read_text(file)
     module = parse_module(text, str(file))
+    crossbar = module.attributes.get(CROSSBAR)
+    if hardware and crossbar not in (None, CrossbarAttr.of(hardware.array)):
+        raise UsageError(
+            f"{file} is for other crossbars than those of target {hardware.name!r}: "
+            "give the target that it was compiled for"
+        )
     seen = _instrumentation(print_ir_after, None, time_passes=time_passes)
     seen.check(pipeline.mapping)
     run_module_passes(pipeline.mapping, XbarContext(hardware), module, seen)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xbarc.data import Array, Feeds, batches, load_npz, match_inputs, sample_count
-from xbarc.errors import UsageError, XbarcError
+from xbarc.data import Array, Feeds, as_arrays, batches, load_npz, match_inputs, sample_count
+from xbarc.document import finite
+from xbarc.errors import UsageError
 from xbarc.pipeline import (
     Instrumentation,
     Pipeline,
@@ -61,7 +62,9 @@ class Settings:
 class Coverage:
     """What landed on crossbars: operators, and multiply-accumulates for a batch of one.
 
-    `reasons`: why linear operators stay digital, by node name.
+    `reasons`: why linear operators stay digital, by node name. `complete`: `digital_macs` counts
+    them all. It doesn't where one stands in the body of an If, Loop or Scan, which runs as often as
+    the data say, is an Einsum, LSTM, GRU or RNN, or has no shape.
     """
 
     crossbar_operators: int
@@ -69,10 +72,13 @@ class Coverage:
     crossbar_macs: int
     digital_macs: int
     reasons: dict[str, str]
+    complete: bool = True
 
     @property
-    def mac_share(self) -> float:
-        """The crossbars' share of the multiply-accumulates, 0 to 1."""
+    def mac_share(self) -> float | None:
+        """The crossbars' share of the multiply-accumulates, 0 to 1; None where it isn't known."""
+        if not self.complete:
+            return None
         total = self.crossbar_macs + self.digital_macs
         return self.crossbar_macs / total if total else 0.0
 
@@ -115,7 +121,7 @@ def resolve_target(target: str | Path | Target, overrides: Sequence[str]) -> Tar
     """The `Target` that a name, a file or a Target with overrides means."""
     if isinstance(target, Target):
         if overrides:
-            raise XbarcError("overrides need a target by name or file")
+            raise UsageError("overrides need a target by name or file, not a Target")
         return target
     return load_target(target, overrides)
 
@@ -131,9 +137,10 @@ def _costed(target: Target, plugins: Sequence[str | Path]) -> Target:
 
 class _Compilation:
     def __init__(self, settings: Settings, seen: Instrumentation):
-        if not 50 < settings.percentile <= 100:
+        percentile = settings.percentile
+        if not isinstance(percentile, int | float) or not 50 < percentile <= 100:
             raise UsageError(
-                f"the percentile is above 50 and at most 100, not {settings.percentile}"
+                f"the percentile is a number above 50 and at most 100, not {percentile!r}"
             )
         self.settings, self.seen = settings, seen
         # All that the user wrote is read before the model is: a typing error costs no waiting.
@@ -199,7 +206,8 @@ class _Compilation:
             "target": self.target.name,
             "passes": program.origin["passes"],
             **cost.report(program),
-            "deviation": deviation,
+            # Infinite where an output was all zeros before the pass: null.
+            "deviation": finite(deviation),
             "calibration": {**described, "percentile": self.settings.percentile},
             "coverage": {
                 "crossbar_operators": covered.crossbar_operators,
@@ -225,7 +233,7 @@ class _Compilation:
             source, arrays = Path(given).name, load_npz(given)
         else:
             source = "arrays"
-            arrays = dict(given) if isinstance(given, Mapping) else {"": np.asarray(given)}
+            arrays = as_arrays(given if isinstance(given, Mapping) else {"": given})
         feeds = match_inputs(specs, arrays)
         return feeds, {"source": source, "samples": sample_count(specs, feeds)}
 
@@ -238,10 +246,12 @@ def _unmapped(module: Any) -> bool:
 
 def coverage(planned: "Plan", calibrated: "Calibration") -> Coverage:
     """Count what landed on crossbars; digital operators count by the shapes that were measured."""
-    from xbarc.graph.query import is_op
-    from xbarc.layers import WEIGHTED
+    from xbarc.graph.query import inner_nodes, is_op
+    from xbarc.layers import WEIGHTED, is_linear
 
     crossbar = digital = 0
+    complete = True
+    reasons = dict(planned.reasons)
     for node in planned.nodes:
         shapes = [
             calibrated.first.get(v.name or "") for v in (*node.inputs[:2], *node.outputs[:1]) if v
@@ -252,12 +262,22 @@ def coverage(planned: "Plan", calibrated: "Calibration") -> Coverage:
             crossbar += int(np.prod(out, dtype=np.int64)) * layer.matrix[0]
         elif is_op(node, *WEIGHTED) and None not in shapes and len(shapes) > 1:
             digital += _macs(node.op_type, [s for s in shapes if s is not None])
+        elif is_linear(node):
+            complete = False
+        article = "an" if node.op_type[:1] in "AEIOU" else "a"
+        for inner in inner_nodes(node):
+            if is_linear(inner):
+                complete = False
+                reasons[inner.name or ""] = (
+                    f"{inner.op_type}: in the body of {article} {node.op_type}"
+                )
     return Coverage(
         len(planned.layers),
         len(planned.nodes) - len(planned.layers),
         crossbar,
         digital,
-        planned.reasons,
+        reasons,
+        complete,
     )
 
 

@@ -1,5 +1,6 @@
 """Arrays that come in: npz files, and what fits an input, cut into batches."""
 
+import errno
 import os
 import zipfile
 import zlib
@@ -51,14 +52,24 @@ def load_npz(path: str | Path) -> dict[str, Array]:
         raise XbarcError(f"{path}: not an npz file of plain arrays: {why}") from None
 
 
+def check_output(path: Path) -> None:
+    """Raises `XbarcError` where no file can be written to `path`, as far as that shows before."""
+    if path.exists() and not path.is_file():
+        raise XbarcError(f"can't write {path}: it exists and is no file")
+    if not path.parent.is_dir():
+        code = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
+        raise XbarcError(f"can't write {path}: {os.strerror(code)}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise XbarcError(f"can't write {path}: {os.strerror(errno.EACCES)}")
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` once it is written to its end, or leaves no trace.
 
     Raises `XbarcError` where something that is no file stands there, or the disk refuses.
     """
-    if path.exists() and not path.is_file():
-        raise XbarcError(f"can't write {path}: it exists and is no file")
+    check_output(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -117,14 +128,43 @@ def _shape_text(dims: Sequence[int | None]) -> str:
 
 def sample_count(specs: Sequence[InputSpec], feeds: Feeds) -> int:
     """Samples along axis 0 of the first batched input, else of the first that has an axis; or 1."""
+    counting = _counting(specs)
+    return _rows(feeds[counting.name]) if counting is not None else 1
+
+
+def _rows(array: Array) -> int:
+    # A scalar where a tensor is wanted: `check_input` says so.
+    return len(array) if array.ndim else 1
+
+
+def _counting(specs: Sequence[InputSpec]) -> InputSpec | None:
+    """The input whose axis 0 counts the samples."""
     ordered = sorted((s for s in specs if s.dims), key=lambda s: not s.batched)
-    return len(feeds[ordered[0].name]) if ordered else 1
+    return ordered[0] if ordered else None
 
 
 def first_samples(specs: Sequence[InputSpec], feeds: Feeds, limit: int) -> dict[str, Array]:
-    """At most `limit` samples of each input; one that is the same in every run stays whole."""
-    same = {s.name for s in specs if not s.dims or s.dims[0] == len(feeds[s.name])}
-    return {n: a if n in same else a[:limit] for n, a in feeds.items()}
+    """At most `limit` samples of each input, of a fixed batch as many as make its runs whole.
+
+    One that is the same in every run stays whole.
+    """
+    counting = _counting(specs)
+    runs = limit if counting is None else -(-limit // (counting.dims[0] or 1))
+    rows = {s.name: runs * (s.dims[0] or 1) for s in specs if s.dims}
+    same = {s.name for s in specs if not s.dims or s.dims[0] == _rows(feeds[s.name])}
+    return {n: a if n in same or not a.ndim else a[: rows[n]] for n, a in feeds.items()}
+
+
+def as_arrays(arrays: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+    """Lists and numbers as arrays. Raises `XbarcError` where rows differ in length."""
+    result = {}
+    for name, values in arrays.items():
+        try:
+            result[name] = np.asarray(values)
+        except ValueError:
+            what = f"the values for {name!r}" if name else "the values"
+            raise XbarcError(f"{what} are no array: their rows differ in length") from None
+    return result
 
 
 def batches(specs: Sequence[InputSpec], feeds: Feeds, size: int) -> Iterator[dict[str, Array]]:

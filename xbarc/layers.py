@@ -4,6 +4,7 @@ An operator does where one side of it is static: Conv, Gemm, MatMul. What doesn'
 words, that `xbarc compile` shows.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import onnx_ir as ir
 
 from xbarc.data import Array
 from xbarc.errors import XbarcError
-from xbarc.graph.query import ONNX_DOMAINS, attribute, constant, is_static
+from xbarc.graph.query import attribute, constant, is_op, is_static
 from xbarc.quantize import InputScale, code_dtype, quantize_weights
 
 LINEAR = ("Conv", "Gemm", "MatMul")
@@ -28,6 +29,9 @@ WEIGHTED = (
     "QLinearMatMul",
 )
 """Operators that multiply and accumulate: the whole that the crossbars' share is taken of."""
+
+UNCOUNTED = ("Einsum", "GRU", "LSTM", "RNN")
+"""Operators that multiply and accumulate as well, and whose products nobody counts."""
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
 
@@ -121,6 +125,12 @@ def static_array(value: ir.Value) -> Array:
         return array
     q, scale, zero = dequantize_inputs(value)
     axis = _axis(value)
+    if block := _block_size(value):
+        size = range(q.shape[axis])
+        scale, zero = (
+            a if a.ndim == 0 else np.repeat(a, block, axis).take(size, axis) for a in (scale, zero)
+        )
+        return (q.astype(np.float64) - zero.astype(np.float64)) * scale.astype(np.float64)
     return (q.astype(np.float64) - along(zero, axis, q.ndim)) * along(scale, axis, q.ndim)
 
 
@@ -147,9 +157,22 @@ def _axis(value: ir.Value) -> int:
     return attribute(node, "axis", 1)
 
 
+def _block_size(value: ir.Value) -> int:
+    """How many weights along the axis share a scale; 0 where all do."""
+    node = value.producer()
+    assert node is not None
+    return attribute(node, "block_size", 0)
+
+
+def is_linear(node: ir.Node) -> bool:
+    """Whether the operator multiplies and accumulates."""
+    # An Einsum of one operand adds up, but multiplies nothing.
+    return is_op(node, *WEIGHTED, *UNCOUNTED) and len(node.inputs) > 1
+
+
 def find_layer(node: ir.Node) -> Layer | str | None:
     """The layer that `node` is; why it can't be one; None where it is no linear operator."""
-    if node.domain not in ONNX_DOMAINS or node.op_type not in WEIGHTED:
+    if not is_linear(node):
         return None
     if node.op_type not in LINEAR:
         return f"{node.op_type} has no mapping"
@@ -218,7 +241,7 @@ def _bias(node: ir.Node, columns: int) -> Array | str | None:
 def _incoming_codes(value: ir.Value) -> tuple[InputScale | None, ir.Value]:
     """The scale and the integer value where `value` is dequantised from one the model made.
 
-    A scale a tensor, 8 or 16 bits; anything else is taken as the real value it is.
+    A positive scale a tensor, 8 or 16 bits; anything else is taken as the real value it is.
     """
     node = value.producer()
     if node is None or node.op_type != "DequantizeLinear" or node.inputs[0] is None:
@@ -228,12 +251,15 @@ def _incoming_codes(value: ir.Value) -> tuple[InputScale | None, ir.Value]:
     quantized = node.inputs[0]
     if scale is None or zero is None or scale.size != 1:
         return None, value
+    factor = float(scale.reshape(()))
+    if not 0 < factor < math.inf:
+        return None, value
     # A custom operator's result has no type that ONNX knows, but its zero point has the same one.
     dtype = np.dtype(quantized.dtype.numpy()) if quantized.dtype is not None else zero.dtype
     if dtype.kind not in "iu" or dtype.itemsize > 2:
         return None, value
     bits, signed = 8 * dtype.itemsize, dtype.kind == "i"
-    return InputScale(float(scale.reshape(())), bits, signed, int(zero.reshape(()))), quantized
+    return InputScale(factor, bits, signed, int(zero.reshape(()))), quantized
 
 
 def integer_weights(layer: Layer, bits: int) -> IntegerWeights:
@@ -261,16 +287,19 @@ def _own_integers(layer: Layer) -> IntegerWeights | None:
         return None
     q, scale, zero = dequantize_inputs(layer.weights)
     node = layer.weights.producer()
-    assert node is not None
+    assert node is not None and node.inputs[0] is not None
+    dtype = node.inputs[0].dtype
+    if dtype is None or not dtype.is_integer() or dtype.bitwidth > 16:
+        return None
     columns_axis = 0 if layer.node.op_type == "Conv" or layer._transposed else q.ndim - 1
     per_column = scale.size == 1 or _axis(layer.weights) % q.ndim == columns_axis
-    if attribute(node, "block_size", 0) or not per_column or q.dtype.itemsize > 2:
+    if _block_size(layer.weights) or not per_column:
         return None
     # Differences of 16-bit integers want 17 bits.
     shifted = q.astype(np.int32) - along(zero, columns_axis, q.ndim).astype(np.int32)
     matrix = _as_matrix(layer, shifted)
     largest = int(np.abs(matrix).max())
-    bits = max(8 if q.dtype.itemsize == 1 else 16, largest.bit_length() + 1)
+    bits = max(dtype.bitwidth, largest.bit_length() + 1)
     if bits > 16:
         return None
     columns = matrix.shape[1]

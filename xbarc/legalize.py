@@ -12,6 +12,8 @@ from xbarc.data import Array
 from xbarc.graph.query import ONNX_DOMAINS, attribute, constant, is_op, is_static
 from xbarc.layers import LINEAR, static_array, weight_shape, weight_side
 
+_Attribute = int | Sequence[int]
+
 MAX_SPLIT = 1024
 """Matrices of one batched product that are laid out one by one; more stay digital."""
 
@@ -51,7 +53,9 @@ def _static(node: ir.Node) -> int | None:
     return sides.index(True) if sides.count(True) == 1 else None
 
 
-def _after(node: ir.Node, op: str, inputs: Sequence[ir.Value], **attributes: int) -> ir.Value:
+def _after(
+    node: ir.Node, op: str, inputs: Sequence[ir.Value], **attributes: _Attribute
+) -> ir.Value:
     """A new node after `node` whose result stands in for the node's own."""
     old = node.outputs[0]
     assert node.graph is not None
@@ -66,6 +70,20 @@ def _after(node: ir.Node, op: str, inputs: Sequence[ir.Value], **attributes: int
         if value is result:
             new.replace_input_with(i, old)
     return result
+
+
+def _axes(node: ir.Node, tag: str, *axes: int) -> tuple[list[ir.Value], dict[str, list[int]]]:
+    """The axes of a Squeeze or Unsqueeze beside `node`: an input, before opset 13 an attribute."""
+    graph = node.graph
+    assert graph is not None
+    if _opset(graph) < 13:
+        return [], {"axes": list(axes)}
+    return [_initializer(graph, f"{node.name}.{tag}", np.array(axes))], {}
+
+
+def _opset(graph: ir.Graph) -> int:
+    """The version of the operators; what the importer couldn't raise is below 18."""
+    return graph.opset_imports.get("", 18)
 
 
 def _initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
@@ -92,7 +110,10 @@ def _split_bias(node: ir.Node) -> None:
         size = int(np.prod(bias, dtype=np.int64))
         if size in (1, columns) and all(s == 1 for s in bias[:-1]):
             return
-    node.replace_input_with(2, None)
+    needed = node.op_type == "Gemm" and _opset(graph) < 11
+    dtype = (given.dtype or ir.DataType.FLOAT).numpy()
+    zero = _initializer(graph, f"{node.name}.zero", np.zeros(1, dtype)) if needed else None
+    node.replace_input_with(2, zero)
     factor = attribute(node, "beta", 1.0)
     addend = given
     if node.op_type == "Conv":
@@ -104,7 +125,6 @@ def _split_bias(node: ir.Node) -> None:
         addend = reshape.outputs[0]
         addend.name = f"{node.name}.bias.column"
     elif factor != 1.0:
-        dtype = (given.dtype or ir.DataType.FLOAT).numpy()
         scale = _initializer(graph, f"{node.name}.beta", np.array(factor, dtype=dtype))
         scaled = ir.node("Mul", [given, scale], name=f"{node.name}.scaled")
         graph.insert_before(node, scaled)
@@ -127,9 +147,9 @@ def _raise_vector(node: ir.Node) -> ir.Node:
     node.replace_input_with(side, _initializer(graph, f"{node.name}.matrix", matrix))
     moving = node.inputs[1 - side]
     vector = moving is not None and moving.shape is not None and len(moving.shape) == 1
-    axis = _initializer(graph, f"{node.name}.axis", np.array([-1 if side == 1 or vector else -2]))
+    axes, attributes = _axes(node, "axis", -1 if side == 1 or vector else -2)
     out = node.outputs[0]
-    _after(node, "Squeeze", [out, axis])
+    _after(node, "Squeeze", [out, *axes], **attributes)
     out.shape = None
     return node
 
@@ -185,14 +205,11 @@ def _raise_moving(node: ir.Node) -> None:
         axes[-1] = rank - 1 if column else rank - 2
         shape = [*shape, 1] if column else [1, *shape]
         out = node.outputs[0]
-        axis = _initializer(graph, f"{node.name}.vector", np.array([-1 if column else -2]))
-        _after(node, "Squeeze", [out, axis])
+        gone, how = _axes(node, "vector", -1 if column else -2)
+        _after(node, "Squeeze", [out, *gone], **how)
         out.shape = None
-    raised = ir.node(
-        "Unsqueeze",
-        [moving, _initializer(graph, f"{node.name}.axes", np.array(axes))],
-        name=f"{node.name}.raised",
-    )
+    new, attributes = _axes(node, "axes", *axes)
+    raised = ir.node("Unsqueeze", [moving, *new], attributes=attributes, name=f"{node.name}.raised")
     raised.outputs[0].name = f"{node.name}.raised.out"
     raised.outputs[0].type = moving.type
     raised.outputs[0].shape = ir.Shape([*[1] * (rank - len(shape)), *shape])
@@ -222,7 +239,9 @@ def _split_batch(node: ir.Node) -> None:
     array = static_array(value).astype((value.dtype or ir.DataType.FLOAT).numpy())
     new: list[ir.Node] = []
 
-    def make(op: str, inputs: Sequence[ir.Value | None], tag: str, **attributes: int) -> ir.Value:
+    def make(
+        op: str, inputs: Sequence[ir.Value | None], tag: str, **attributes: _Attribute
+    ) -> ir.Value:
         made = ir.node(op, list(inputs), attributes=attributes, name=f"{node.name}.{tag}")
         made.outputs[0].name = f"{node.name}.{tag}.out"
         made.outputs[0].type = source.type if op == "Slice" else moving.type
@@ -251,11 +270,15 @@ def _split_batch(node: ir.Node) -> None:
         for i, matrix in enumerate(w):
             item = x
             if moving.shape is not None and moving.shape[axis] != 1:
-                bounds = [
-                    _initializer(graph, f"{node.name}.{what}{tag}.{i}", np.array([at]))
-                    for what, at in (("begin", i), ("end", i + 1), ("axis", axis))
-                ]
-                item = make("Slice", [x, *bounds], f"item{tag}.{i}")
+                where = {"starts": [i], "ends": [i + 1], "axes": [axis]}
+                if _opset(graph) < 10:
+                    item = make("Slice", [x], f"item{tag}.{i}", **where)
+                else:
+                    bounds = [
+                        _initializer(graph, f"{node.name}.{what}{tag}.{i}", np.array(at))
+                        for what, at in where.items()
+                    ]
+                    item = make("Slice", [x, *bounds], f"item{tag}.{i}")
             parts.append(product(item, matrix, f"{tag}.{i}"))
         return make("Concat", parts, f"stack{tag}", axis=axis)
 

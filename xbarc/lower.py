@@ -5,7 +5,7 @@ on the longest way to it, and the connected operators of one stage are one digit
 subgraph waits for its own results, and each runs as one onnxruntime session.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -15,10 +15,11 @@ import onnx_ir as ir
 from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Region, SSAValue
+from xdsl.utils.exceptions import VerifyException
 
 from xbarc.data import Array
 from xbarc.errors import XbarcError
-from xbarc.graph.query import attribute, is_op
+from xbarc.graph.query import attribute, inner_nodes, is_op
 from xbarc.ir.attributes import CrossbarAttr, DigitalType, WindowAttr, code_type
 from xbarc.ir.interface import COUPLED, element_type, name_attributes
 from xbarc.ir.ops import (
@@ -99,18 +100,7 @@ def _reads(node: ir.Node, layers: Mapping[ir.Node, Layer]) -> Iterator[ir.Value]
         yield layers[node].source
         return
     graph = node.graph
-    inner: Iterable[ir.Node] = chain.from_iterable(
-        ir.traversal.RecursiveGraphIterator(g)
-        for a in node.attributes.values()
-        for g in (
-            [a.as_graph()]
-            if a.type == ir.AttributeType.GRAPH
-            else a.as_graphs()
-            if a.type == ir.AttributeType.GRAPHS
-            else []
-        )
-    )
-    for reader in chain([node], inner):
+    for reader in chain([node], inner_nodes(node)):
         for value in reader.inputs:
             if value is not None and value.graph is graph:
                 yield value
@@ -241,7 +231,12 @@ class _Lowering:
         if self.calibration.coupled:
             function.attributes[COUPLED] = UnitAttr()
         module.body.block.add_op(function)
-        module.verify()
+        try:
+            module.verify()
+        except VerifyException as error:
+            raise XbarcError(
+                f"the model can't be written as tile IR: {' '.join(str(error).split())}"
+            ) from error
         return self.result
 
     def type_of(self, value: ir.Value) -> Attribute:

@@ -12,6 +12,7 @@ On disk it is a directory, written whole or not at all, and nothing in it is exe
 What `xbarc run` left stands beside these, in `runs/` (`xbarc.runs`): no part of the program.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -21,19 +22,24 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 from xdsl.dialects.builtin import ModuleOp
 
-from xbarc.data import Array, Feeds
+from xbarc.data import Array, as_arrays
+from xbarc.document import to_json
 from xbarc.errors import XbarcError
 from xbarc.ir import parse_module, print_module
 from xbarc.ir.attributes import CrossbarAttr
 from xbarc.ir.ops import CROSSBAR, DigitalOp, WeightsOp
 from xbarc.target import Target, dump_target, parse_target
+
+if TYPE_CHECKING:
+    from xbarc.simulator.run import Simulator
 
 FORMAT = 1
 """Changes when an older xbarc couldn't read a program."""
@@ -58,6 +64,11 @@ class StoredWeights(Mapping[str, Array]):
         array: Array = self._file.get_tensor(name)
         return array
 
+    def header(self, name: str) -> tuple[str, tuple[int, ...]]:
+        """Type (as safetensors writes it: I8, F64) and shape of an array, which isn't read."""
+        part = self._file.get_slice(name)
+        return part.get_dtype(), tuple(part.get_shape())
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -80,21 +91,41 @@ class Program:
     origin: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
 
-    def run(self, inputs: Array | Feeds, *, batch: int | None = None) -> dict[str, Array]:
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what `run` keeps: a copy prepares its own."""
+        return {name: value for name, value in vars(self).items() if name != "_prepared"}
+
+    def run(
+        self, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike], *, batch: int | None = None
+    ) -> dict[str, Array]:
         """The outputs by the model's own names.
 
-        `inputs` is one array, or arrays by input name; axis 0 counts the samples. Raises
-        `XbarcError` where they don't fit.
+        `inputs` is one array, or arrays by input name; axis 0 counts the samples. The first run
+        programs the crossbars, later ones use them as they then stand: of a module that a pass
+        changed since, make a new `Program`. Raises `XbarcError` where the inputs don't fit.
         """
+        simulator = self._simulator()
+        if not isinstance(inputs, Mapping):
+            if len(simulator.inputs) != 1:
+                names = ", ".join(s.name for s in simulator.inputs) or "none"
+                raise XbarcError(f"give the inputs by name: the program takes {names}")
+            inputs = {simulator.inputs[0].name: inputs}
+        return simulator.run(as_arrays(inputs), batch=batch)
+
+    def _simulator(self) -> "Simulator":
         from xbarc.simulator.run import Simulator
 
-        simulator = Simulator(self)
-        feeds = inputs if isinstance(inputs, Mapping) else {simulator.inputs[0].name: inputs}
-        return simulator.run(feeds, batch=batch)
+        # Threads that come first together each prepare one; all of them are alike.
+        parts = (self.module, self.weights, self.digital, self.target)
+        kept: tuple[tuple[Any, ...], Simulator] | None = vars(self).get("_prepared")
+        if kept is None or any(a is not b for a, b in zip(kept[0], parts, strict=True)):
+            kept = parts, Simulator(self)
+            vars(self)["_prepared"] = kept
+        return kept[1]
 
     def cost(self) -> dict[str, Any]:
-        """The document of `xbarc cost --json`."""
-        return self.report
+        """The document of `xbarc cost --json`: a copy, the caller's own."""
+        return copy.deepcopy(self.report)
 
     def save(self, path: str | Path) -> None:
         """Write the program to the directory `path`; an older program there is replaced.
@@ -215,7 +246,7 @@ def manifest(path: Path) -> dict[str, Any]:
 
 
 def _check_parts(
-    path: Path, module: ModuleOp, weights: Mapping[str, Array], digital: Mapping[str, bytes]
+    path: Path, module: ModuleOp, weights: StoredWeights, digital: Mapping[str, bytes]
 ) -> None:
     """Hold the IR to the arrays and files that it names."""
     for op in module.walk():
@@ -226,11 +257,11 @@ def _check_parts(
             for name, shape in wanted.items():
                 if name not in weights:
                     raise XbarcError(f"{path}: {WEIGHTS} has no array {name!r}")
-                found, kind = weights[name], "i" if name == op.symbol else "f"
-                if found.shape != shape or found.dtype.kind != kind:
+                (dtype, found), kind = weights.header(name), "I" if name == op.symbol else "F"
+                if found != shape or not dtype.startswith(kind):
                     raise XbarcError(
-                        f"{path}: array {name!r} is {found.dtype}{list(found.shape)}, the IR says "
-                        f"{'integers' if kind == 'i' else 'reals'} {list(shape)}"
+                        f"{path}: array {name!r} is {dtype}{list(found)}, the IR says "
+                        f"{'integers' if kind == 'I' else 'reals'} {list(shape)}"
                     )
         if isinstance(op, DigitalOp) and op.file.data not in digital:
             raise XbarcError(f"{path}: no file {op.file.data}")
@@ -269,4 +300,4 @@ def _sha256(path: Path) -> str:
 
 
 def _json(document: Any) -> str:
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return to_json(document) + "\n"

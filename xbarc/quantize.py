@@ -1,6 +1,7 @@
 """Ranges, scales and integer weights (numerics: Quantisation)."""
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -49,9 +50,9 @@ def input_scale(low: float, high: float, bits: int) -> InputScale:
     signed = low < 0
     codes = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
     largest = max(abs(low), abs(high))
-    # A range so small that the scale would be denormal quantises to nothing but zeros anyway.
-    scale = largest / codes if largest > 1e-30 else 1.0
-    return InputScale(scale, bits, signed)
+    scale = largest / codes
+    # Of zeros alone, or what float64 itself can't tell from them, nothing but zeros is left.
+    return InputScale(scale if scale >= sys.float_info.min else 1.0, bits, signed)
 
 
 def quantize(x: Array, scale: InputScale) -> Array:
@@ -286,15 +287,20 @@ def _with_probes(
 def _shrink(
     calibration: Calibration, model: ir.Model, feeds: Feeds, batch: int, percentile: float
 ) -> None:
-    ranged = list(calibration.ranges)
+    # Of one value there is nothing to cut off; what isn't finite is refused by its layer.
+    ranged = [n for n, (a, b) in calibration.ranges.items() if -math.inf < a < b < math.inf]
+    if not ranged:
+        return
     session = Session(model, outputs=ranged)
     counts = {name: np.zeros(BINS, dtype=np.int64) for name in ranged}
     for part in batches(input_specs(model), feeds, batch):
         for name, value in session.run(part).items():
             if name in counts:
-                low, high = calibration.ranges[name]
-                counts[name] += np.histogram(value, BINS, (low, max(high, low + 1e-30)))[0]
-    for name, (low, high) in calibration.ranges.items():
+                # In float64: bins of a narrow range are less than a float32 apart.
+                ends = calibration.ranges[name]
+                counts[name] += np.histogram(value.astype(np.float64), BINS, ends)[0]
+    for name in ranged:
+        low, high = calibration.ranges[name]
         # Half of what is cut off on either side; none at a minimum of exactly 0 (after a ReLU).
         share = np.cumsum(counts[name]) / max(1, counts[name].sum())
         tail = (100 - percentile) / 100 / (2 if low < 0 else 1)

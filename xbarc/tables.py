@@ -48,14 +48,19 @@ def compile_summary(program: Program, path: Path) -> None:
     lines = [
         f"{report['model']} for {report['target']}",
         f"  on crossbars  {covered['crossbar_operators']} of {operators} operators, "
-        f"{covered['mac_share']:.2%} of the multiply-accumulates",
+        + (
+            "not all multiply-accumulates can be counted"
+            if covered["mac_share"] is None
+            else f"{covered['mac_share']:.2%} of the multiply-accumulates"
+        ),
         f"  it takes      {number(totals['crossbars'])} crossbars, "
         f"{number(totals['memristors'])} memristors, {totals['utilization']:.1%} of the cells",
         f"  per input     {number(totals['energy_uj']['total'])} uJ, "
         f"{number(totals['latency_us'])} us; area {totals['area_mm2']['total']:.4g} mm2",
     ]
     for name, moved in report["deviation"].items():
-        lines.append(f"  lossy         {name}: relative deviation {moved:.3g}")
+        size = "infinite" if moved is None else f"{moved:.3g}"
+        lines.append(f"  lossy         {name}: relative deviation {size}")
     for name, reason in covered["digital_reasons"].items():
         lines.append(f"  digital       {name}: {reason}")
     lines.append(f"  written to    {path}")

@@ -34,7 +34,7 @@ import onnx.parser
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
-from xbarc.errors import XbarcError, nearest
+from xbarc.errors import UsageError, XbarcError, nearest
 from xbarc.frontends.opset import raise_opset
 from xbarc.frontends.qoperator import to_qdq
 from xbarc.graph.fold import lift_constants, simplify
@@ -126,6 +126,11 @@ def _deserialize(source: str | Path | onnx.ModelProto | ir.Model) -> ir.Model:
         except MALFORMED as error:
             raise XbarcError(f"the model can't be read: {_root_cause(error)}") from error
         return source.clone()
+    if not isinstance(source, str | Path | onnx.ModelProto):
+        raise UsageError(
+            "a model is a path, an onnx.ModelProto or an onnx_ir.Model, "
+            f"not of type {type(source).__name__}"
+        )
     proto = source if isinstance(source, onnx.ModelProto) else _read_file(Path(source))
     where = "the model" if isinstance(source, onnx.ModelProto) else str(source)
     if not proto.HasField("graph") or not proto.opset_import:

@@ -1,6 +1,6 @@
 """Questions asked of a graph: what is constant, who uses a value, what does an attribute say."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,16 @@ def has_subgraph(node: ir.Node) -> bool:
         attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
         for attr in node.attributes.values()
     )
+
+
+def inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
+    """The nodes of the node's own graphs (If, Loop, Scan), those of the graphs in them included."""
+    for attr in node.attributes.values():
+        if attr.type == ir.AttributeType.GRAPH:
+            yield from ir.traversal.RecursiveGraphIterator(attr.as_graph())
+        elif attr.type == ir.AttributeType.GRAPHS:
+            for graph in attr.as_graphs():
+                yield from ir.traversal.RecursiveGraphIterator(graph)
 
 
 def value_names(model: ir.Model) -> set[str]:

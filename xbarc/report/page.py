@@ -102,8 +102,12 @@ def notes(report: Mapping[str, Any]) -> Child:
     if covered:
         operators = covered["crossbar_operators"] + covered["digital_operators"]
         lines.append(
-            f"{covered['crossbar_operators']} of {operators} operators run on crossbars, with "
-            f"{percent(covered['mac_share'])} of the multiply-accumulates."
+            f"{covered['crossbar_operators']} of {operators} operators run on crossbars, "
+            + (
+                "not all multiply-accumulates can be counted."
+                if covered["mac_share"] is None
+                else f"with {percent(covered['mac_share'])} of the multiply-accumulates."
+            )
         )
         lines += [
             ["Digital: ", breakable(name), f": {reason}"]
@@ -115,7 +119,7 @@ def notes(report: Mapping[str, Any]) -> Child:
             "accuracy will suffer."
         )
     lines += [
-        f"Lossy pass {name}: relative deviation {moved:.3g}."
+        f"Lossy pass {name}: relative deviation {'infinite' if moved is None else f'{moved:.3g}'}."
         for name, moved in report.get("deviation", {}).items()
     ]
     return tag("ul", [tag("li", line) for line in lines], class_="notes")

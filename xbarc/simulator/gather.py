@@ -6,7 +6,8 @@ neighbouring window positions are neighbours in memory.
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from xbarc.simulator.cache import njit
 
 Integers = npt.NDArray[np.integer]
 

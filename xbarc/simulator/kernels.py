@@ -11,9 +11,10 @@ many conversions.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from xbarc.simulator.cache import njit
 from xbarc.simulator.converters import FLOAT32_ROUNDER
 
 # The same for float64, up to 2^51.
