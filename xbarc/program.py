@@ -29,7 +29,8 @@ from xdsl.dialects.builtin import ModuleOp
 from xbarc.data import Array, Feeds
 from xbarc.errors import XbarcError
 from xbarc.ir import parse_module, print_module
-from xbarc.ir.ops import DigitalOp, WeightsOp
+from xbarc.ir.ops import DigitalOp, MvmOp, WeightsOp
+from xbarc.ir.placement import placement
 from xbarc.target import Target, dump_target, parse_target
 
 FORMAT = 1
@@ -209,6 +210,11 @@ def _check_parts(
                 found = weights[name].shape
                 if found != shape:
                     raise XbarcError(f"{path}: array {name!r} is {found}, the IR says {shape}")
+        if isinstance(op, MvmOp):
+            try:
+                placement(op, weights)
+            except XbarcError as error:
+                raise XbarcError(f"{path}: {error}") from None
         if isinstance(op, DigitalOp) and op.file.data not in digital:
             raise XbarcError(f"{path}: no file {op.file.data}")
 

@@ -10,6 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xbarc.data import Array
 from xbarc.ir.attributes import StreamType
 from xbarc.ir.ops import MvmOp, WeightsOp, weights_of
+from xbarc.ir.placement import weights_on_tiles
 from xbarc.target import Target
 
 
@@ -20,7 +21,8 @@ class LayerEvents:
     `vectors` input vectors; `activations` tiles met by a vector; `cycles` activations in sequence
     when all tiles work in parallel; `macs` products of the layer's own weights; `row_pulses` rows
     driven; `crossbar_reads` reads of a whole crossbar. `memristors` are cells programmed,
-    `crossbars` whole arrays occupied.
+    `crossbars` whole arrays occupied. Weights that stand on no tile (zeros) count as `weights`
+    only.
     """
 
     name: str
@@ -59,7 +61,7 @@ def count_events(
         stored = weights_of(op)
         if stored.symbol not in layers:
             layers[stored.symbol] = _layer(op, stored, weights[stored.symbol])
-        _add(layers[stored.symbol], op, stored, target)
+        _add(layers[stored.symbol], op, stored, target, weights)
     return list(layers.values())
 
 
@@ -74,7 +76,13 @@ def _layer(op: MvmOp, stored: WeightsOp, q: Array) -> LayerEvents:
     )
 
 
-def _add(layer: LayerEvents, op: MvmOp, stored: WeightsOp, target: Target) -> None:
+def _add(
+    layer: LayerEvents,
+    op: MvmOp,
+    stored: WeightsOp,
+    target: Target,
+    arrays: Mapping[str, Array],
+) -> None:
     stream: Any = cast(StreamType, op.input.type)
     vectors = stream.vectors.data
     signed = stream.element.signedness.data.name == "SIGNED"
@@ -89,11 +97,12 @@ def _add(layer: LayerEvents, op: MvmOp, stored: WeightsOp, target: Target) -> No
     reads = vectors * slices_in
     layer.tiles += len(tiles)
     layer.crossbars += crossbars
-    layer.memristors += layer.weights * slices * polarities
+    programmed = weights_on_tiles(op, arrays)
+    layer.memristors += programmed * slices * polarities
     layer.vectors = max(layer.vectors, vectors)
     layer.activations += vectors * len(tiles)
     layer.cycles = max(layer.cycles, reads)
-    layer.macs += vectors * layer.weights
+    layer.macs += vectors * programmed
     layer.adc_conversions += reads * int(cols.sum()) * converted
     layer.row_pulses += reads * int(rows.sum()) * array.crossbars_per_tile(bits)
     layer.crossbar_reads += reads * crossbars

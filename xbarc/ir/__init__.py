@@ -19,6 +19,7 @@ from xbarc.ir.attributes import (
     DigitalType,
     GridAttr,
     PackedAttr,
+    SelectionAttr,
     StreamType,
     TileListAttr,
     WindowAttr,
@@ -48,7 +49,16 @@ Xbar = Dialect(
         DequantizeOp,
         DigitalOp,
     ],
-    [CrossbarAttr, StreamType, DigitalType, WindowAttr, GridAttr, PackedAttr, TileListAttr],
+    [
+        CrossbarAttr,
+        StreamType,
+        DigitalType,
+        WindowAttr,
+        GridAttr,
+        PackedAttr,
+        TileListAttr,
+        SelectionAttr,
+    ],
 )
 
 

@@ -41,6 +41,7 @@ from xbarc.ir.ops import (
     shape_of,
     weights_of,
 )
+from xbarc.ir.placement import placement
 from xbarc.program import Program
 from xbarc.quantize import InputScale, quantize
 from xbarc.simulator import gather
@@ -251,15 +252,18 @@ def matrix_of(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Matrix:
     """The programmed matrix of an mvm."""
     weights = weights_of(op)
     codes = cast(StreamType, op.input.type).element
+    placed = placement(op, arrays)
     return Matrix(
         arrays[weights.symbol],
-        segments(op.tiles()),
+        segments(placed.tiles),
         target,
         weight_bits=weights.weight_bits,
         input_bits=codes.width.data,
         input_signed=_signed(codes),
         groups=weights.group_count,
         adc_range=op.adc_range,
+        rows=placed.rows,
+        columns=placed.columns,
     )
 
 
