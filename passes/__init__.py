@@ -18,6 +18,26 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Canonicalize
 
+    def compact() -> PassClass:
+        from xbarc.passes.compact import Compact
+
+        return Compact
+
+    def depthwise() -> PassClass:
+        from xbarc.passes.depthwise import Depthwise
+
+        return Depthwise
+
+    def depthwise_mapping() -> PassClass:
+        from xbarc.passes.depthwise_mapping import DepthwiseMapping
+
+        return DepthwiseMapping
+
+    def fc_to_1x1() -> PassClass:
+        from xbarc.passes.fc_to_1x1 import FcTo1x1
+
+        return FcTo1x1
+
     def fold_batchnorm() -> PassClass:
         from xbarc.passes.fold_batchnorm import FoldBatchNorm
 
@@ -43,11 +63,27 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Schedule
 
+    def pool_on_crossbar() -> PassClass:
+        from xbarc.passes.pool_on_crossbar import PoolOnCrossbar
+
+        return PoolOnCrossbar
+
+    def prune() -> PassClass:
+        from xbarc.passes.prune import Prune
+
+        return Prune
+
     return {
         "canonicalize": canonicalize,
+        "compact": compact,
+        "depthwise": depthwise,
+        "depthwise-mapping": depthwise_mapping,
+        "fc-to-1x1": fc_to_1x1,
         "fold-batchnorm": fold_batchnorm,
         "im2col": im2col,
         "place": place,
         "replicate": replicate,
         "schedule": schedule,
+        "pool-on-crossbar": pool_on_crossbar,
+        "prune": prune,
     }

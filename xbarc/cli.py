@@ -382,14 +382,31 @@ def compare(
 
 @app.command()
 def opt(
-    file: Annotated[Path, typer.Argument(metavar="FILE.mlir", help="Tile IR; - is stdin.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Tile IR (.mlir; - is stdin) or a model (.onnx).")
+    ],
     passes: Passes = "",
     target: Annotated[
         str | None, typer.Option("--target", help="For passes that ask for the hardware.")
     ] = None,
     sets: Sets = None,
     plugin: Plugins = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: stdout.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Default: stdout; a model needs a file.onnx."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration", metavar="X.npz", help="Inputs of a model, for passes that fit to them."
+        ),
+    ] = None,
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input-shape", metavar="NAME=1,3,48,192", help="Fix a model's dynamic dimensions."
+        ),
+    ] = None,
     print_ir_after: Annotated[
         list[str] | None,
         typer.Option("--print-ir-after", metavar="PASS|all", help="Print the IR to stderr."),
@@ -398,7 +415,37 @@ def opt(
         bool, typer.Option("--time-passes", help="Print each pass's time to stderr.")
     ] = False,
 ) -> None:
-    """Read, verify, rewrite and print tile IR, as mlir-opt does."""
+    """Rewrite tile IR, as mlir-opt does, or an ONNX model, by the passes given and no others.
+
+    Tile IR is read, verified, rewritten by mapping passes and printed. A model is brought to the
+    importer's normal form (modern opset, weights as initialisers), rewritten by graph passes and
+    written as plain ONNX.
+    """
+    if sets and target is None:
+        raise UsageError("--set needs --target")
+    seen = _instrumentation(print_ir_after, None, time_passes=time_passes)
+    if file.suffix == ".onnx":
+        if output is None or output.suffix != ".onnx":
+            raise UsageError(f"a model is written to a file: xbarc opt {file} -o smaller.onnx")
+        from xbarc.optimize import optimize
+        from xbarc.tables import optimize_summary
+
+        done = optimize(
+            file,
+            output,
+            passes,
+            target=target,
+            overrides=sets or (),
+            plugins=plugin or (),
+            calibration=calibration,
+            input_shapes=_shapes(input_shape or []),
+            instrumentation=seen,
+        )
+        optimize_summary(done, output)
+        return
+    for given, option in ((calibration, "--calibration"), (input_shape, "--input-shape")):
+        if given:
+            raise UsageError(f"{option} is for ONNX models: {file} is taken for tile IR")
     from xbarc.data import written_whole
     from xbarc.ir import parse_module, print_module
     from xbarc.ir.attributes import CrossbarAttr
@@ -406,12 +453,11 @@ def opt(
     from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
     from xbarc.target import load_target
 
-    if sets and target is None:
-        raise UsageError("--set needs --target")
     pipeline = parse_passes(passes, load_registry(plugin or ()))
     if pipeline.graph:
         raise UsageError(
-            f"pass {pipeline.graph[0].name!r} works on ONNX graphs: give it to `xbarc compile`"
+            f"pass {pipeline.graph[0].name!r} works on ONNX graphs: give it to `xbarc compile`, "
+            "or to `xbarc opt` with an .onnx file"
         )
     hardware = None if target is None else load_target(target, sets or ())
     text = sys.stdin.read() if str(file) == "-" else _read_text(file)
@@ -422,7 +468,6 @@ def opt(
             f"{file} is for other crossbars than those of target {hardware.name!r}: "
             "give the target that it was compiled for"
         )
-    seen = _instrumentation(print_ir_after, None, time_passes=time_passes)
     seen.check(pipeline.mapping)
     run_module_passes(pipeline.mapping, XbarContext(hardware), module, seen)
     seen.print_times()

@@ -150,6 +150,10 @@ class _Compilation:
         self.always = parse_passes(ALWAYS, self.registry)
         self.asked = parse_passes(settings.passes, self.registry)
         self.default = parse_passes("im2col", self.registry)
+        named = {p.name for p in self.asked.mapping}
+        texts = dict.fromkeys(p.follow_up for p in self.asked.graph if p.follow_up)
+        follow_up = parse_passes(",".join(texts), self.registry).mapping if texts else ()
+        self.follow_up = [p for p in follow_up if p.name not in named]
 
     def run(
         self,
@@ -158,6 +162,8 @@ class _Compilation:
     ) -> "Program":
         from xbarc import cost
         from xbarc.frontends.onnx import load
+        from xbarc.graph.calibration import attach
+        from xbarc.graph.figures import figures_of
         from xbarc.graph.serialize import to_proto
         from xbarc.legalize import legalize
         from xbarc.lower import lower, measured, plan
@@ -169,7 +175,8 @@ class _Compilation:
         feeds, described = self._feeds(model, calibration)
         specs = input_specs(model)
         self.seen.feeds = next(iter(batches(specs, feeds, VERIFY_SAMPLES)), {})
-        self.seen.check([*pipeline, *self.default])
+        self.seen.check([*pipeline, *self.default, *self.follow_up])
+        attach(model, feeds)
         deviation = run_graph_passes(pipeline.graph, model, self.target, self.seen)
         legalize(model)
         planned = plan(model)
@@ -188,6 +195,8 @@ class _Compilation:
         if _unmapped(lowered.module):
             mapping += self.default.mapping
             run_module_passes(self.default.mapping, context, lowered.module, self.seen)
+        mapping += self.follow_up
+        run_module_passes(self.follow_up, context, lowered.module, self.seen)
         mapping += tile
         run_module_passes(tile, context, lowered.module, self.seen)
         program = Program(
@@ -208,6 +217,7 @@ class _Compilation:
             **cost.report(program),
             # Infinite where an output was all zeros before the pass: null.
             "deviation": finite(deviation),
+            "pass_figures": figures_of(model),
             "calibration": {**described, "percentile": self.settings.percentile},
             "coverage": {
                 "crossbar_operators": covered.crossbar_operators,

@@ -13,6 +13,8 @@ def inspect(
 ) -> dict[str, Any]:
     """Each layer's matrix, tiling and converters.
 
+    `standing` is the rows and columns that the tiles count: fewer than the matrix's where some
+    stand on no crossbar, more where tiles have rows or columns in common.
     `collapsed` is the share of a layer's physical columns (weight column x slice x polarity x row
     block) that provably can't reach the converters' limit and so are computed as one exact integer
     product. Raises `XbarcError` where `layer` isn't one; the nearest is suggested.
@@ -44,6 +46,7 @@ def _describe(program: Program, op: MvmOp, *, with_tiles: bool) -> dict[str, Any
         "mapping": op.by.data,
         "tiling": str(op.tiling),
         "matrix": list(weights.matrix),
+        "standing": list(op.standing),
         "groups": weights.group_count,
         "weight_bits": bits,
         "slices": array.slices(bits),

@@ -51,6 +51,19 @@ class GraphPass(ArgSpecConvertible):
     preserves: ClassVar[bool]
     """The function stays the same up to rounding; else the pass is lossy."""
 
+    @property
+    def keeps_function(self) -> bool:
+        """`preserves`, unless a pass says otherwise because its options decide."""
+        return self.preserves
+
+    @property
+    def follow_up(self) -> str:
+        """Mapping passes, as pipeline text, that make of this pass what it is for.
+
+        They run after all others, but for those that the pipeline names itself.
+        """
+        return ""
+
     @abstractmethod
     def apply(self, model: "ir.Model", target: "Target") -> bool:
         """Rewrite `model` in place; whether anything was modified."""
@@ -118,7 +131,10 @@ class Option:
 
 @dataclass(frozen=True)
 class PassInfo:
-    """What `xbarc passes NAME` says. `preserves` is None for a mapping pass."""
+    """What `xbarc passes NAME` says. `preserves` is None for a mapping pass.
+
+    `by_options`: whether that depends on the options; `preserves` then holds for the defaults.
+    """
 
     name: str
     kind: Kind
@@ -126,6 +142,7 @@ class PassInfo:
     preserves: bool | None
     doc: str
     options: tuple[Option, ...]
+    by_options: bool = False
 
     @property
     def summary(self) -> str:
@@ -134,6 +151,8 @@ class PassInfo:
 
     def __str__(self) -> str:
         keeps = {True: ", keeps the function", False: ", lossy", None: ""}[self.preserves]
+        if self.preserves is not None and self.by_options:
+            keeps += " unless its options say otherwise"
         lines = [f"{self.name}: {self.kind} pass{keeps}; from {self.owner}", "", self.doc]
         if self.options:
             lines += ["", "options:"]
@@ -240,6 +259,8 @@ class Registry:
             options=tuple(
                 Option(f.name, _type_text(hints[f.name]), _default_text(f)) for f in _options(cls)
             ),
+            by_options=issubclass(cls, GraphPass)
+            and cls.keeps_function is not GraphPass.keeps_function,
         )
 
     def _entry(self, name: str) -> _Entry:
@@ -572,7 +593,7 @@ def run_graph_passes(
     outputs: Mapping[str, np.ndarray[Any, Any]] | None = None
     for graph_pass in passes:
         name = graph_pass.name
-        measured = bool(seen.feeds) and (seen.verify_passes or not graph_pass.preserves)
+        measured = bool(seen.feeds) and (seen.verify_passes or not graph_pass.keeps_function)
         if not measured:
             outputs = None
         elif outputs is None:
@@ -585,7 +606,7 @@ def run_graph_passes(
         assert outputs is not None
         before, outputs = outputs, _outputs(model, seen.feeds, f"after pass {name!r}")
         moved = _deviation(before, outputs, name)
-        if not graph_pass.preserves:
+        if not graph_pass.keeps_function:
             runs = sum(done == name for done, _ in seen.times)
             deviations[name if runs == 1 else f"{name} ({runs})"] = moved
         elif moved > MAX_DEVIATION:
@@ -605,10 +626,14 @@ def run_module_passes(
 ) -> None:
     """Rewrite `module` in place by each pass in turn, and verify it after each.
 
+    Tiles that leave weights out are held to the weights, where `ctx` has them: those are zero.
+
     Raises:
         UsageError: a pass was called wrongly.
         XbarcError: a pass failed, or left an invalid module behind.
     """
+    from xbarc.ir.coverage import check_numbers
+
     seen = instrumentation or Instrumentation()
     seen._show_module("lowered" if "onnx" in seen._dumped else "input", module, is_pass=False)
     for module_pass in passes:
@@ -618,6 +643,7 @@ def run_module_passes(
         seen._show_module(name, module)  # before the verifier: the dump shows what is wrong
         try:
             module.verify()
+            check_numbers(module, ctx.weights)
         except Exception as error:
             raise XbarcError(f"pass {name!r} left an invalid module: {_one_line(error)}") from error
 

@@ -35,7 +35,8 @@ from xbarc.document import to_json
 from xbarc.errors import XbarcError
 from xbarc.ir import parse_module, print_module
 from xbarc.ir.attributes import CrossbarAttr
-from xbarc.ir.ops import CROSSBAR, DigitalOp, WeightsOp
+from xbarc.ir.coverage import coverage_of
+from xbarc.ir.ops import CROSSBAR, DigitalOp, MvmOp, WeightsOp
 from xbarc.target import Target, dump_target, parse_target
 
 if TYPE_CHECKING:
@@ -263,6 +264,11 @@ def _check_parts(
                         f"{path}: array {name!r} is {dtype}{list(found)}, the IR says "
                         f"{'integers' if kind == 'I' else 'reals'} {list(shape)}"
                     )
+        if isinstance(op, MvmOp):
+            try:
+                coverage_of(op, weights)
+            except XbarcError as error:
+                raise XbarcError(f"{path}: {error}") from None
         if isinstance(op, DigitalOp) and op.file.data not in digital:
             raise XbarcError(f"{path}: no file {op.file.data}")
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from xbarc.optimize import Optimized
 from xbarc.program import Program
 
 PIPE_WIDTH = 160
@@ -38,6 +39,26 @@ def number(value: float) -> str:
         if abs(value) >= (1e4 if letter == "k" else scale):
             return f"{value / scale:.4g}{letter}"
     return f"{value:.4g}"
+
+
+def optimize_summary(done: Optimized, path: Path) -> None:
+    """What `xbarc opt` wrote for a model, and how far lossy passes moved its outputs."""
+    (weights, weights_now), (nodes, nodes_now) = done.weights, done.nodes
+    lines = [
+        f"weights  {weights} -> {weights_now}",
+        f"nodes    {nodes} -> {nodes_now}",
+    ]
+    for name, moved in done.deviation.items():
+        lines.append(f"lossy    {name}: relative deviation {moved:.3g} on {done.samples} samples")
+    for name, figures in done.figures.items():
+        before, after = figures.get("before", {}), figures.get("after", {})
+        counts = [f"{key} {before[key]} -> {after[key]}" for key in before if key in after]
+        if counts:
+            lines.append(f"counted  {name}: {', '.join(counts)}")
+    lines.append(f"written  {path}")
+    console = _console()
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
 
 
 def compile_summary(program: Program, path: Path) -> None:

@@ -11,7 +11,7 @@
 // CHECK-NEXT:     %4 = xbar.dequantize %3, @"res1/conv.2" scale 1.0e-05 zero_point 128 axis 1 : tensor<?x6x4x4xsi32> -> tensor<?x6x4x4xf32>
 // CHECK-NEXT:     %5 = xbar.quantize %1 scale 0.1 : tensor<?x64xf32> -> tensor<?x64xsi8>
 // CHECK-NEXT:     %6 = xbar.gather %5 axis 1 : tensor<?x64xsi8> -> !xbar.stream<1 x 64 x si8>
-// CHECK-NEXT:     %7 = xbar.mvm %6, @fc by "mine" tiles {{\[}}[0, 40, 0, 5], [40, 64, 0, 5]] adc [-0.5, 1.0e-07] {mine.core = 3 : i64} : !xbar.stream<1 x 64 x si8> -> !xbar.stream<1 x 5 x si32>
+// CHECK-NEXT:     %7 = xbar.mvm %6, @fc by "mine" rows @fc.rows 60 columns @"fc.a b" 9 sparse tiles {{\[}}[0, 40, 0, 5], [40, 60, 4, 9]] adc [-0.5, 1.0e-07] {mine.core = 3 : i64} : !xbar.stream<1 x 64 x si8> -> !xbar.stream<1 x 5 x si32>
 // CHECK-NEXT:     %8 = xbar.scatter %7 axis 1 : !xbar.stream<1 x 5 x si32> -> tensor<?x5xsi32>
 // CHECK-NEXT:     %9 = xbar.dequantize %8, @fc scale 0.1 axis 1 : tensor<?x5xsi32> -> tensor<?x5xf32>
 // CHECK-NEXT:     %10, %11 = xbar.digital "digital/0.onnx" (%9) : (tensor<?x5xf32>) -> (tensor<?x5xf32>, !xbar.digital_value)
@@ -26,7 +26,7 @@ builtin.module attributes {xbar.crossbar = #xbar.crossbar<128 x 64 cells of 4 bi
     %4 = xbar.dequantize %3, @"res1/conv.2" scale 0.00001 zero_point 128 axis 1 : tensor<?x6x4x4xsi32> -> tensor<?x6x4x4xf32>
     %5 = xbar.quantize %1 scale 0.1 : tensor<?x64xf32> -> tensor<?x64xsi8>
     %6 = xbar.gather %5 axis 1 : tensor<?x64xsi8> -> !xbar.stream<1 x 64 x si8>
-    %7 = xbar.mvm %6, @fc by "mine" tiles [[0, 40, 0, 5], [40, 64, 0, 5]] adc [-0.5, 1.0e-07] {mine.core = 3 : i64} : !xbar.stream<1 x 64 x si8> -> !xbar.stream<1 x 5 x si32>
+    %7 = xbar.mvm %6, @fc by "mine" rows @fc.rows 60 columns @"fc.a b" 9 sparse tiles [[0, 40, 0, 5], [40, 60, 4, 9]] adc [-0.5, 1.0e-07] {mine.core = 3 : i64} : !xbar.stream<1 x 64 x si8> -> !xbar.stream<1 x 5 x si32>
     %8 = xbar.scatter %7 axis 1 : !xbar.stream<1 x 5 x si32> -> tensor<?x5xsi32>
     %9 = xbar.dequantize %8, @fc scale 0.1 axis 1 : tensor<?x5xsi32> -> tensor<?x5xf32>
     %10, %11 = xbar.digital "digital/0.onnx" (%9) : (tensor<?x5xf32>) -> (tensor<?x5xf32>, !xbar.digital_value)

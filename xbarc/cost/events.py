@@ -18,6 +18,7 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 from xbarc.cost.digital import CLASSES, count_operations
 from xbarc.data import Array
 from xbarc.ir.attributes import StreamType
+from xbarc.ir.coverage import weights_on_tiles
 from xbarc.ir.ops import DequantizeOp, DigitalOp, GatherOp, MvmOp, WeightsOp, shape_of, weights_of
 from xbarc.target import Target
 
@@ -29,7 +30,8 @@ class LayerEvents:
     `vectors` input vectors; `activations` tiles met by a vector; `cycles` activations in sequence
     when all tiles and copies work in parallel; `macs` products of the layer's own weights;
     `memristors` are cells programmed, `crossbars` whole arrays occupied, `copies` of the layer
-    counted in both. Then what the components do:
+    counted in both; weights that stand on no tile (zeros) count as `weights` only. Then what the
+    components do:
 
     - `adc_conversions` (as many samples are held), `row_pulses` rows driven, `crossbar_reads`;
     - `shift_adds` conversions, and partial sums of row blocks merged; `input_bits` to rows from
@@ -121,7 +123,7 @@ def count_events(
             stored = weights_of(op)
             if stored.symbol not in layers:
                 layers[stored.symbol] = _layer(op, stored, weights[stored.symbol])
-            _add(layers[stored.symbol], op, stored, target)
+            _add(layers[stored.symbol], op, stored, target, weights)
     if layers:
         _add_digital(layers, module, digital or {})
         _add_traffic(layers, traffic(module, target), target, hops)
@@ -139,7 +141,13 @@ def _layer(op: MvmOp, stored: WeightsOp, q: Array) -> LayerEvents:
     )
 
 
-def _add(layer: LayerEvents, op: MvmOp, stored: WeightsOp, target: Target) -> None:
+def _add(
+    layer: LayerEvents,
+    op: MvmOp,
+    stored: WeightsOp,
+    target: Target,
+    arrays: Mapping[str, Array],
+) -> None:
     stream: Any = cast(StreamType, op.input.type)
     vectors, width = stream.vectors.data, stream.element.width.data
     signed = stream.element.signedness.data.name == "SIGNED"
@@ -162,12 +170,13 @@ def _add(layer: LayerEvents, op: MvmOp, stored: WeightsOp, target: Target) -> No
     entries = vectors * int((blocks[:, 1] - blocks[:, 0]).sum())
     layer.copies = max(layer.copies, copies)
     layer.tiles += len(tiles)
+    programmed = weights_on_tiles(op, arrays)
     layer.crossbars += crossbars * copies
-    layer.memristors += layer.weights * slices * polarities * copies
+    layer.memristors += programmed * slices * polarities * copies
     layer.vectors = max(layer.vectors, vectors)
     layer.activations += vectors * len(tiles)
     layer.cycles = max(layer.cycles, math.ceil(vectors / copies) * slices_in)
-    layer.macs += vectors * layer.weights
+    layer.macs += vectors * programmed
     layer.adc_conversions += conversions
     layer.row_pulses += driven
     layer.crossbar_reads += reads * crossbars

@@ -19,6 +19,7 @@ from xbarc.ir.attributes import (
     DigitalType,
     GridAttr,
     PackedAttr,
+    SelectionAttr,
     StreamType,
     TileListAttr,
     WindowAttr,
@@ -58,6 +59,7 @@ Xbar = Dialect(
         GridAttr,
         PackedAttr,
         TileListAttr,
+        SelectionAttr,
     ],
 )
 

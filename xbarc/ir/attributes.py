@@ -459,10 +459,62 @@ TilingAttr = GridAttr | PackedAttr | TileListAttr
 """How a matrix is cut into tiles."""
 
 
-def coverage_error(tiles: Tiles, k: int, n: int, groups: int) -> str | None:
+@irdl_attr_definition
+class SelectionAttr(ParametrizedAttribute):
+    """Rows or columns of a matrix in the order in which tiles count them: `@conv1.rows 300`.
+
+    The array of that name in the weights file lists `count` indices. What it leaves out stands on
+    no crossbar; an index may come twice, for a row that several tiles read, or a column whose sums
+    are added up.
+    """
+
+    name = "xbar.selection"
+
+    symbol: StringAttr
+    count: IntAttr
+
+    @staticmethod
+    def of(symbol: str, count: int) -> "SelectionAttr":
+        """`count` indices in the array `symbol`."""
+        return SelectionAttr(StringAttr(symbol), IntAttr(count))
+
+    def verify(self) -> None:
+        """At least one index."""
+        if self.count.data < 1:
+            raise VerifyException("a selection has at least one row or column")
+
+    def print_clause(self, printer: Printer, keyword: str) -> None:
+        """` rows @conv1.rows 300`"""
+        printer.print_string(f" {keyword} ")
+        printer.print_symbol_name(self.symbol.data)
+        printer.print_string(f" {self.count.data}")
+
+    @classmethod
+    def parse_clause(cls, parser: AttrParser) -> "SelectionAttr":
+        """The inverse of `print_clause`, after the keyword."""
+        return cls.of(parser.parse_symbol_name().data, parser.parse_integer())
+
+    def print_parameters(self, printer: Printer) -> None:
+        """`<@conv1.rows 300>`"""
+        printer.print_string("<")
+        printer.print_symbol_name(self.symbol.data)
+        printer.print_string(f" {self.count.data}>")
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        """The inverse of `print_parameters`."""
+        with parser.in_angle_brackets():
+            parsed = cls.parse_clause(parser)
+        return [parsed.symbol, parsed.count]
+
+
+def coverage_error(
+    tiles: Tiles, k: int, n: int, groups: int, *, sparse: bool = False
+) -> str | None:
     """Why `tiles` don't hold each weight of a `k` x `n` matrix exactly once, or None.
 
-    A block-diagonal matrix has weights only in its `groups` blocks.
+    A block-diagonal matrix has weights only in its `groups` blocks. A `sparse` list may leave
+    weights out: they are zero (`xbarc.ir.coverage` holds the numbers to that).
     """
     if (tiles[:, 1] > k).any() or (tiles[:, 3] > n).any():
         return f"a tile reaches beyond the {k} x {n} matrix"
@@ -478,7 +530,8 @@ def coverage_error(tiles: Tiles, k: int, n: int, groups: int) -> str | None:
         np.add.at(count, (r, c), sign)
     count = count.cumsum(axis=0).cumsum(axis=1)[:-1, :-1]
     inside = (edge_r[:-1, None] // kg) == (edge_c[None, :-1] // ng)
-    for wrong, what in ((inside & (count == 0), "no tile"), (inside & (count > 1), "two tiles")):
+    missing = inside & (count == 0) & (not sparse)
+    for wrong, what in ((missing, "no tile"), (inside & (count > 1), "two tiles")):
         if wrong.any():
             r, c = np.argwhere(wrong)[0]
             rows, cols = list(pairwise(edge_r))[r], list(pairwise(edge_c))[c]

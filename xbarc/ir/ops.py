@@ -27,6 +27,7 @@ from xdsl.dialects.builtin import (
     SymbolNameConstraint,
     SymbolRefAttr,
     TensorType,
+    UnitAttr,
     f32,
     f64,
     i64,
@@ -53,6 +54,7 @@ from xbarc.ir.attributes import (
     CrossbarAttr,
     GridAttr,
     PackedAttr,
+    SelectionAttr,
     StreamType,
     TileListAttr,
     Tiles,
@@ -728,6 +730,12 @@ class MvmOp(IRDLOperation):
     calibrated range of the converters, in units of one level step, under the target's
     `adc.mode = "calibrated"`. `copies`, `at`, `time` and `stream` say where and when
     (`xbarc.ir.placement`); they don't change what is computed.
+
+    `rows @conv1.rows 300 columns @conv1.columns 48 sparse tiles [[0, 128, 0, 16], ...]`: tiles
+    count the rows and columns that those arrays of the weights file list, in their order, so they
+    may stand permuted, or not at all; what `sparse` tiles leave out is zero too. The stream and
+    the result stay as they are: a row that stands nowhere is driven nowhere, a column that stands
+    nowhere gives 0.
     """
 
     name = "xbar.mvm"
@@ -736,6 +744,9 @@ class MvmOp(IRDLOperation):
     weights = prop_def(SymbolRefAttr)
     by = prop_def(StringAttr)
     tiling = prop_def(Attribute)
+    rows = opt_prop_def(SelectionAttr)
+    columns = opt_prop_def(SelectionAttr)
+    sparse = opt_prop_def(UnitAttr)
     adc = opt_prop_def(DenseArrayBase)
     copies = opt_prop_def(IntegerAttr)
     at = opt_prop_def(DenseArrayBase)
@@ -767,10 +778,18 @@ class MvmOp(IRDLOperation):
         low, high = self.adc.get_values()
         return float(low), float(high)
 
+    @property
+    def standing(self) -> tuple[int, int]:
+        """Rows and columns that tiles count: the matrix's, or as many as are selected."""
+        k, n = weights_of(self).matrix
+        return (
+            k if self.rows is None else self.rows.count.data,
+            n if self.columns is None else self.columns.count.data,
+        )
+
     def tiles(self) -> Tiles:
-        """The tiles on the crossbars, [T, 4]."""
-        weights = weights_of(self)
-        return cast(TilingAttr, self.tiling).tiles(*weights.matrix, weights.group_count)
+        """The tiles on the crossbars, [T, 4], in the rows and columns that are selected."""
+        return cast(TilingAttr, self.tiling).tiles(*self.standing, weights_of(self).group_count)
 
     def verify_(self) -> None:
         """Shapes fit; each weight on exactly one tile; each tile on one crossbar."""
@@ -784,12 +803,18 @@ class MvmOp(IRDLOperation):
             )
         if source.vectors != result.vectors:
             raise VerifyException("as many vectors come out as go in")
-        tiling = self.tiling
+        tiling, sparse = self.tiling, self.sparse is not None
+        selected = self.rows is not None or self.columns is not None
         if isinstance(tiling, TileListAttr):
-            if reason := coverage_error(self.tiles(), k, n, groups):
+            if selected and groups > 1 and not sparse:
+                raise VerifyException("selected rows of a block-diagonal matrix want sparse tiles")
+            blocks = 1 if selected else groups
+            if reason := coverage_error(self.tiles(), *self.standing, blocks, sparse=sparse):
                 raise VerifyException(reason)
         elif not isinstance(tiling, GridAttr | PackedAttr):
             raise VerifyException(f"{tiling} isn't a tiling")
+        elif sparse or (selected and groups > 1):
+            raise VerifyException("only a list of tiles can leave weights of a group out")
         if self.adc is not None:
             values = self.adc.get_values()
             if len(values) != 2 or not -math.inf < values[0] < values[1] < math.inf:
@@ -831,6 +856,12 @@ class MvmOp(IRDLOperation):
         printer.print_attribute(self.weights)
         printer.print_string(" by ")
         printer.print_string_literal(self.by.data)
+        if self.rows is not None:
+            self.rows.print_clause(printer, "rows")
+        if self.columns is not None:
+            self.columns.print_clause(printer, "columns")
+        if self.sparse is not None:
+            printer.print_string(" sparse")
         cast(TilingAttr, self.tiling).print_clauses(printer)
         if (adc := self.adc_range) is not None:
             printer.print_string(f" adc [{_real_text(adc[0])}, {_real_text(adc[1])}]")
@@ -846,6 +877,11 @@ class MvmOp(IRDLOperation):
         properties: dict[str, Attribute] = {"weights": SymbolRefAttr(weights.data)}
         parser.parse_keyword("by")
         properties["by"] = StringAttr(parser.parse_str_literal())
+        for keyword in ("rows", "columns"):
+            if parser.parse_optional_keyword(keyword):
+                properties[keyword] = SelectionAttr.parse_clause(parser)
+        if parser.parse_optional_keyword("sparse"):
+            properties["sparse"] = UnitAttr()
         if parser.parse_optional_keyword("grid"):
             sizes = parse_ints(parser)
             if len(sizes) != 2:

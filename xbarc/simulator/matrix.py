@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarc.ir.coverage import inside
 from xbarc.simulator import converters, encoding
 from xbarc.simulator.converters import Converter
 from xbarc.target import Target
@@ -51,6 +52,11 @@ class Segment:
         """Weight columns."""
         return self.col_end - self.col_begin
 
+    @property
+    def bounds(self) -> tuple[int, int, int, int]:
+        """As a tile: row range, column range."""
+        return self.row_begin, self.row_end, self.col_begin, self.col_end
+
 
 @dataclass
 class _Block:
@@ -81,9 +87,12 @@ class Matrix:
 
     Args:
         q: integer weights [Kg, N], int8 or int16.
-        segments: together they hold every weight once. An ordinary matrix has one a row block.
+        segments: together they hold every weight once, but for zeros, which need stand on none.
+            An ordinary matrix has one a row block.
         target: its tables array, inputs (but for the number of bits) and adc say what is computed.
         adc_range: `(lo, hi)` in level steps, for `adc.mode = "calibrated"`.
+        rows: the rows of the matrix that segments count, in their order; all without it.
+        columns: likewise.
 
     Attributes:
         shape: (K, N).
@@ -109,9 +118,12 @@ class Matrix:
         input_signed: bool,
         groups: int = 1,
         adc_range: tuple[float, float] | None = None,
+        rows: Integers | None = None,
+        columns: Integers | None = None,
     ) -> None:
         encoding.check_weights(q, weight_bits, target.array.encoding)
-        _check_segments(q.shape, segments, groups, target.array.rows)
+        self._rows, self._selected = rows, columns
+        _check_segments(q, segments, groups, target.array.rows, rows, columns)
         inputs, array = target.inputs, target.array
         self.shape = (groups * q.shape[0], q.shape[1])
         self.integer = target.adc.mode in ("lossless", "saturate")
@@ -170,11 +182,15 @@ class Matrix:
         if self._columns is not None:
             convert = self._convert_by_blas if self._by_blas else self._convert_by_bits
             # The kernels know one integer type.
-            wide = out if out.dtype.itemsize == 8 else np.zeros(out.shape, np.int64)
-            if self.integer and wide.dtype == np.float64:
-                wide = np.zeros(out.shape, np.int64)
-            saturated = convert(x, wide, self._columns)
-            if wide is not out:
+            kind = np.int64 if self.integer else np.float64
+            here = self._selected is None and out.dtype == kind
+            count = out.shape[0] if self._selected is None else len(self._selected)
+            wide = out if here else np.zeros((count, out.shape[1]), kind)
+            driven = x if self._rows is None else np.ascontiguousarray(x[self._rows])
+            saturated = convert(driven, wide, self._columns)
+            if self._selected is not None:
+                _add_columns(out, self._selected, wide)
+            elif wide is not out:
                 out += wide.astype(out.dtype)
         with self._counting:
             self.saturated += saturated
@@ -289,12 +305,14 @@ class Matrix:
             full = converters.full_scale(segment.rows, dac_bits, array.cell_bits)
             adc = converters.converter(self._target.adc, full, adc_range)
             assert adc is not None
-            inside = _inside(q.shape, segment, self._groups)
-            dense = dense_block(q, segment, self._groups)
+            in_block, in_weights = inside(
+                q.shape, segment.bounds, self._groups, self._rows, self._selected
+            )
+            dense = dense_block(q, segment, self._groups, self._rows, self._selected)
             block = _lay_out(
                 dense, weight_bits, self._target, adc, self._input_weights, self._by_blas
             )
-            product[inside.weights] = block.product[inside.block]
+            product[in_weights] = block.product[in_block]
             collapsed += block.collapsed
             if block.columns_of_site.any() or block.weight_sum.any() or block.correction.any():
                 converted.append(segment)
@@ -321,11 +339,12 @@ class Matrix:
             site_of_column = np.repeat(np.arange(segment.cols), block.columns_of_site)
             weights = np.bincount(site_of_column, np.abs(block.weight), segment.cols)
             furthest = max(abs(adc.lo), abs(adc.lo + adc.top * adc.step))
-            largest[segment.col_begin : segment.col_end] += (
-                weights * reach * furthest
-                + block.idle * reach * abs(adc.lo)
-                + block.correction * float(segment.rows << self._input_bits)
-            )
+            reached = np.arange(segment.col_begin, segment.col_end)
+            if self._selected is not None:
+                reached = self._selected[reached]
+            reachable = weights * reach * furthest + block.idle * reach * abs(adc.lo)
+            reachable += block.correction * float(segment.rows << self._input_bits)
+            np.add.at(largest, reached, reachable)
         left_over = int(np.ceil(largest.max(initial=0)))
 
         if self._by_blas:
@@ -370,51 +389,53 @@ def _starts(counts: Sequence[int] | Integers) -> Integers:
     return starts
 
 
-@dataclass(frozen=True)
-class _Inside:
-    """Index pairs of a segment's weights: in its own dense block, and in the weights [Kg, N]."""
-
-    block: Any
-    weights: Any
-
-
-def _inside(shape: tuple[int, ...], segment: Segment, groups: int) -> _Inside:
-    """Where a segment of [Kg, N] weights, block-diagonal if `groups` > 1, has weights at all."""
-    rows = slice(segment.row_begin, segment.row_end)
-    cols = slice(segment.col_begin, segment.col_end)
-    if groups == 1:
-        return _Inside((slice(None), slice(None)), (rows, cols))
-    group_rows, group_cols = shape[0], shape[1] // groups
-    k, n = np.arange(rows.start, rows.stop), np.arange(cols.start, cols.stop)
-    r, c = np.nonzero((k // group_rows)[:, None] == n // group_cols)
-    return _Inside((r, c), (k[r] % group_rows, n[c]))
+def _add_columns(out: npt.NDArray[Any], columns: Integers, sums: npt.NDArray[Any]) -> None:
+    """Add each row of `sums` [N', v] to the row of `out` [N, v] that `columns` [N'] says."""
+    order = np.argsort(columns, kind="stable")
+    reached, first = np.unique(columns[order], return_index=True)
+    out[reached] += np.add.reduceat(sums[order], first, axis=0).astype(out.dtype)
 
 
-def dense_block(q: Integers, segment: Segment, groups: int) -> Integers:
+def dense_block(
+    q: Integers,
+    segment: Segment,
+    groups: int,
+    rows: Integers | None = None,
+    columns: Integers | None = None,
+) -> Integers:
     """The weights [rows, cols] that a segment of [Kg, N] weights holds, 0 between the groups."""
-    inside = _inside(q.shape, segment, groups)
+    in_block, in_weights = inside(q.shape, segment.bounds, groups, rows, columns)
     dense = np.zeros((segment.rows, segment.cols), q.dtype)
-    dense[inside.block] = q[inside.weights]
+    dense[in_block] = q[in_weights]
     return dense
 
 
 def _check_segments(
-    shape: tuple[int, ...], segments: Sequence[Segment], groups: int, array_rows: int
+    q: Integers,
+    segments: Sequence[Segment],
+    groups: int,
+    array_rows: int,
+    rows: Integers | None,
+    columns: Integers | None,
 ) -> None:
+    shape = q.shape
     if len(shape) != 2 or groups < 1 or shape[1] % groups:
         raise ValueError(f"weights of shape {shape} can't have {groups} groups")
+    height = groups * shape[0] if rows is None else len(rows)
+    width = shape[1] if columns is None else len(columns)
     held = np.zeros(shape, np.uint8)
     for segment in segments:
-        rows_fit = 0 <= segment.row_begin < segment.row_end <= groups * shape[0]
-        cols_fit = 0 <= segment.col_begin < segment.col_end <= shape[1]
+        rows_fit = 0 <= segment.row_begin < segment.row_end <= height
+        cols_fit = 0 <= segment.col_begin < segment.col_end <= width
         if not (rows_fit and cols_fit):
             raise ValueError(f"{segment} is empty or outside of the matrix")
         if segment.rows > array_rows:
             raise ValueError(f"{segment} has more rows than the array's {array_rows}")
-        weights = _inside(shape, segment, groups).weights
+        _, weights = inside(shape, segment.bounds, groups, rows, columns)
         held[weights] = np.minimum(held[weights], 1) + 1
-    if not np.all(held == 1):
-        k, n = np.argwhere(held != 1)[0]
+    wrong = (held > 1) | ((held == 0) & (q != 0))
+    if wrong.any():
+        k, n = np.argwhere(wrong)[0]
         many = "no segment" if held[k, n] == 0 else "more than one segment"
         raise ValueError(f"weight ({k}, {n}) is held by {many}")
 

@@ -1,6 +1,6 @@
 """Calibrated converters: the range of column sums that calibration data show (numerics: ADC)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import numpy as np
@@ -8,6 +8,7 @@ from xdsl.dialects.builtin import DenseArrayBase, f64
 
 from xbarc.data import Array, Feeds
 from xbarc.ir.attributes import StreamType
+from xbarc.ir.coverage import coverage_of
 from xbarc.ir.ops import MvmOp, weights_of
 from xbarc.program import Program
 from xbarc.simulator import encoding
@@ -32,9 +33,7 @@ def calibrate_converters(program: Program, feeds: Feeds) -> None:
 
     def observe(op: MvmOp, x: Array) -> None:
         step = max(1, x.shape[1] // VECTORS)
-        for sums in column_sums(
-            op, program.weights[weights_of(op).symbol], x[:, ::step], program.target
-        ):
+        for sums in column_sums(op, program.weights, x[:, ::step], program.target):
             values, occurrences = np.unique(sums, return_counts=True)
             known = counts.setdefault(op, {})
             for value, count in zip(values.tolist(), occurrences.tolist(), strict=True):
@@ -58,21 +57,25 @@ def _range(counts: dict[int, int], percentile: float) -> tuple[float, float]:
     return low, max(high, low + 1.0)
 
 
-def column_sums(op: MvmOp, q: Array, x: Array, target: Target) -> Iterator[Array]:
+def column_sums(
+    op: MvmOp, arrays: Mapping[str, Array], x: Array, target: Target
+) -> Iterator[Array]:
     """What the ADCs of an mvm see for codes `x` [K, v], a segment at a time: integers."""
-    weights = weights_of(op)
+    weights, placed = weights_of(op), coverage_of(op, arrays)
+    q = arrays[weights.symbol]
+    driven = x if placed.rows is None else x[placed.rows]
     codes = cast(StreamType, op.input.type).element
     signed = codes.signedness.data.name == "SIGNED"
     array, inputs = target.array, target.inputs
-    for segment in segments(op.tiles()):
+    for segment in segments(placed.tiles):
         lines = encoding.activations(
-            x[segment.row_begin : segment.row_end],
+            driven[segment.row_begin : segment.row_end],
             codes.width.data,
             inputs.dac_bits,
             signed,
             inputs.signed,
         )
-        dense = dense_block(q, segment, weights.group_count)
+        dense = dense_block(q, segment, weights.group_count, placed.rows, placed.columns)
         levels = encoding.weight_levels(
             dense, weights.weight_bits, array.cell_bits, array.encoding
         ).astype(np.float64)

@@ -27,6 +27,7 @@ from xbarc.data import Array, Feeds, InputSpec, batches, sample_count, unknown_i
 from xbarc.errors import XbarcError
 from xbarc.graph.run import default_threads
 from xbarc.ir.attributes import StreamType, Tiles
+from xbarc.ir.coverage import coverage_of
 from xbarc.ir.interface import COUPLED, main_function, names_in, numpy_dtype
 from xbarc.ir.ops import (
     ConvOp,
@@ -292,15 +293,18 @@ def matrix_of(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Matrix:
     """The programmed matrix of an mvm."""
     weights = weights_of(op)
     codes = cast(StreamType, op.input.type).element
+    placed = coverage_of(op, arrays)
     return Matrix(
         arrays[weights.symbol],
-        segments(op.tiles()),
+        segments(placed.tiles),
         target,
         weight_bits=weights.weight_bits,
         input_bits=codes.width.data,
         input_signed=_signed(codes),
         groups=weights.group_count,
         adc_range=op.adc_range,
+        rows=placed.rows,
+        columns=placed.columns,
     )
 
 

@@ -1,0 +1,110 @@
+"""compact: what is zero takes no crossbar."""
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp, UnitAttr
+from xdsl.passes import ModulePass
+
+from xbarc.data import Array
+from xbarc.errors import UsageError, XbarcError, nearest
+from xbarc.ir.attributes import GridAttr, PackedAttr, SelectionAttr, TileListAttr
+from xbarc.ir.compaction import Layout, best_layout
+from xbarc.ir.ops import MvmOp, crossbar_of, weights_of
+from xbarc.pipeline import XbarContext
+
+
+@dataclass(frozen=True)
+class Compact(ModulePass):
+    """Leave rows, columns and tiles of zeros out of the crossbars of layers that are mapped.
+
+    Before (a third of the rows of @fc are zero):
+
+        %3 = xbar.mvm %2, @fc by "im2col" grid [128, 16] : ...
+
+    After:
+
+        %3 = xbar.mvm %2, @fc by "im2col" rows @fc.rows 256 grid [128, 16] : ...
+
+    Where zeros stand in blocks, each block of columns gets the rows that it needs, gathered:
+
+        %3 = xbar.mvm %2, @fc by "im2col" rows @fc.rows 512 columns @fc.columns 64
+             sparse tiles [[0, 128, 0, 16], [128, 256, 16, 32], ...] : ...
+
+    Of the layouts that are tried the one with the fewest tiles is taken. In a grouped layer whole
+    groups of zeros go. With ideal devices and converters that lose nothing the results stay the
+    same to the last bit. Layers whose tiles a list names, or that other passes have compacted, stay
+    as they are. `layers` names the layers to compact; without it, all.
+    """
+
+    name = "compact"
+
+    layers: tuple[str, ...] = ()
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Raises `UsageError` where `layers` names one that isn't mapped."""
+        arrays = XbarContext.of(ctx).weights
+        mvms = [o for o in op.walk() if isinstance(o, MvmOp)]
+        known = {weights_of(o).symbol for o in mvms}
+        for name in self.layers:
+            if name not in known:
+                raise UsageError(f"no mapped layer {name!r}: {nearest(name, known)}")
+        for mvm in mvms:
+            symbol = weights_of(mvm).symbol
+            if self.layers and symbol not in self.layers:
+                continue
+            if symbol not in arrays:
+                raise XbarcError(f"the weights of {symbol!r} aren't at hand: compile the model")
+            if mvm.rows is not None or mvm.columns is not None or mvm.sparse is not None:
+                continue
+            layout = _layout(mvm, arrays[symbol])
+            if layout is not None:
+                _apply(mvm, layout, arrays)
+
+
+def _layout(mvm: MvmOp, q: Array) -> Layout | None:
+    """A better layout than the one there is, or None."""
+    tiling, groups = mvm.tiling, weights_of(mvm).group_count
+    if groups == 1 and isinstance(tiling, GridAttr):
+        if crossbar_of(mvm) is None:
+            raise XbarcError("the module doesn't say its crossbar: compile it for a target")
+        layout = best_layout(q != 0, *tiling.largest())
+        unchanged = layout.whole and layout.rows is None and layout.columns is None
+        return None if unchanged else layout
+    if groups > 1 and isinstance(tiling, GridAttr | PackedAttr):
+        return _without_groups(mvm, q)
+    return None
+
+
+def _without_groups(mvm: MvmOp, q: Array) -> Layout | None:
+    """The same tiling of the groups that aren't zero."""
+    weights = weights_of(mvm)
+    (kg, n), groups = weights.stored_shape, weights.group_count
+    ng = n // groups
+    some = np.flatnonzero((q != 0).reshape(kg, groups, ng).any((0, 2)))
+    if len(some) == groups or not len(some) or not isinstance(mvm.tiling, GridAttr | PackedAttr):
+        return None
+    return Layout(
+        mvm.tiling.tiles(len(some) * kg, len(some) * ng, len(some)),
+        (some[:, None] * kg + np.arange(kg)).ravel(),
+        (some[:, None] * ng + np.arange(ng)).ravel(),
+        whole=False,
+    )
+
+
+def _apply(mvm: MvmOp, layout: Layout, arrays: MutableMapping[str, Array]) -> None:
+    """Write a layout into the operation, its indices into the weights."""
+    symbol = weights_of(mvm).symbol
+    for what, indices in (("rows", layout.rows), ("columns", layout.columns)):
+        if indices is None:
+            continue
+        name = f"{symbol}.{what}"
+        while name in arrays:
+            name += "_"
+        arrays[name] = indices.astype(np.int32)
+        mvm.properties[what] = SelectionAttr.of(name, len(indices))
+    if not layout.whole:
+        mvm.properties["sparse"] = UnitAttr()
+        mvm.tiling = TileListAttr.of(layout.tiles)

@@ -1,0 +1,94 @@
+"""depthwise-mapping: how the channels of grouped convolutions share crossbars."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.rewriter import Rewriter
+
+from xbarc.errors import UsageError, XbarcError, nearest
+from xbarc.ir.attributes import GridAttr, PackedAttr, TilingAttr
+from xbarc.ir.ops import (
+    ConvOp,
+    DenseOp,
+    GatherOp,
+    MvmOp,
+    ScatterOp,
+    WeightsOp,
+    crossbar_of,
+    element_of,
+    shape_of,
+    weights_of,
+)
+from xbarc.target import Array
+
+
+@dataclass(frozen=True)
+class DepthwiseMapping(ModulePass):
+    """Map grouped and depthwise convolutions: channels packed on crossbars, or one on each.
+
+    Before:
+
+        %1 = xbar.conv %0, @dw window [5, 5] : ...                 // @dw : 25x6xi8 groups 6
+
+    After, with `layout=separate` (MSCCNN's: what pruning a channel frees is a whole crossbar):
+
+        %1 = xbar.gather %0 window [5, 5] : ... -> !xbar.stream<100 x 150 x ui8>
+        %2 = xbar.mvm %1, @dw by "depthwise-mapping" packed 1 : ...           // 6 crossbars
+        %3 = xbar.scatter %2 axis 1 : ...
+
+    With `layout=packed`, as many channels a crossbar as fit on its diagonal (`packed 5` on 128
+    rows: 2 crossbars), as layers are mapped by default. A group larger than a crossbar is cut in a
+    grid of its own either way; never does a matrix of zeros stand on crossbars. A layer that is
+    mapped by gather and mvm already is only cut anew. `layers` names the layers; without it, all
+    that have groups.
+    """
+
+    name = "depthwise-mapping"
+
+    layout: Literal["packed", "separate"] = "packed"
+    layers: tuple[str, ...] = ()
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Raises `UsageError` where `layers` names one that isn't there or has no groups."""
+        operations = [o for o in op.walk() if isinstance(o, ConvOp | DenseOp | MvmOp)]
+        stored = {weights_of(o).symbol: weights_of(o) for o in operations}
+        for name in self.layers:
+            if name not in stored:
+                raise UsageError(f"no layer {name!r}: {nearest(name, stored)}")
+            if stored[name].group_count == 1:
+                raise UsageError(f"layer {name!r} has no groups: nothing of it can share or part")
+        for operation in operations:
+            weights = weights_of(operation)
+            if weights.group_count == 1 or (self.layers and weights.symbol not in self.layers):
+                continue
+            crossbar = crossbar_of(operation)
+            if crossbar is None:
+                raise XbarcError("the module doesn't say its crossbar: compile it for a target")
+            tiling = self._tiling(weights, crossbar.array())
+            if isinstance(operation, ConvOp):
+                _map(operation, weights, tiling)
+            elif isinstance(operation, MvmOp):
+                operation.tiling = tiling
+
+    def _tiling(self, weights: WeightsOp, array: Array) -> TilingAttr:
+        (rows, cols), groups = weights.stored_shape, weights.group_count
+        width = array.weights_per_row(weights.weight_bits)
+        together = min(array.rows // rows, width // (cols // groups), groups)
+        if not together:
+            return GridAttr.of(array.rows, width)
+        return PackedAttr.of(together if self.layout == "packed" else 1)
+
+
+def _map(layer: ConvOp, weights: WeightsOp, tiling: TilingAttr) -> None:
+    """Replace `layer` by gather, mvm and scatter: one vector an output position."""
+    shape = shape_of(layer.result)
+    vectors = prod(
+        layer.items.value.data if size < 0 else size for i, size in enumerate(shape) if i != 1
+    )
+    gather = GatherOp.windows(layer.input, layer.window, vectors, layer.fill.value.data)
+    product = MvmOp(gather.result, weights, "depthwise-mapping", tiling, element_of(layer.result))
+    Rewriter.replace_op(layer, [gather, product, ScatterOp(product.result, 1, shape)])

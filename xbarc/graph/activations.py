@@ -1,0 +1,24 @@
+"""What the values of a graph hold while calibration data run through it."""
+
+from collections.abc import Iterator, Sequence
+
+import onnx_ir as ir
+
+from xbarc.data import Array, Feeds, batches
+from xbarc.graph.run import Session
+from xbarc.quantize import batch_size, input_specs
+
+
+def activations(
+    model: ir.Model, names: Sequence[str], feeds: Feeds
+) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
+    """A batch of `feeds` and the values `names` that the graph computes from it, batch by batch.
+
+    A batch is small enough to fit; only what `names` needs is computed.
+
+    Raises:
+        XbarcError: a name isn't a value of the graph, or the data don't fit its inputs.
+    """
+    session = Session(model, names)
+    for part in batches(input_specs(model), feeds, batch_size(feeds)):
+        yield part, session.run(part)
