@@ -18,10 +18,10 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Canonicalize
 
-    def compact() -> PassClass:
-        from xbarc.passes.compact import Compact
+    def drop_zeros() -> PassClass:
+        from xbarc.passes.drop_zeros import DropZeros
 
-        return Compact
+        return DropZeros
 
     def depthwise() -> PassClass:
         from xbarc.passes.depthwise import Depthwise
@@ -75,15 +75,15 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
     return {
         "canonicalize": canonicalize,
-        "compact": compact,
         "depthwise": depthwise,
         "depthwise-mapping": depthwise_mapping,
+        "drop-zeros": drop_zeros,
         "fc-to-1x1": fc_to_1x1,
         "fold-batchnorm": fold_batchnorm,
         "im2col": im2col,
         "place": place,
-        "replicate": replicate,
-        "schedule": schedule,
         "pool-on-crossbar": pool_on_crossbar,
         "prune": prune,
+        "replicate": replicate,
+        "schedule": schedule,
     }

@@ -61,7 +61,7 @@ class Prune(GraphPass):
     - `weight`, `kernel` (the windows of pairs of channels): zeros in place.
     - `row`, `column` of the weight matrix [K, N], `crossbar` (as many rows of one block of columns
       as a crossbar of the target holds: those that matter least, wherever they stand): zeros in
-      place, which `compact` then leaves off the crossbars. It runs after mapping by itself.
+      place, which `drop-zeros` then leaves off the crossbars. It runs after mapping by itself.
 
     `sparsity` is the share of these units that goes (0.5 without either), `threshold` the size
     below which they go. A unit's size is the mean of |w| over its weights (`criterion=l1`), their
@@ -99,8 +99,8 @@ class Prune(GraphPass):
 
     @property
     def follow_up(self) -> str:
-        """Zeros in place are for `compact` to leave off the crossbars."""
-        return "" if self.granularity in SHRINKING else "compact"
+        """Zeros in place are for `drop-zeros` to leave off the crossbars."""
+        return "" if self.granularity in SHRINKING else "drop-zeros"
 
     def apply(self, model: ir.Model, target: Target | None) -> bool:
         """Rewrite `model` in place; whether anything went.

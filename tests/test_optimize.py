@@ -67,6 +67,12 @@ def test_a_lossy_pass_says_how_much(folder, opt):
     assert "on 16 samples" in out
 
 
+def test_a_fit_without_calibration_data_is_warned_of(folder, opt):
+    code, _, err = opt("model.onnx", "--passes", "depthwise", "-o", "small.onnx")
+    assert code == 0
+    assert "what depthwise may fit, is fitted to generated inputs" in err
+
+
 def test_nothing_runs_that_wasnt_asked_for(folder, opt):
     """Not even what `xbarc compile` always does; the importer's normal form aside."""
     text = """g (float[N,4,5,5] x) => (float[N,4,5,5] y)
@@ -114,7 +120,6 @@ OUT = ("-o", "small.onnx")
         (2, "xbarc opt model.onnx -o smaller.onnx", []),
         (2, "written to a file", ["-o", "small.mlir"]),
         (2, "'im2col' works on tile IR, not on ONNX", ["--passes", "im2col", *OUT]),
-        (1, "give --calibration", ["--passes", "depthwise", *OUT]),
         (2, "did you mean 'Conv'", ["--passes", "depthwise{layers=conv}", *OUT]),
         (2, "rank 5 is out of range", ["--passes", "depthwise{rank=5}", *OUT]),
         (2, "did you mean 'depthwise'", ["--passes", "dephtwise", *OUT]),

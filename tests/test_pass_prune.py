@@ -1,4 +1,4 @@
-"""prune and compact: what goes, what is left, and what the hardware saves."""
+"""prune and drop-zeros: what goes, what is left, and what the hardware saves."""
 
 import numpy as np
 import onnx
@@ -261,7 +261,7 @@ def test_crossbars_fall_and_results_stay(granularity, sparsity, before, after):
     )
     lossless = SMALL.model_copy(update={"adc": SMALL.adc.model_copy(update={"mode": "lossless"})})
     dense = xbarc.compile(masked, lossless, calibration=x)
-    compact = xbarc.compile(masked, lossless, passes="im2col,compact", calibration=x)
+    compact = xbarc.compile(masked, lossless, passes="im2col,drop-zeros", calibration=x)
     assert dense.cost()["layers"][0]["crossbars"] == 12
     assert compact.cost()["layers"][0]["crossbars"] == after
     np.testing.assert_array_equal(dense.run(x)["y"], compact.run(x)["y"])
@@ -274,7 +274,7 @@ def test_a_compacted_program_reads_back(tmp_path):
         "g (float[N,40] x) => (float[N,20] y) <float[40,20] w> { y = MatMul(x, w) }", w=w
     )
     x = np.random.default_rng(1).standard_normal((4, 40)).astype(np.float32)
-    program = xbarc.compile(model, SMALL, passes="im2col,compact", calibration=x)
+    program = xbarc.compile(model, SMALL, passes="im2col,drop-zeros", calibration=x)
     (mvm,) = [op for op in program.module.walk() if isinstance(op, MvmOp)]
     assert mvm.standing == (20, 20)
     program.save(tmp_path / "p.xbar")
@@ -301,7 +301,7 @@ def test_compact_wants_a_layer_that_is_there():
         xbarc.compile(
             model,
             SMALL,
-            passes="im2col,compact{layers=MatMl}",
+            passes="im2col,drop-zeros{layers=MatMl}",
             calibration=np.ones((2, 4), np.float32),
         )
 
@@ -315,7 +315,7 @@ def test_groups_of_zeros_take_no_crossbar():
         array={"rows": 64, "cols": 32, "cell_bits": 7}, adc={"mode": "lossless"}
     )  # two channels a crossbar
     dense = xbarc.compile(model, target, calibration=x)
-    compact = xbarc.compile(model, target, passes="im2col,compact", calibration=x)
+    compact = xbarc.compile(model, target, passes="im2col,drop-zeros", calibration=x)
     counts = [p.cost()["layers"][1]["crossbars"] for p in (dense, compact)]
     assert counts == [4, 3]
     np.testing.assert_array_equal(dense.run(x)["y"], compact.run(x)["y"])

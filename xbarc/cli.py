@@ -441,6 +441,11 @@ def opt(
             input_shapes=_shapes(input_shape or []),
             instrumentation=seen,
         )
+        if calibration is None and done.lossy:
+            _warn(
+                f"no --calibration given: what {' and '.join(done.lossy)} may fit, "
+                "is fitted to generated inputs"
+            )
         optimize_summary(done, output)
         return
     for given, option in ((calibration, "--calibration"), (input_shape, "--input-shape")):

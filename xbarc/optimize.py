@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 MEASURED_SAMPLES = 16
+GENERATED_SAMPLES = 4
 """Calibration samples that the deviation of lossy passes is measured on."""
 
 INLINE_BYTES = 1 << 30
@@ -25,6 +26,8 @@ INLINE_BYTES = 1 << 30
 @dataclass(frozen=True)
 class Optimized:
     """What was written: weights before and after, and what each lossy pass moved.
+
+    `lossy`: passes that change the function.
 
     `deviation`: pass -> relative L2 error of the outputs on `samples` samples of calibration
     data; nothing without them. `figures`: what passes counted (`xbarc.graph.figures`). As weights
@@ -36,6 +39,7 @@ class Optimized:
     deviation: dict[str, float]
     samples: int
     figures: dict[str, Any]
+    lossy: tuple[str, ...]
 
 
 def optimize(
@@ -64,6 +68,7 @@ def optimize(
     from xbarc.frontends.onnx import load
     from xbarc.graph.calibration import attach
     from xbarc.graph.figures import figures_of
+    from xbarc.graph.run import random_inputs
     from xbarc.quantize import input_specs
 
     seen = instrumentation or Instrumentation()
@@ -76,7 +81,10 @@ def optimize(
     hardware = cast(Target, _NoTarget()) if target is None else load_target(target, overrides)
     model = load(source, input_shapes or {})
     samples = 0
-    if calibration is not None:
+    if calibration is None:
+        # What a pass fits, it then fits to noise; the command line warns of that.
+        attach(model, random_inputs(model, GENERATED_SAMPLES))
+    else:
         specs = input_specs(model)
         feeds = match_inputs(specs, load_npz(calibration))
         attach(model, feeds)
@@ -89,7 +97,8 @@ def optimize(
     seen.print_times()
     after = _weights(model), len(model.graph)
     weights, nodes = zip(before, after, strict=True)
-    return Optimized(weights, nodes, deviation, samples, figures_of(model))
+    lossy = tuple(p.name for p in pipeline.graph if not p.keeps_function)
+    return Optimized(weights, nodes, deviation, samples, figures_of(model), lossy)
 
 
 class _NoTarget:

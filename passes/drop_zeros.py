@@ -1,4 +1,4 @@
-"""compact: what is zero takes no crossbar."""
+"""drop-zeros: what is zero takes no crossbar."""
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from xbarc.pipeline import XbarContext
 
 
 @dataclass(frozen=True)
-class Compact(ModulePass):
+class DropZeros(ModulePass):
     """Leave rows, columns and tiles of zeros out of the crossbars of layers that are mapped.
 
     Before (a third of the rows of @fc are zero):
@@ -36,10 +36,10 @@ class Compact(ModulePass):
     Of the layouts that are tried the one with the fewest tiles is taken. In a grouped layer whole
     groups of zeros go. With ideal devices and converters that lose nothing the results stay the
     same to the last bit. Layers whose tiles a list names, or that other passes have compacted, stay
-    as they are. `layers` names the layers to compact; without it, all.
+    as they are. `layers` names the layers to look at; without it, all.
     """
 
-    name = "compact"
+    name = "drop-zeros"
 
     layers: tuple[str, ...] = ()
 
