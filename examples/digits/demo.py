@@ -60,7 +60,7 @@ def main() -> None:
     print(f"  crossbars, mca128    {told['accuracy']:8.2%}\n")
     print(xbarc("cost", program), end="")
     print(f"\nthe compiled program is {program}/ : look at program.mlir and report.json in it,")
-    print(f"or ask for more: xbarc inspect {program}")
+    print(f"or ask for more: xbarc report {program} -o build/digits/report.html")
 
 
 if __name__ == "__main__":

@@ -42,13 +42,6 @@ def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     return value.const_value.numpy()
 
 
-def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    """The value's shape where every dimension is known, or None."""
-    if value is None or value.shape is None or not value.shape.is_static():
-        return None
-    return tuple(int(dim) for dim in value.shape.dims)  # type: ignore[arg-type]
-
-
 def dims(value: ir.Value | None) -> tuple[int | None, ...] | None:
     """The value's dimensions, None for each unknown or symbolic one; None for an unknown rank."""
     if value is None or value.shape is None:

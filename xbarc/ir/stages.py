@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 from xdsl.dialects.builtin import ModuleOp, TensorType
 from xdsl.dialects.func import ReturnOp
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Operation, SSAValue
 
 from xbarc.errors import XbarcError
 from xbarc.graph.rows import Needs, all_rows, compose, row_count, same_rows, window_rows
@@ -243,10 +243,3 @@ def _scattered(op: ScatterOp, value: _Value) -> _Value:
     if op.axis.value.data == 1 and rows == value.rows:
         return value
     return value.whole(rows)
-
-
-def type_bits(attribute: Attribute) -> int:
-    """Bits of an element of a stream or tensor; 0 where its type doesn't say."""
-    element = getattr(attribute, "element", None) or getattr(attribute, "element_type", None)
-    width = getattr(element, "width", None)
-    return int(width.data) if width is not None else 0
