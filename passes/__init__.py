@@ -23,6 +23,11 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return DropZeros
 
+    def deconv() -> PassClass:
+        from xbarc.passes.deconv import Deconv
+
+        return Deconv
+
     def depthwise() -> PassClass:
         from xbarc.passes.depthwise import Depthwise
 
@@ -75,6 +80,7 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
     return {
         "canonicalize": canonicalize,
+        "deconv": deconv,
         "depthwise": depthwise,
         "depthwise-mapping": depthwise_mapping,
         "drop-zeros": drop_zeros,

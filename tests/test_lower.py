@@ -446,9 +446,9 @@ GRAPHS = {
         { a = MatMul(x, w) t = Transpose<perm=[0,2,1]>(x) y = MatMul(a, t) }""",
         1,
     ),
-    "ConvTranspose stays digital": (
+    "a ConvTranspose": (
         "g (float[N,4,5,5] x) => (float[N,3,H,W] y) <float[4,3,2,2] w> { y = ConvTranspose<strides=[2,2]>(x, w) }",
-        0,
+        1,
     ),
     "nothing to map": ("g (float[N,8] x) => (float[N,8] y) { y = Relu(x) }", 0),
     "nothing at all": ("g (float[N,8] x) => (float[N,8] y) { y = Identity(x) }", 0),

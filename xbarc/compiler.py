@@ -149,7 +149,7 @@ class _Compilation:
         self.target = _costed(target, settings.plugins)
         self.always = parse_passes(ALWAYS, self.registry)
         self.asked = parse_passes(settings.passes, self.registry)
-        self.default = parse_passes("im2col", self.registry)
+        self.default = parse_passes("deconv,im2col", self.registry)
         named = {p.name for p in self.asked.mapping}
         texts = dict.fromkeys(p.follow_up for p in self.asked.graph if p.follow_up)
         follow_up = parse_passes(",".join(texts), self.registry).mapping if texts else ()
@@ -192,9 +192,10 @@ class _Compilation:
         context = XbarContext(self.target, lowered.weights, lowered.digital)
         mapping, tile = split_tile_passes(pipeline.mapping)
         run_module_passes(mapping, context, lowered.module, self.seen)
-        if _unmapped(lowered.module):
-            mapping += self.default.mapping
-            run_module_passes(self.default.mapping, context, lowered.module, self.seen)
+        for default in self.default.mapping:
+            if _unmapped(lowered.module, default.name):
+                mapping += (default,)
+                run_module_passes([default], context, lowered.module, self.seen)
         mapping += self.follow_up
         run_module_passes(self.follow_up, context, lowered.module, self.seen)
         mapping += tile
@@ -248,10 +249,12 @@ class _Compilation:
         return feeds, {"source": source, "samples": sample_count(specs, feeds)}
 
 
-def _unmapped(module: Any) -> bool:
-    from xbarc.ir.ops import ConvOp, DenseOp
+def _unmapped(module: Any, default: str) -> bool:
+    """Whether layers are left for the mapping pass `default`."""
+    from xbarc.ir.ops import ConvOp, ConvTransposeOp, DenseOp
 
-    return any(isinstance(op, ConvOp | DenseOp) for op in module.walk())
+    kinds = ConvTransposeOp if default == "deconv" else ConvOp | DenseOp
+    return any(isinstance(op, kinds) for op in module.walk())
 
 
 def coverage(planned: "Plan", calibrated: "Calibration") -> Coverage:
@@ -269,7 +272,10 @@ def coverage(planned: "Plan", calibrated: "Calibration") -> Coverage:
         if node in planned.layers:
             layer = planned.layers[node]
             out = calibrated.first[layer.output.name or ""]
-            crossbar += int(np.prod(out, dtype=np.int64)) * layer.matrix[0]
+            if node.op_type == "ConvTranspose":
+                crossbar += _macs(node.op_type, [s for s in shapes if s is not None])
+            else:
+                crossbar += int(np.prod(out, dtype=np.int64)) * layer.matrix[0]
         elif is_op(node, *WEIGHTED) and None not in shapes and len(shapes) > 1:
             digital += _macs(node.op_type, [s for s in shapes if s is not None])
         elif is_linear(node):

@@ -17,12 +17,11 @@ from xbarc.errors import XbarcError
 from xbarc.graph.query import attribute, constant, is_op, is_static
 from xbarc.quantize import InputScale, code_dtype, quantize_weights
 
-LINEAR = ("Conv", "Gemm", "MatMul")
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that a mapping knows, where their weights are static."""
 
 WEIGHTED = (
     *LINEAR,
-    "ConvTranspose",
     "ConvInteger",
     "MatMulInteger",
     "QLinearConv",
@@ -72,6 +71,9 @@ class Layer:
         shape = weight_shape(self.weights)
         if self.node.op_type == "Conv":
             return int(np.prod(shape[1:], dtype=np.int64)), shape[0]
+        if self.node.op_type == "ConvTranspose":
+            kernel = int(np.prod(shape[2:], dtype=np.int64))
+            return shape[0] // self.groups * kernel, shape[1] * self.groups
         rows, cols = shape[-2:]
         return (cols, rows) if self._transposed else (rows, cols)
 
@@ -189,6 +191,9 @@ def find_layer(node: ir.Node) -> Layer | str | None:
     if reason := _unfit(node, static, moving):
         return reason
     codes, source = _incoming_codes(moving)
+    if node.op_type == "ConvTranspose" and codes is not None and codes.zero_point:
+        # Not every output sees the whole kernel, so a zero point can't be taken out by column.
+        codes, source = None, moving
     bias = _bias(node, _columns(node, static))
     if isinstance(bias, str):
         return bias
@@ -220,6 +225,8 @@ def _columns(node: ir.Node, static: ir.Value) -> int:
     shape = weight_shape(static)
     if node.op_type == "Conv":
         return shape[0]
+    if node.op_type == "ConvTranspose":
+        return shape[1] * attribute(node, "group", 1)
     transposed = node.op_type == "Gemm" and attribute(node, "transB", 0)
     return shape[0] if transposed else shape[-1]
 
@@ -279,6 +286,10 @@ def integer_weights(layer: Layer, bits: int) -> IntegerWeights:
 def _as_matrix(layer: Layer, w: Array) -> Array:
     if layer.node.op_type == "Conv":
         return w.reshape(w.shape[0], -1).T
+    if layer.node.op_type == "ConvTranspose":
+        # [G Cg, Fg, kernel] to [(Cg, kernel), (G, Fg)]
+        by_group = w.reshape(layer.groups, -1, w.shape[1], int(np.prod(w.shape[2:])))
+        return by_group.transpose(1, 3, 0, 2).reshape(layer.matrix)
     return w.T if layer._transposed else w
 
 
@@ -292,6 +303,8 @@ def _own_integers(layer: Layer) -> IntegerWeights | None:
     if dtype is None or not dtype.is_integer() or dtype.bitwidth > 16:
         return None
     columns_axis = 0 if layer.node.op_type == "Conv" or layer._transposed else q.ndim - 1
+    if layer.node.op_type == "ConvTranspose":
+        columns_axis = 1
     per_column = scale.size == 1 or _axis(layer.weights) % q.ndim == columns_axis
     if _block_size(layer.weights) or not per_column:
         return None
@@ -302,10 +315,11 @@ def _own_integers(layer: Layer) -> IntegerWeights | None:
     bits = max(dtype.bitwidth, largest.bit_length() + 1)
     if bits > 16:
         return None
-    columns = matrix.shape[1]
+    own = scale.reshape(-1).astype(np.float64) * layer.alpha
+    # The groups of a ConvTranspose share their scales.
     return IntegerWeights(
         np.ascontiguousarray(matrix, dtype=code_dtype(bits, signed=True)),
-        np.broadcast_to(scale.reshape(-1).astype(np.float64) * layer.alpha, columns).copy(),
+        np.tile(own, matrix.shape[1] // own.size),
         bits,
     )
 
@@ -329,3 +343,32 @@ def resolved_pads(
         small, large = [t // 2 for t in total], [t - t // 2 for t in total]
         pads = [*small, *large] if auto == "SAME_UPPER" else [*large, *small]
     return strides, pads, dilations
+
+
+def result_pads(
+    node: ir.Node, spatial: Sequence[int], kernel: Sequence[int], result: Sequence[int]
+) -> tuple[list[int], list[int], list[int]]:
+    """Strides, pads and dilations of a ConvTranspose from `spatial` to a `result` of that size.
+
+    The pads say how far the first and the last product hang over the result; those at the end are
+    negative where the result goes on behind it (output padding). Rules of `auto_pad` and
+    `output_shape` as onnxruntime has them.
+    """
+    rank = len(kernel)
+    strides = list(attribute(node, "strides", ())) or [1] * rank
+    dilations = list(attribute(node, "dilations", ())) or [1] * rank
+    given = list(attribute(node, "pads", ())) or [0] * (2 * rank)
+    auto = attribute(node, "auto_pad", "NOTSET")
+    extra = list(attribute(node, "output_padding", ())) or [0] * rank
+    begins = given[:rank]
+    full = [
+        (s - 1) * st + (k - 1) * d + 1
+        for s, st, k, d in zip(spatial, strides, kernel, dilations, strict=True)
+    ]
+    if attribute(node, "output_shape", ()) or auto.startswith("SAME"):
+        total = [max(f + e - r, 0) for f, e, r in zip(full, extra, result, strict=True)]
+        begins = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
+    elif auto == "VALID":
+        begins = [0] * rank
+    ends = [f - b - r for f, b, r in zip(full, begins, result, strict=True)]
+    return strides, [*begins, *ends], dilations

@@ -21,7 +21,7 @@ MAX_SPLIT = 1024
 def legalize(model: ir.Model) -> None:
     """Rewrite `model` in place.
 
-    Conv(x, W, moving b)     ->  Add(Conv(x, W), Reshape(b))
+    Conv(x, W, moving b)     ->  Add(Conv(x, W), Reshape(b)), a ConvTranspose likewise
     Gemm(x, W, matrix C)     ->  Add(Gemm(x, W), beta C)
     MatMul(x, w [K])         ->  Squeeze(MatMul(x, w [K, 1]))
     MatMul(x, W [B, K, N])   ->  Concat(MatMul(x_0, W_0), ..., MatMul(x_B, W_B))
@@ -104,6 +104,8 @@ def _split_bias(node: ir.Node) -> None:
     shape = weight_shape(weights)
     transposed = node.op_type == "Gemm" and attribute(node, "transB", 0)
     columns = shape[0] if node.op_type == "Conv" or transposed else shape[-1]
+    if node.op_type == "ConvTranspose":
+        columns = shape[1] * attribute(node, "group", 1)
     fixed = weight_side(given)
     if fixed is not None:
         bias = weight_shape(fixed)
@@ -116,7 +118,7 @@ def _split_bias(node: ir.Node) -> None:
     node.replace_input_with(2, zero)
     factor = attribute(node, "beta", 1.0)
     addend = given
-    if node.op_type == "Conv":
+    if node.op_type in ("Conv", "ConvTranspose"):
         column = _initializer(
             graph, f"{node.name}.bias.shape", np.array([1, -1] + [1] * (len(shape) - 2))
         )

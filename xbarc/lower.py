@@ -12,7 +12,7 @@ from itertools import chain
 import networkx as nx
 import numpy as np
 import onnx_ir as ir
-from xdsl.dialects.builtin import ModuleOp, UnitAttr
+from xdsl.dialects.builtin import IntegerType, ModuleOp, UnitAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Region, SSAValue
 from xdsl.utils.exceptions import VerifyException
@@ -25,9 +25,11 @@ from xbarc.ir.interface import COUPLED, element_type, name_attributes
 from xbarc.ir.ops import (
     CROSSBAR,
     ConvOp,
+    ConvTransposeOp,
     DenseOp,
     DequantizeOp,
     DigitalOp,
+    LayerOp,
     QuantizeOp,
     WeightsOp,
     tensor,
@@ -38,6 +40,7 @@ from xbarc.layers import (
     find_layer,
     integer_weights,
     resolved_pads,
+    result_pads,
     weight_shape,
 )
 from xbarc.quantize import Calibration, InputScale, input_scale
@@ -298,9 +301,12 @@ class _Lowering:
         items = self.calibration.first[layer.output.name or ""][0] if self._batched(layer) else 1
         if layer.node.op_type == "Conv":
             window = self._window_of(layer)
-            product: ConvOp | DenseOp = ConvOp(
+            product: LayerOp = ConvOp(
                 codes, weights, window, element, fill=scale.zero_point, items=items
             )
+            axis = 1
+        elif layer.node.op_type == "ConvTranspose":
+            product = self._conv_transpose(layer, codes, weights, element, items)
             axis = 1
         else:
             axis = len(self._shape(layer.output)) - 1
@@ -346,6 +352,17 @@ class _Lowering:
             self.block.add_op(op)
             self.quantized[key] = op.result
         return self.quantized[key]
+
+    def _conv_transpose(
+        self, layer: Layer, codes: SSAValue, weights: WeightsOp, element: IntegerType, items: int
+    ) -> ConvTransposeOp:
+        kernel = list(weight_shape(layer.weights)[2:])
+        spatial, result = self._shape(layer.source)[2:], self._shape(layer.output)[2:]
+        if min((*spatial, *result)) < 0:
+            raise XbarcError("its input's height or width varies with the batch")
+        strides, pads, dilations = result_pads(layer.node, spatial, kernel, result)
+        window = WindowAttr.of(kernel, strides, pads, dilations)
+        return ConvTransposeOp(codes, weights, window, result, element, items=items)
 
     def _window_of(self, layer: Layer) -> WindowAttr:
         kernel = list(weight_shape(layer.weights)[2:])

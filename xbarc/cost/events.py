@@ -16,10 +16,11 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from xbarc.cost.digital import CLASSES, count_operations
+from xbarc.cost.visits import visits
 from xbarc.data import Array
 from xbarc.ir.attributes import StreamType
-from xbarc.ir.coverage import weights_on_tiles
 from xbarc.ir.ops import DequantizeOp, DigitalOp, GatherOp, MvmOp, WeightsOp, shape_of, weights_of
+from xbarc.ir.placement import copies_of
 from xbarc.target import Target
 
 
@@ -154,38 +155,32 @@ def _add(
     slices_in = target.input_slices(width, signed)
     array, bits = target.array, stored.weight_bits
     slices, polarities = array.slices(bits), array.polarities
-    tiles = op.tiles()
-    rows, cols = tiles[:, 1] - tiles[:, 0], tiles[:, 3] - tiles[:, 2]
-    copies = op.copies.value.data if op.copies is not None else 1
-    crossbars = len(tiles) * array.crossbars_per_tile(bits)
+    seen = visits(op, arrays)
+    copies = copies_of(op)
+    crossbars = array.crossbars_per_tile(bits)
     # Under analog subtraction G+ and G- meet before the ADC: one conversion for both.
     converted = slices * (1 if target.adc.subtract == "analog" else polarities)
-    reads = vectors * slices_in
-    partial_sums = vectors * int(cols.sum())
-    results = vectors * stored.matrix[1]
-    conversions = reads * int(cols.sum()) * converted
-    driven = reads * int(rows.sum()) * array.crossbars_per_tile(bits)
-    # Tiles side by side, on the same rows, get the same entries: the buffer is read once for them.
-    blocks = np.unique(tiles[:, :2], axis=0)
-    entries = vectors * int((blocks[:, 1] - blocks[:, 0]).sum())
+    partial_sums = int(seen.columns.sum())
+    conversions = slices_in * partial_sums * converted
+    driven = slices_in * int(seen.rows.sum()) * crossbars
+    activations = int(seen.activations.sum())
     layer.copies = max(layer.copies, copies)
-    layer.tiles += len(tiles)
-    programmed = weights_on_tiles(op, arrays)
-    layer.crossbars += crossbars * copies
-    layer.memristors += programmed * slices * polarities * copies
+    layer.tiles += len(seen.tiles)
+    layer.crossbars += len(seen.tiles) * crossbars * copies
+    layer.memristors += seen.programmed * slices * polarities
     layer.vectors = max(layer.vectors, vectors)
-    layer.activations += vectors * len(tiles)
+    layer.activations += activations
     layer.cycles = max(layer.cycles, math.ceil(vectors / copies) * slices_in)
-    layer.macs += vectors * programmed
+    layer.macs += seen.macs
     layer.adc_conversions += conversions
     layer.row_pulses += driven
-    layer.crossbar_reads += reads * crossbars
-    layer.shift_adds += conversions + partial_sums - results
+    layer.crossbar_reads += slices_in * activations * crossbars
+    layer.shift_adds += conversions + max(0, partial_sums - seen.results)
     layer.input_bits += driven * target.inputs.dac_bits
     layer.output_values += conversions
-    layer.results += results
-    layer.buffer_read_bits += entries * width
-    layer.bus_bits += entries * width + partial_sums * (width + bits)
+    layer.results += seen.results
+    layer.buffer_read_bits += seen.entries * width
+    layer.bus_bits += seen.entries * width + partial_sums * (width + bits)
     layer.write_pulses = layer.memristors * target.device.write_pulses
 
 

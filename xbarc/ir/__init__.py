@@ -18,6 +18,7 @@ from xbarc.ir.attributes import (
     CrossbarAttr,
     DigitalType,
     GridAttr,
+    OffsetsAttr,
     PackedAttr,
     SelectionAttr,
     StreamType,
@@ -26,6 +27,7 @@ from xbarc.ir.attributes import (
 )
 from xbarc.ir.ops import (
     ConvOp,
+    ConvTransposeOp,
     DenseOp,
     DequantizeOp,
     DigitalOp,
@@ -36,6 +38,7 @@ from xbarc.ir.ops import (
     WeightsOp,
 )
 from xbarc.ir.placement import MeshAttr
+from xbarc.ir.unroll import UnrollAttr
 
 Xbar = Dialect(
     "xbar",
@@ -43,6 +46,7 @@ Xbar = Dialect(
         WeightsOp,
         QuantizeOp,
         ConvOp,
+        ConvTransposeOp,
         DenseOp,
         GatherOp,
         MvmOp,
@@ -57,9 +61,11 @@ Xbar = Dialect(
         DigitalType,
         WindowAttr,
         GridAttr,
+        OffsetsAttr,
         PackedAttr,
         TileListAttr,
         SelectionAttr,
+        UnrollAttr,
     ],
 )
 

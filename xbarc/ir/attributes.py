@@ -26,6 +26,9 @@ from xbarc.target import Array
 Tiles = npt.NDArray[np.int64]
 """Tiles of a weight matrix: [T, 4], each row `row_begin, row_end, col_begin, col_end`."""
 
+Order = npt.NDArray[np.int64]
+"""Indices of rows or columns in the order in which tiles count them."""
+
 
 def code_type(bits: int, signed: bool) -> IntegerType:
     """The element type of a tensor of input codes: `si8`, `ui8`, ..."""
@@ -191,7 +194,8 @@ class DigitalType(ParametrizedAttribute, TypeAttribute):
 class WindowAttr(ParametrizedAttribute):
     """A sliding window over the spatial axes of a tensor, as ONNX's Conv has it.
 
-    `kernel`, `strides`, `dilations`: one a spatial axis; `pads`: all begins, then all ends.
+    `kernel`, `strides`, `dilations`: one a spatial axis; `pads`: all begins, then all ends, where a
+    negative one cuts off.
     """
 
     name = "xbar.window"
@@ -249,7 +253,7 @@ class WindowAttr(ParametrizedAttribute):
         ]
 
     def verify(self) -> None:
-        """The four lists fit each other; no negative pad, no zero stride."""
+        """The four lists fit each other; no zero stride. A negative pad cuts off."""
         kernel, strides, pads, dilations = self.lists()
         if not kernel:
             raise VerifyException("a window has at least one spatial axis")
@@ -260,8 +264,6 @@ class WindowAttr(ParametrizedAttribute):
             )
         if min(kernel + strides + dilations) < 1:
             raise VerifyException("kernel, strides and dilations are at least 1")
-        if min(pads) < 0:
-            raise VerifyException("pads are not negative")
 
     def print_clauses(self, printer: Printer) -> None:
         """` window [3, 3] strides [2, 2] pads [1, 1, 1, 1]`, defaults left out."""
@@ -455,7 +457,115 @@ class TileListAttr(ParametrizedAttribute):
             return [cls.parse_list(parser).flat]
 
 
-TilingAttr = GridAttr | PackedAttr | TileListAttr
+@irdl_attr_definition
+class OffsetsAttr(ParametrizedAttribute):
+    """A sub-array for each kernel offset: `offsets [9, 1] grid [128, 64]`.
+
+    The matrix has a row for each (channel, offset) and a column for each (filter, offset); `rows`
+    and `columns` say how many offsets each has (a convolution [k^2, 1], a transposed one that
+    scatters [1, k^2]). The weights of one offset, channels x filters, are cut by `inner` as a
+    matrix of their own. `without [4]`: offsets that stand nowhere, for their weights are zero.
+    """
+
+    name = "xbar.offsets"
+
+    rows: IntAttr
+    columns: IntAttr
+    dropped: DenseArrayBase[IntegerType]
+    inner: GridAttr | PackedAttr
+
+    @staticmethod
+    def of(
+        rows: int, columns: int, inner: GridAttr | PackedAttr, dropped: Sequence[int] = ()
+    ) -> "OffsetsAttr":
+        """`rows` x `columns` sub-arrays but for those `dropped`, each cut by `inner`."""
+        return OffsetsAttr(IntAttr(rows), IntAttr(columns), ints(dropped), inner)
+
+    @property
+    def without(self) -> list[int]:
+        """The offsets that stand nowhere: row offset x columns + column offset."""
+        return [int(v) for v in self.dropped.get_values()]
+
+    @property
+    def count(self) -> int:
+        """Sub-arrays, those dropped among them."""
+        return self.rows.data * self.columns.data
+
+    def verify(self) -> None:
+        """At least one offset, and one that stands; those dropped are there, in order."""
+        if self.rows.data < 1 or self.columns.data < 1 or self.count > 1 << 20:
+            raise VerifyException("offsets are at least 1, and a million at most")
+        if not isinstance(self.inner, GridAttr | PackedAttr):
+            raise VerifyException("the sub-array of an offset is cut by a grid or packed")
+        without = self.without
+        if without != sorted(set(without)) or any(not 0 <= i < self.count for i in without):
+            raise VerifyException("without lists offsets, each once, in order")
+        if len(without) == self.count:
+            raise VerifyException("one offset stands at least")
+
+    def order(self, k: int, n: int) -> tuple[Order | None, Order | None]:
+        """The rows and columns of a `k` x `n` matrix in the order in which tiles count them."""
+        return _by_offset(k, self.rows.data), _by_offset(n, self.columns.data)
+
+    def tiles(self, k: int, n: int, groups: int) -> Tiles:
+        """The tiles, offset by offset, in the order that `order` gives."""
+        kept = np.setdiff1d(np.arange(self.count), self.without)
+        row, col = kept // self.columns.data, kept % self.columns.data
+        height, width = k // self.rows.data, n // self.columns.data
+        shift = np.stack([row * height, row * height, col * width, col * width], axis=1)
+        return (self.inner.tiles(height, width, groups)[None] + shift[:, None]).reshape(-1, 4)
+
+    def print_clauses(self, printer: Printer) -> None:
+        """` offsets [9, 1] without [4] grid [128, 64]`"""
+        print_ints(printer, "offsets", [self.rows.data, self.columns.data])
+        if self.without:
+            print_ints(printer, "without", self.without)
+        self.inner.print_clauses(printer)
+
+    @classmethod
+    def parse_clauses(cls, parser: AttrParser) -> "OffsetsAttr":
+        """The inverse of `print_clauses`, after the keyword `offsets`."""
+        counts = parse_ints(parser)
+        if len(counts) != 2:
+            parser.raise_error("offsets are [of the rows, of the columns]")
+        without = parse_ints(parser) if parser.parse_optional_keyword("without") else []
+        inner = parse_regular(parser)
+        if inner is None:
+            parser.raise_error("the sub-array of an offset is cut by a grid or packed")
+        return cls.of(counts[0], counts[1], inner, without)
+
+    def print_parameters(self, printer: Printer) -> None:
+        """`<offsets [9, 1] grid [128, 64]>`"""
+        printer.print_string("<")
+        self.print_clauses(printer)
+        printer.print_string(">")
+
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        """The inverse of `print_parameters`."""
+        with parser.in_angle_brackets():
+            parser.parse_keyword("offsets")
+            return cls.parse_clauses(parser).parameters
+
+
+def _by_offset(size: int, offsets: int) -> Order | None:
+    """Indices of (channel, offset) in the order (offset, channel); None where nothing moves."""
+    return None if offsets == 1 else np.arange(size).reshape(-1, offsets).T.ravel()
+
+
+def parse_regular(parser: AttrParser) -> GridAttr | PackedAttr | None:
+    """A `grid` or `packed` clause, where one stands there."""
+    if parser.parse_optional_keyword("grid"):
+        sizes = parse_ints(parser)
+        if len(sizes) != 2:
+            parser.raise_error("a grid is [rows, columns] of a whole tile")
+        return GridAttr.of(*sizes)
+    if parser.parse_optional_keyword("packed"):
+        return PackedAttr.of(parser.parse_integer())
+    return None
+
+
+TilingAttr = GridAttr | PackedAttr | OffsetsAttr | TileListAttr
 """How a matrix is cut into tiles."""
 
 

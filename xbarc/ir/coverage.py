@@ -10,7 +10,7 @@ from xdsl.dialects.builtin import ModuleOp
 
 from xbarc.data import Array
 from xbarc.errors import XbarcError
-from xbarc.ir.attributes import SelectionAttr, TileListAttr, Tiles
+from xbarc.ir.attributes import OffsetsAttr, SelectionAttr, Tiles
 from xbarc.ir.ops import MvmOp, weights_of
 
 Indices = npt.NDArray[np.int64]
@@ -20,35 +20,78 @@ Indices = npt.NDArray[np.int64]
 class Coverage:
     """Tiles [T, 4] of a matrix, and the rows and columns that they count (None: all, in order).
 
-    `shape` is that of the stored weights [Kg, N], `groups` the blocks of a block-diagonal matrix.
+    `shape` is that of one group's rows and all columns of the matrix that the tiles cut, `groups`
+    the blocks of a block-diagonal one, `stored` the shape of the weights [Kg, N], which differs
+    where they are unrolled: then `taps` says which kernel position stands where
+    (`UnrollAttr.taps`).
     """
 
     shape: tuple[int, int]
     groups: int
     tiles: Tiles
+    stored: tuple[int, int]
     rows: Indices | None = None
     columns: Indices | None = None
+    taps: Indices | None = None
 
     def inside(self, tile: Any) -> tuple[Any, Any]:
         """Index pairs of a tile's weights: in its own dense block, and in the weights [Kg, N]."""
-        return inside(self.shape, tile, self.groups, self.rows, self.columns)
+        dense, found = inside(self.shape, tile, self.groups, self.rows, self.columns)
+        if self.taps is None:
+            return dense, found
+        r, c = _listed(dense, (tile[1] - tile[0], tile[3] - tile[2]))
+        k, n = _listed(found, self.shape)
+        window, patch = self.taps.shape
+        tap = self.taps[k % window, n % patch]
+        there = tap >= 0
+        kernel = window * self.stored[0] // self.shape[0]
+        k, n = (k // window * kernel + tap)[there], (n // patch)[there]
+        return (r[there], c[there]), (k, n)
 
-    def held(self) -> npt.NDArray[np.uint8]:
-        """On how many tiles each weight stands, [Kg, N]; 2 for all above."""
-        count = np.zeros(self.shape, np.uint8)
+    def dense(self, q: Array, tile: Any) -> Array:
+        """The weights [rows, columns] that a tile holds, 0 where none stands."""
+        r0, r1, c0, c1 = tile
+        block = np.zeros((r1 - r0, c1 - c0), q.dtype)
+        dense, weights = self.inside(tile)
+        block[dense] = q[weights]
+        return block
+
+    def held(self) -> npt.NDArray[np.int64]:
+        """On how many tiles each weight stands, [Kg, N]; each copy of an unrolled one counts."""
+        count = np.zeros(self.stored, np.int64)
         for tile in self.tiles.tolist():
             _, weights = self.inside(tile)
-            count[weights] = np.minimum(count[weights], 1) + 1
+            if self.taps is None:
+                count[weights] += 1
+            else:
+                np.add.at(count, weights, 1)
         return count
+
+    def copies(self) -> npt.NDArray[np.int64]:
+        """How often each weight should stand, [Kg, 1]."""
+        if self.taps is None:
+            return np.ones((self.stored[0], 1), np.int64)
+        kernel = len(self.taps) * self.stored[0] // self.shape[0]
+        often = np.bincount(self.taps[self.taps >= 0], minlength=kernel)
+        return np.tile(often, self.stored[0] // kernel)[:, None]
 
     def fault(self, q: Array) -> str | None:
         """Why these weights don't stand on exactly one tile each, zeros on one at most; or None."""
-        held = self.held()
-        wrong = (held > 1) | ((held == 0) & (q != 0))
+        held, wanted = self.held(), self.copies()
+        wrong = (held > wanted) | ((held < wanted) & (q != 0))
         if not wrong.any():
             return None
         k, n = np.argwhere(wrong)[0].tolist()
-        return f"weight ({k}, {n}) stands on {'no tile' if held[k, n] == 0 else 'two tiles'}"
+        how = "no tile" if held[k, n] < wanted[k, 0] else "two tiles"
+        return f"weight ({k}, {n}) stands on {how}"
+
+
+def _listed(pair: Any, shape: tuple[int, int]) -> tuple[Indices, Indices]:
+    """Index pairs as `inside` gives them, one by one."""
+    if isinstance(pair[0], slice):
+        pair = np.ix_(*(np.arange(size)[s] for s, size in zip(pair, shape, strict=True)))
+    rows, cols = np.broadcast_arrays(*pair)
+    return rows.ravel(), cols.ravel()
 
 
 def inside(
@@ -78,13 +121,19 @@ def coverage_of(op: MvmOp, arrays: Mapping[str, Array]) -> Coverage:
         XbarcError: an array of selected rows or columns is missing, or names what isn't there.
     """
     weights = weights_of(op)
-    k, n = weights.matrix
+    k, n = op.matrix
+    if isinstance(op.tiling, OffsetsAttr):
+        rows, columns = op.tiling.order(k, n)
+    else:
+        rows, columns = _selected(op.rows, k, arrays), _selected(op.columns, n, arrays)
     return Coverage(
-        weights.stored_shape,
+        op.stored_shape,
         weights.group_count,
         op.tiles(),
-        _selected(op.rows, k, arrays),
-        _selected(op.columns, n, arrays),
+        weights.stored_shape,
+        rows,
+        columns,
+        None if op.unroll is None else op.unroll.taps(),
     )
 
 
@@ -108,12 +157,18 @@ def _selected(
 
 
 def weights_on_tiles(op: MvmOp, arrays: Mapping[str, Array]) -> int:
-    """Weights that stand on crossbars, zeros among them counted, those between groups not."""
-    weights = weights_of(op)
-    if op.rows is None and op.columns is None and not isinstance(op.tiling, TileListAttr):
-        rows, cols = weights.stored_shape
-        return rows * cols
-    return int(np.count_nonzero(coverage_of(op, arrays).held()))
+    """Cells of weights on crossbars, zeros among them counted, those between groups not.
+
+    A weight that several tiles share counts once, one that is unrolled as often as it stands.
+    """
+    if op.rows is None and op.columns is None and op.sparse is None:
+        rows, cols = weights_of(op).stored_shape
+        if op.unroll is None:
+            return rows * cols
+        taps = op.unroll.taps()
+        return rows // op.unroll.kernel_size * cols * int(np.count_nonzero(taps >= 0))
+    placed = coverage_of(op, arrays)
+    return int(np.minimum(placed.held(), placed.copies()).sum())
 
 
 def check_numbers(module: ModuleOp, arrays: Mapping[str, Array]) -> None:

@@ -48,6 +48,7 @@ from xbarc.ir.assembly import (
 )
 from xbarc.ir.attributes import (
     GridAttr,
+    OffsetsAttr,
     PackedAttr,
     SelectionAttr,
     StreamType,
@@ -56,8 +57,12 @@ from xbarc.ir.attributes import (
     TilingAttr,
     WindowAttr,
     coverage_error,
+    ints,
     parse_ints,
+    parse_regular,
+    print_ints,
 )
+from xbarc.ir.unroll import UnrollAttr
 from xbarc.ir.weights import WeightsOp, weights_of
 
 
@@ -69,6 +74,9 @@ class GatherOp(IRDLOperation):
     !xbar.stream<1024 x 27 x ui8>`: one vector an output position, its entries in ONNX's order
     (channel, kernel row, kernel column), `fill` where the window hangs over the edge.
     `%2 = xbar.gather %1 axis 1 : ...`: the vectors lie along one axis, in the order of the others.
+
+    `spread [2, 2] window ...`: the window slides over the input with its entries two apart, zeros
+    between them. `flat window [2]`: the spatial axes count as one.
     """
 
     name = "xbar.gather"
@@ -76,6 +84,8 @@ class GatherOp(IRDLOperation):
     input = operand_def(TensorType)
     window = opt_prop_def(WindowAttr)
     axis = opt_prop_def(IntegerAttr[I64])
+    spread = opt_prop_def(DenseArrayBase)
+    flat = opt_prop_def(UnitAttr)
     fill = prop_def(IntegerAttr[I64])
     result = result_def(StreamType)
 
@@ -92,14 +102,38 @@ class GatherOp(IRDLOperation):
         )
 
     @classmethod
-    def windows(cls, value: SSAValue, window: WindowAttr, vectors: int, fill: int) -> "GatherOp":
+    def windows(
+        cls,
+        value: SSAValue,
+        window: WindowAttr,
+        vectors: int,
+        fill: int,
+        *,
+        spread: Sequence[int] | None = None,
+        flat: bool = False,
+    ) -> "GatherOp":
         """One vector a window position; `vectors` of them for a batch of one."""
         result = StreamType.of(vectors, shape_of(value)[1] * window.size, element_of(value))
-        return cls.create(
-            operands=[value],
-            properties={"window": window, "fill": integer(fill)},
-            result_types=[result],
-        )
+        properties: dict[str, Attribute] = {"window": window, "fill": integer(fill)}
+        if spread is not None:
+            properties["spread"] = ints(spread)
+        if flat:
+            properties["flat"] = UnitAttr()
+        return cls.create(operands=[value], properties=properties, result_types=[result])
+
+    def spreads(self) -> list[int]:
+        """How far apart the input's entries stand under the window, an axis of it each."""
+        if self.spread is not None:
+            return [int(v) for v in self.spread.get_values()]
+        return [1] * (1 if self.window is None else self.window.rank)
+
+    def seen_size(self) -> list[int]:
+        """The spatial size that the window slides over."""
+        spatial = spatial_size(shape_of(self.input), flat=self.flat is not None)
+        return [
+            s if s < 0 else (s - 1) * apart + 1
+            for s, apart in zip(spatial, self.spreads(), strict=True)
+        ]
 
     def verify_(self) -> None:
         """The stream's length and count follow from the tensor."""
@@ -108,13 +142,18 @@ class GatherOp(IRDLOperation):
         if stream.element != element_of(self.input):
             raise VerifyException("tensor and stream differ in element type")
         if self.window is not None and self.axis is None:
-            if len(shape) != self.window.rank + 2:
-                raise VerifyException(
-                    f"a window over {self.window.rank} axes on a rank {len(shape)} tensor"
-                )
+            need_spatial(shape, self.window, flat=self.flat is not None)
+            apart = self.spreads()
+            if len(apart) != self.window.rank or min(apart) < 1:
+                raise VerifyException("spread is one distance an axis of the window, at least 1")
             length = shape[1] * self.window.size
-            others = [shape[0], *self.window.output_size(shape[2:])]
+            positions = self.window.output_size(self.seen_size())
+            if 0 in positions or min(positions) < -1:
+                raise VerifyException("the window is larger than the padded input")
+            others = [shape[0], *positions]
         elif self.axis is not None and self.window is None:
+            if self.spread is not None or self.flat is not None:
+                raise VerifyException("spread and flat are about a window")
             axis = self.axis.value.data
             need_axis(shape, axis, stream.length.data)
             length, others = shape[axis], [s for i, s in enumerate(shape) if i != axis]
@@ -128,10 +167,9 @@ class GatherOp(IRDLOperation):
         """Custom assembly."""
         printer.print_string(" ")
         printer.print_operand(self.input)
-        if self.window is not None:
-            self.window.print_clauses(printer)
-        if self.axis is not None:
-            printer.print_string(f" axis {self.axis.value.data}")
+        if self.spread is not None:
+            print_ints(printer, "spread", self.spreads())
+        print_where(printer, self.window, self.axis, flat=self.flat is not None)
         print_optional_int(printer, "fill", self.fill.value.data)
         print_signature(printer, self)
 
@@ -140,11 +178,9 @@ class GatherOp(IRDLOperation):
         """Custom assembly."""
         value = parser.parse_unresolved_operand()
         properties: dict[str, Attribute] = {}
-        if parser.parse_optional_keyword("axis"):
-            properties["axis"] = integer(parser.parse_integer())
-        else:
-            parser.parse_keyword("window")
-            properties["window"] = WindowAttr.parse_clauses(parser)
+        if parser.parse_optional_keyword("spread"):
+            properties["spread"] = ints(parse_ints(parser))
+        properties |= parse_where(parser)
         properties["fill"] = integer(parse_optional_int(parser, "fill"))
         attributes, source, result = parse_signature(parser)
         return cls.create(
@@ -171,6 +207,11 @@ class MvmOp(IRDLOperation):
     may stand permuted, or not at all; what `sparse` tiles leave out is zero too. The stream and
     the result stay as they are: a row that stands nowhere is driven nowhere, a column that stands
     nowhere gives 0.
+
+    `unroll ...` puts the kernel at many places of a larger matrix (`xbarc.ir.unroll`): the stream,
+    the result and the tiles are that matrix's. `offsets` cut it by kernel offset. `gated`: rows and
+    columns of a tile in which all weights are zero aren't driven or converted, a tile of zeros
+    isn't activated; results don't depend on it.
     """
 
     name = "xbar.mvm"
@@ -178,6 +219,8 @@ class MvmOp(IRDLOperation):
     input = operand_def(StreamType)
     weights = prop_def(SymbolRefAttr)
     by = prop_def(StringAttr)
+    unroll = opt_prop_def(UnrollAttr)
+    gated = opt_prop_def(UnitAttr)
     tiling = prop_def(Attribute)
     rows = opt_prop_def(SelectionAttr)
     columns = opt_prop_def(SelectionAttr)
@@ -192,17 +235,33 @@ class MvmOp(IRDLOperation):
     traits = traits_def(Pure())
 
     def __init__(
-        self, value: SSAValue, weights: WeightsOp, by: str, tiling: TilingAttr, element: IntegerType
+        self,
+        value: SSAValue,
+        weights: WeightsOp,
+        by: str,
+        tiling: TilingAttr,
+        element: IntegerType,
+        *,
+        unroll: UnrollAttr | None = None,
+        gated: bool = False,
     ):
         vectors = cast(StreamType, value.type).vectors.data
+        columns = weights.matrix[1] * (1 if unroll is None else unroll.patch_size)
+        properties: dict[str, Attribute] = {
+            "weights": SymbolRefAttr(weights.symbol),
+            "by": StringAttr(by),
+            "tiling": tiling,
+        }
+        if unroll is not None:
+            properties["unroll"] = unroll
+        if gated:
+            properties["gated"] = UnitAttr()
+        if isinstance(tiling, OffsetsAttr) and tiling.without:
+            properties["sparse"] = UnitAttr()
         super().__init__(
             operands=[value],
-            properties={
-                "weights": SymbolRefAttr(weights.symbol),
-                "by": StringAttr(by),
-                "tiling": tiling,
-            },
-            result_types=[StreamType.of(vectors, weights.matrix[1], element)],
+            properties=properties,
+            result_types=[StreamType.of(vectors, columns, element)],
         )
 
     @property
@@ -214,9 +273,21 @@ class MvmOp(IRDLOperation):
         return float(low), float(high)
 
     @property
+    def stored_shape(self) -> tuple[int, int]:
+        """Rows of one group and columns of all, unrolled where it is."""
+        stored = weights_of(self).stored_shape
+        return stored if self.unroll is None else self.unroll.stored_shape(*stored)
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """K x N that the vectors meet, zeros between groups included, unrolled where it is."""
+        rows, cols = self.stored_shape
+        return rows * weights_of(self).group_count, cols
+
+    @property
     def standing(self) -> tuple[int, int]:
         """Rows and columns that tiles count: the matrix's, or as many as are selected."""
-        k, n = weights_of(self).matrix
+        k, n = self.matrix
         return (
             k if self.rows is None else self.rows.count.data,
             n if self.columns is None else self.columns.count.data,
@@ -229,18 +300,28 @@ class MvmOp(IRDLOperation):
     def verify_(self) -> None:
         """Shapes fit; each weight on exactly one tile; each tile on one crossbar."""
         weights = weights_of(self)
-        (k, n), groups = weights.matrix, weights.group_count
+        rows = weights.stored_shape[0]
+        if self.unroll is not None and rows % self.unroll.kernel_size:
+            raise VerifyException(
+                f"{rows} rows of @{weights.symbol} aren't channels of {self.unroll.kernel_size} "
+                "kernel positions"
+            )
+        (k, n), groups = self.matrix, weights.group_count
         source, result = cast(StreamType, self.input.type), self.result.type
         if source.length.data != k or result.length.data != n:
             raise VerifyException(
                 f"vectors of {source.length.data} and {result.length.data}, "
-                f"@{weights.symbol} is {k} x {n}"
+                f"@{weights.symbol} is {k} x {n}{'' if self.unroll is None else ' unrolled'}"
             )
         if source.vectors != result.vectors:
             raise VerifyException("as many vectors come out as go in")
         tiling, sparse = self.tiling, self.sparse is not None
         selected = self.rows is not None or self.columns is not None
-        if isinstance(tiling, TileListAttr):
+        if self.unroll is not None and (selected or (sparse and isinstance(tiling, TileListAttr))):
+            raise VerifyException("an unrolled matrix stands whole: no selection, no sparse tiles")
+        if isinstance(tiling, OffsetsAttr):
+            _verify_offsets(tiling, k // groups, n // groups, selected=selected, sparse=sparse)
+        elif isinstance(tiling, TileListAttr):
             if selected and groups > 1 and not sparse:
                 raise VerifyException("selected rows of a block-diagonal matrix want sparse tiles")
             blocks = 1 if selected else groups
@@ -295,8 +376,11 @@ class MvmOp(IRDLOperation):
             self.rows.print_clause(printer, "rows")
         if self.columns is not None:
             self.columns.print_clause(printer, "columns")
-        if self.sparse is not None:
-            printer.print_string(" sparse")
+        if self.unroll is not None:
+            self.unroll.print_clauses(printer)
+        for flag in ("gated", "sparse"):
+            if flag in self.properties:
+                printer.print_string(f" {flag}")
         cast(TilingAttr, self.tiling).print_clauses(printer)
         if (adc := self.adc_range) is not None:
             printer.print_string(f" adc [{real_text(adc[0])}, {real_text(adc[1])}]")
@@ -315,17 +399,17 @@ class MvmOp(IRDLOperation):
         for keyword in ("rows", "columns"):
             if parser.parse_optional_keyword(keyword):
                 properties[keyword] = SelectionAttr.parse_clause(parser)
-        if parser.parse_optional_keyword("sparse"):
-            properties["sparse"] = UnitAttr()
-        if parser.parse_optional_keyword("grid"):
-            sizes = parse_ints(parser)
-            if len(sizes) != 2:
-                parser.raise_error("a grid is [rows, columns] of a whole tile")
-            properties["tiling"] = GridAttr.of(*sizes)
-        elif parser.parse_optional_keyword("packed"):
-            properties["tiling"] = PackedAttr.of(parser.parse_integer())
+        if parser.parse_optional_keyword("unroll"):
+            properties["unroll"] = UnrollAttr.parse_clauses(parser)
+        for flag in ("gated", "sparse"):
+            if parser.parse_optional_keyword(flag):
+                properties[flag] = UnitAttr()
+        if (regular := parse_regular(parser)) is not None:
+            properties["tiling"] = regular
+        elif parser.parse_optional_keyword("offsets"):
+            properties["tiling"] = OffsetsAttr.parse_clauses(parser)
         else:
-            parser.parse_keyword("tiles", " (or grid, packed)")
+            parser.parse_keyword("tiles", " (or grid, packed, offsets)")
             properties["tiling"] = TileListAttr.parse_list(parser)
         if parser.parse_optional_keyword("adc"):
             values = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_number)
@@ -340,17 +424,38 @@ class MvmOp(IRDLOperation):
         )
 
 
+def _verify_offsets(tiling: OffsetsAttr, k: int, n: int, *, selected: bool, sparse: bool) -> None:
+    """Offsets of a group's `k` x `n` weights: they divide rows and columns."""
+    if k % tiling.rows.data or n % tiling.columns.data:
+        raise VerifyException(
+            f"{tiling.rows.data} x {tiling.columns.data} offsets don't divide {k} rows and "
+            f"{n} columns"
+        )
+    if selected:
+        raise VerifyException("offsets order rows and columns: no selection beside them")
+    if sparse != bool(tiling.without):
+        raise VerifyException("sparse belongs to offsets without some, and to no others")
+
+
 @irdl_op_definition
 class ScatterOp(IRDLOperation):
-    """A stream of result vectors back to a tensor: the entries of a vector along `axis`.
+    """A stream of result vectors back to a tensor.
 
-    `%4 = xbar.scatter %3 axis 1 : !xbar.stream<1024 x 16 x si32> -> tensor<?x16x32x32xsi32>`
+    `%4 = xbar.scatter %3 axis 1 : !xbar.stream<1024 x 16 x si32> -> tensor<?x16x32x32xsi32>`: the
+    entries of a vector along `axis`.
+
+    `%4 = xbar.scatter %3 window [8, 8] strides [8, 8] : !xbar.stream<16 x 1024 x si32> ->
+    tensor<?x16x32x32xsi32>`: the reverse of a gather. The entries of a vector, in the order
+    (channel, window position), are added where the window stands; what hangs over is dropped, what
+    no window reaches is 0. `flat window [2]`: the spatial axes count as one.
     """
 
     name = "xbar.scatter"
 
     input = operand_def(StreamType)
-    axis = prop_def(IntegerAttr[I64])
+    axis = opt_prop_def(IntegerAttr[I64])
+    window = opt_prop_def(WindowAttr)
+    flat = opt_prop_def(UnitAttr)
     result = result_def(TensorType)
 
     traits = traits_def(Pure())
@@ -362,36 +467,99 @@ class ScatterOp(IRDLOperation):
             result_types=[tensor(shape, cast(StreamType, value.type).element)],
         )
 
+    @classmethod
+    def windows(
+        cls, value: SSAValue, window: WindowAttr, shape: Sequence[int], *, flat: bool = False
+    ) -> "ScatterOp":
+        """Vectors of (channel, window position) added to a tensor of `shape`."""
+        properties: dict[str, Attribute] = {"window": window}
+        if flat:
+            properties["flat"] = UnitAttr()
+        result = tensor(shape, cast(StreamType, value.type).element)
+        return cls.create(operands=[value], properties=properties, result_types=[result])
+
     def verify_(self) -> None:
         """Length and count fit the tensor."""
         need_codes(self.result, "the result")
-        stream, shape, axis = (
-            cast(StreamType, self.input.type),
-            shape_of(self.result),
-            self.axis.value.data,
-        )
+        stream, shape = cast(StreamType, self.input.type), shape_of(self.result)
         if stream.element != element_of(self.result):
             raise VerifyException("stream and tensor differ in element type")
-        need_axis(shape, axis, stream.length.data)
-        need_vectors(stream, [s for i, s in enumerate(shape) if i != axis])
+        if self.axis is not None and self.window is None and self.flat is None:
+            axis = self.axis.value.data
+            need_axis(shape, axis, stream.length.data)
+            need_vectors(stream, [s for i, s in enumerate(shape) if i != axis])
+        elif self.window is not None and self.axis is None:
+            need_spatial(shape, self.window, flat=self.flat is not None)
+            if shape[1] * self.window.size != stream.length.data:
+                raise VerifyException(
+                    f"vectors of {stream.length.data} aren't {shape[1]} channels x "
+                    f"{self.window.size} window positions"
+                )
+            spatial = spatial_size(shape, flat=self.flat is not None)
+            need_vectors(stream, [shape[0], *self.window.output_size(spatial)])
+        else:
+            raise VerifyException("a scatter has either a window or an axis")
 
     def print(self, printer: Printer) -> None:
         """Custom assembly."""
         printer.print_string(" ")
         printer.print_operand(self.input)
-        printer.print_string(f" axis {self.axis.value.data}")
+        print_where(printer, self.window, self.axis, flat=self.flat is not None)
         print_signature(printer, self)
 
     @classmethod
     def parse(cls, parser: Parser) -> "ScatterOp":
         """Custom assembly."""
         value = parser.parse_unresolved_operand()
-        parser.parse_keyword("axis")
-        axis = parser.parse_integer()
+        properties = parse_where(parser)
         attributes, source, result = parse_signature(parser)
         return cls.create(
             operands=[parser.resolve_operand(value, source)],
             attributes=attributes,
-            properties={"axis": integer(axis)},
+            properties=properties,
             result_types=[result],
         )
+
+
+def spatial_size(shape: Sequence[int], *, flat: bool) -> list[int]:
+    """The spatial axes of a tensor [N, C, spatial...], as one where they count as `flat`."""
+    spatial = list(shape[2:])
+    if not flat:
+        return spatial
+    return [-1 if min(spatial, default=1) < 0 else math.prod(spatial)]
+
+
+def need_spatial(shape: Sequence[int], window: WindowAttr, *, flat: bool) -> None:
+    """Refuse a window over other axes than the tensor's. Raises `VerifyException`."""
+    if len(shape) < 3 or (window.rank != 1 if flat else window.rank != len(shape) - 2):
+        raise VerifyException(
+            f"a {'flat ' * flat}window over {window.rank} axes on a rank {len(shape)} tensor"
+        )
+
+
+def print_where(
+    printer: Printer,
+    window: WindowAttr | None,
+    axis: IntegerAttr[I64] | None,
+    *,
+    flat: bool,
+) -> None:
+    """` flat window [2]`, ` window [3, 3]` or ` axis 1`."""
+    if flat:
+        printer.print_string(" flat")
+    if window is not None:
+        window.print_clauses(printer)
+    if axis is not None:
+        printer.print_string(f" axis {axis.value.data}")
+
+
+def parse_where(parser: Parser) -> dict[str, Attribute]:
+    """The inverse of `print_where`, as properties."""
+    if parser.parse_optional_keyword("axis"):
+        return {"axis": integer(parser.parse_integer())}
+    properties: dict[str, Attribute] = {}
+    if parser.parse_optional_keyword("flat"):
+        properties["flat"] = UnitAttr()
+    parser.parse_keyword("window", " (or axis)")
+    properties["window"] = WindowAttr.parse_clauses(parser)
+    return properties

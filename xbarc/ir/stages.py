@@ -20,11 +20,10 @@ from xbarc.errors import XbarcError
 from xbarc.graph.rows import Needs, all_rows, compose, row_count, same_rows, window_rows
 from xbarc.ir.interface import main_function
 from xbarc.ir.ops import (
-    ConvOp,
-    DenseOp,
     DequantizeOp,
     DigitalOp,
     GatherOp,
+    LayerOp,
     MvmOp,
     QuantizeOp,
     ScatterOp,
@@ -92,7 +91,7 @@ def mapped_layers(module: ModuleOp) -> list[MvmOp]:
     """
     mvms = []
     for op in module.walk():
-        if isinstance(op, ConvOp | DenseOp):
+        if isinstance(op, LayerOp):
             raise XbarcError(
                 f"layers aren't mapped yet, the first is {weights_of(op).symbol}: put a mapping "
                 "pass before it, such as im2col"
@@ -230,16 +229,31 @@ def _gathered(op: GatherOp, value: _Value) -> _Value | None:
     size = elements(op.input)
     moved = _Value(value.rows, tuple(Flow(f.stage, f.rows, f.needs, size) for f in value.sources))
     shape = shape_of(op.input)
-    if op.window is None or shape[2] != value.rows:
+    if op.axis is not None and op.axis.value.data == 1:
+        return moved  # a vector a pixel, row by row
+    if op.window is None or op.flat is not None or shape[2] != value.rows:
         return moved.whole(1)
     kernel, strides, pads, dilations = op.window.lists()
-    rows = op.window.output_size(shape[2:])[0]
-    local = window_rows(rows, value.rows, kernel[0], strides[0], pads[0], dilations[0])
-    return moved.through(local)
+    spatial = op.seen_size()
+    local = window_rows(
+        op.window.output_size(spatial)[0],
+        spatial[0],
+        kernel[0],
+        strides[0],
+        pads[0],
+        dilations[0],
+    )
+    apart = op.spreads()[0]
+    return moved.through(-(-local // apart))
 
 
 def _scattered(op: ScatterOp, value: _Value) -> _Value:
     rows = _rows(op.result)
-    if op.axis.value.data == 1 and rows == value.rows:
-        return value
-    return value.whole(rows)
+    if op.axis is not None:
+        return value if op.axis.value.data == 1 and rows == value.rows else value.whole(rows)
+    if op.window is None or op.flat is not None:
+        return value.whole(rows)
+    _, strides, pads, _ = op.window.lists()
+    # Row y has its last contribution from the last window that begins at or before it.
+    last = (np.arange(rows) + pads[0]) // strides[0] + 1
+    return value.through(np.clip(last, 0, value.rows))

@@ -1,5 +1,8 @@
 """Layer operations: what a mapping pass turns into gather, mvm and scatter."""
 
+from collections.abc import Sequence
+from math import prod
+
 from xdsl.dialects.builtin import (
     I64,
     IntegerAttr,
@@ -137,6 +140,102 @@ class ConvOp(IRDLOperation):
 
 
 @irdl_op_definition
+class ConvTransposeOp(IRDLOperation):
+    """A transposed convolution of codes, not mapped yet.
+
+    `%2 = xbar.conv_transpose %1, @up window [2, 2] strides [2, 2] : tensor<?x64x16x16xui8> ->
+    tensor<?x32x32x32xsi32>`. The window slides over the result: one position an input entry, whose
+    product with the kernel is added there. A negative pad makes the result larger than the windows
+    reach (ONNX's output padding). Rows of the weights are (input channel of a group, kernel
+    position), columns the output channels.
+    """
+
+    name = "xbar.conv_transpose"
+
+    input = operand_def(TensorType)
+    weights = prop_def(SymbolRefAttr)
+    window = prop_def(WindowAttr)
+    items = prop_def(IntegerAttr[I64])
+    result = result_def(TensorType)
+
+    traits = traits_def(Pure())
+
+    def __init__(
+        self,
+        value: SSAValue,
+        weights: WeightsOp,
+        window: WindowAttr,
+        spatial: Sequence[int],
+        element: IntegerType,
+        *,
+        items: int = 1,
+    ):
+        out = [shape_of(value)[0], weights.matrix[1], *spatial]
+        super().__init__(
+            operands=[value],
+            properties={
+                "weights": SymbolRefAttr(weights.symbol),
+                "window": window,
+                "items": integer(items),
+            },
+            result_types=[tensor(out, element)],
+        )
+
+    def verify_(self) -> None:
+        """Channels x kernel = rows; the window has a position of the result an input entry."""
+        need_codes(self.input, "the input")
+        need_codes(self.result, "the result")
+        shape, out, weights = shape_of(self.input), shape_of(self.result), weights_of(self)
+        rank = self.window.rank
+        if len(shape) != rank + 2 or len(out) != rank + 2:
+            raise VerifyException(f"a window over {rank} axes on a rank {len(shape)} tensor")
+        if shape[1] * self.window.size != weights.matrix[0]:
+            raise VerifyException(
+                f"{shape[1]} channels x {self.window.size} kernel positions aren't the "
+                f"{weights.matrix[0]} rows of @{weights.symbol}"
+            )
+        need_columns(out, 1, weights)
+        if out[0] != shape[0] or min(out[2:]) < 1 or min(shape[2:]) < 1:
+            raise VerifyException("the batch is the input's, the spatial sizes are known")
+        if self.window.output_size(out[2:]) != list(shape[2:]):
+            raise VerifyException(
+                f"the window has {self.window.output_size(out[2:])} positions on the result, "
+                f"the input {list(shape[2:])}"
+            )
+
+    def print(self, printer: Printer) -> None:
+        """Custom assembly."""
+        printer.print_string(" ")
+        printer.print_operand(self.input)
+        printer.print_string(", ")
+        printer.print_attribute(self.weights)
+        self.window.print_clauses(printer)
+        print_optional_int(printer, "items", self.items.value.data, default=1)
+        print_signature(printer, self)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "ConvTransposeOp":
+        """Custom assembly."""
+        value = parser.parse_unresolved_operand()
+        parser.parse_punctuation(",")
+        weights = parser.parse_symbol_name()
+        parser.parse_keyword("window")
+        window = WindowAttr.parse_clauses(parser)
+        items = parse_optional_int(parser, "items", default=1)
+        attributes, source, result = parse_signature(parser)
+        return cls.create(
+            operands=[parser.resolve_operand(value, source)],
+            attributes=attributes,
+            properties={
+                "weights": SymbolRefAttr(weights.data),
+                "window": window,
+                "items": integer(items),
+            },
+            result_types=[result],
+        )
+
+
+@irdl_op_definition
 class DenseOp(IRDLOperation):
     """A matrix product of codes along one axis, not mapped yet.
 
@@ -224,3 +323,12 @@ class DenseOp(IRDLOperation):
             },
             result_types=[result],
         )
+
+
+LayerOp = ConvOp | ConvTransposeOp | DenseOp
+"""A layer that no mapping pass has taken yet."""
+
+
+def vectors_of(layer: LayerOp, sizes: Sequence[int]) -> int:
+    """Vectors for a batch of one, where a tensor's other axes have `sizes` (-1: the batch)."""
+    return prod(layer.items.value.data if size < 0 else size for size in sizes)

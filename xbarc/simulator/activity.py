@@ -5,7 +5,7 @@ simulating a column: every sum over cells is a sum over rows of (what drove the 
 row's cells hold).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from xbarc.data import Array
 from xbarc.ir.attributes import StreamType
+from xbarc.ir.coverage import coverage_of
 from xbarc.ir.ops import MvmOp, weights_of
 from xbarc.program import Program
 from xbarc.simulator import encoding
-from xbarc.simulator.matrix import dense_block
 from xbarc.simulator.run import segments
 from xbarc.target import Target
 
@@ -44,7 +44,8 @@ class Programmed:
     """What the cells of a matrix hold, seen from its rows.
 
     `tiles` crossbars that a row crosses, `cells` on it, `levels` their sum: each [K].
-    `live_columns`: by row range, the columns to be converted that aren't all at level 0.
+    `live_columns`: by row range, the columns to be converted that aren't all at level 0; ranges
+    count the rows in the order `rows` (None: as they come).
     """
 
     tiles: Counts
@@ -52,6 +53,7 @@ class Programmed:
     levels: Counts
     live_columns: dict[Range, int]
     conversions: int
+    rows: Counts | None
 
 
 @dataclass
@@ -87,8 +89,10 @@ class ActivityCounter:
         seen.levels += driven if one_bit else _row_sums(codes.levels, raw)
         seen.squares += driven if one_bit else _row_sums(codes.squares, raw)
         seen.vectors += x.shape[1]
+        order = self._programmed[op].rows
+        lines = x if order is None else x[order]
         for begin, end in seen.ranges:
-            seen.ranges[begin, end] += driving_activations(codes, x[begin:end])
+            seen.ranges[begin, end] += driving_activations(codes, lines[begin:end])
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """By layer, sums over all that was observed.
@@ -117,7 +121,7 @@ class ActivityCounter:
     def _begin(self, op: MvmOp, x: Array) -> None:
         element = cast(StreamType, op.input.type).element
         signed = element.signedness.data.name == "SIGNED"
-        held = programmed(op, self._program.weights[weights_of(op).symbol], self._program.target)
+        held = programmed(op, self._program.weights, self._program.target)
         self._codes[op] = code_tables(x.dtype, element.width.data, signed, self._program.target)
         self._programmed[op] = held
         driven, levels, squares = np.zeros((3, len(held.cells)), np.int64)
@@ -169,30 +173,41 @@ def driving_activations(codes: Codes, x: Array) -> int:
     return int(sum(codes.driven[part].sum() for part in parts))
 
 
-def programmed(op: MvmOp, q: Array, target: Target) -> Programmed:
-    """What the cells of an mvm's tiles hold for integer weights q [Kg, N]."""
-    weights, array = weights_of(op), target.array
-    bits, tiles = weights.weight_bits, op.tiles()
+def programmed(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Programmed:
+    """What the cells of an mvm's tiles hold."""
+    weights, array, placed = weights_of(op), target.array, coverage_of(op, arrays)
+    bits, tiles, q = weights.weight_bits, placed.tiles, arrays[weights.symbol]
     slices, polarities = array.slices(bits), array.polarities
-    rows, widths = weights.matrix[0], tiles[:, 3] - tiles[:, 2]
+    standing, widths = op.standing[0], tiles[:, 3] - tiles[:, 2]
     per_column = slices * (1 if target.adc.subtract == "analog" else polarities)
     level_sum, first = _level_sums(bits, target)
-    levels = np.zeros(rows, np.int64)
+    levels = np.zeros(standing, np.int64)
     live: dict[Range, int] = {}
     for segment in segments(tiles):
-        dense = dense_block(q, segment, weights.group_count)
+        dense = placed.dense(q, segment.bounds)
         levels[segment.row_begin : segment.row_end] += level_sum[
             dense.astype(np.int64) - first
         ].sum(axis=1)
         key = (segment.row_begin, segment.row_end)
         live[key] = live.get(key, 0) + live_columns(dense, bits, target)
+    crossed = _over_rows(standing, tiles, np.full(len(tiles), array.crossbars_per_tile(bits)))
+    cells = _over_rows(standing, tiles, widths * slices * polarities)
+    rows = op.matrix[0]
     return Programmed(
-        _over_rows(rows, tiles, np.full(len(tiles), array.crossbars_per_tile(bits))),
-        _over_rows(rows, tiles, widths * slices * polarities),
-        levels,
+        _by_row(crossed, placed.rows, rows),
+        _by_row(cells, placed.rows, rows),
+        _by_row(levels, placed.rows, rows),
         live,
         int(widths.sum()) * per_column,
+        placed.rows,
     )
+
+
+def _by_row(counts: Counts, rows: Counts | None, k: int) -> Counts:
+    """Counts of the rows as tiles count them, added up for the matrix's own rows: [K]."""
+    if rows is None:
+        return counts
+    return np.bincount(rows, counts, k).astype(np.int64)
 
 
 def _level_sums(bits: int, target: Target) -> tuple[Counts, int]:

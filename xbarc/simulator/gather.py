@@ -68,6 +68,46 @@ def gather_windows(x, kernel, strides, pads, dilations, size, fill, start, out):
 
 
 @njit(cache=True, nogil=True)
+def scatter_windows(sums, kernel, strides, pads, dilations, size, start, out):  # type: ignore[no-untyped-def]
+    """Add sums [C * kernel, v] where windows `start ..` stand on `out` [N, C, D, H, W].
+
+    The reverse of `gather_windows`: positions in the order (batch item, window position), `size`
+    positions an axis; what hangs over the edge is dropped.
+    """
+    kernel_size = kernel[0] * kernel[1] * kernel[2]
+    depth, height, width = out.shape[2], out.shape[3], out.shape[4]
+    per_item = size[0] * size[1] * size[2]
+    for row in range(sums.shape[0]):
+        channel, offset = row // kernel_size, row % kernel_size
+        d0 = offset // (kernel[1] * kernel[2]) * dilations[0] - pads[0]
+        h0 = offset // kernel[2] % kernel[1] * dilations[1] - pads[1]
+        w0 = offset % kernel[2] * dilations[2] - pads[2]
+        item, position = start // per_item, start % per_item
+        od = position // (size[1] * size[2])
+        oh = position // size[2] % size[1]
+        ow = position % size[2]
+        v = 0
+        while v < sums.shape[1]:
+            run = min(size[2] - ow, sums.shape[1] - v)
+            d, h = od * strides[0] + d0, oh * strides[1] + h0
+            if 0 <= d < depth and 0 <= h < height:
+                line = out[item, channel, d, h]
+                for i in range(run):
+                    w = (ow + i) * strides[2] + w0
+                    if 0 <= w < width:
+                        line[w] += sums[row, v + i]
+            v += run
+            ow = 0
+            oh += 1
+            if oh == size[1]:
+                oh = 0
+                od += 1
+                if od == size[0]:
+                    od = 0
+                    item += 1
+
+
+@njit(cache=True, nogil=True)
 def dequantize(sums, shift, scale, bias, out):  # type: ignore[no-untyped-def]
     """`(sums - shift[n]) * scale[n] + bias[n]`, worked out in float64, as float32.
 

@@ -35,12 +35,17 @@ NARROW_GROUP = 8
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows of a matrix on crossbars of their own, with the weight columns they serve."""
+    """Rows of a matrix on crossbars of their own, with the weight columns they serve.
+
+    `height`: the rows of the crossbars in use, where these are more (cells that are off stand on
+    the others); 0: as many as the segment has.
+    """
 
     row_begin: int
     row_end: int
     col_begin: int
     col_end: int
+    height: int = 0
 
     @property
     def rows(self) -> int:
@@ -302,7 +307,8 @@ class Matrix:
         adcs: list[Converter] = []
         blocks: list[_Block] = []
         for segment in segments:
-            full = converters.full_scale(segment.rows, dac_bits, array.cell_bits)
+            height = max(segment.rows, segment.height)
+            full = converters.full_scale(height, dac_bits, array.cell_bits)
             adc = converters.converter(self._target.adc, full, adc_range)
             assert adc is not None
             in_block, in_weights = inside(

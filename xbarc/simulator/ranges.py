@@ -12,7 +12,6 @@ from xbarc.ir.coverage import coverage_of
 from xbarc.ir.ops import MvmOp, weights_of
 from xbarc.program import Program
 from xbarc.simulator import encoding
-from xbarc.simulator.matrix import dense_block
 from xbarc.simulator.run import Simulator, segments
 from xbarc.target import Target
 
@@ -75,7 +74,7 @@ def column_sums(
             signed,
             inputs.signed,
         )
-        dense = dense_block(q, segment, weights.group_count, placed.rows, placed.columns)
+        dense = placed.dense(q, segment.bounds)
         levels = encoding.weight_levels(
             dense, weights.weight_bits, array.cell_bits, array.encoding
         ).astype(np.float64)

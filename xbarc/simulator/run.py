@@ -29,12 +29,12 @@ from xbarc.graph.run import default_threads
 from xbarc.ir.attributes import StreamType, Tiles
 from xbarc.ir.coverage import coverage_of
 from xbarc.ir.interface import COUPLED, main_function, names_in, numpy_dtype
+from xbarc.ir.mapped import spatial_size
 from xbarc.ir.ops import (
-    ConvOp,
-    DenseOp,
     DequantizeOp,
     DigitalOp,
     GatherOp,
+    LayerOp,
     MvmOp,
     QuantizeOp,
     ScatterOp,
@@ -47,6 +47,7 @@ from xbarc.quantize import InputScale, quantize
 from xbarc.simulator import gather
 from xbarc.simulator.digital import digital_unit
 from xbarc.simulator.matrix import Matrix, Segment
+from xbarc.simulator.unrolled import Unrolled, programmed_matrix
 from xbarc.target import Target
 
 BLOCK = 1 << 21
@@ -107,7 +108,7 @@ class _Stream:
 
     count: int
     block: Callable[[int, int], Array]
-    matrix: Matrix | None = None
+    matrix: Matrix | Unrolled | None = None
 
 
 class Simulator:
@@ -137,7 +138,7 @@ class Simulator:
         ]
         self.outputs = names_in(self._function.res_attrs)
         self._steps: list[tuple[Operation, Callable[..., Sequence[Any]]]] = []
-        self._matrices: dict[str, list[Matrix]] = {}
+        self._matrices: dict[str, list[Matrix | Unrolled]] = {}
         for op in block.ops:
             if not isinstance(op, ReturnOp):
                 self._steps.append((op, self._prepare(op, program)))
@@ -246,7 +247,7 @@ class Simulator:
         if isinstance(op, DigitalOp):
             unit = digital_unit(program.digital[op.file.data], op.file.data)
             return lambda each, *values: unit(*values)
-        if isinstance(op, ConvOp | DenseOp):
+        if isinstance(op, LayerOp):
             raise XbarcError(f"layer {weights_of(op).symbol!r} isn't mapped: run a mapping pass")
         raise XbarcError(f"the simulator doesn't know {op.name}")
 
@@ -289,22 +290,20 @@ class Simulator:
         return step
 
 
-def matrix_of(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Matrix:
+def matrix_of(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Matrix | Unrolled:
     """The programmed matrix of an mvm."""
     weights = weights_of(op)
     codes = cast(StreamType, op.input.type).element
     placed = coverage_of(op, arrays)
-    return Matrix(
+    return programmed_matrix(
         arrays[weights.symbol],
+        placed,
         segments(placed.tiles),
         target,
         weight_bits=weights.weight_bits,
         input_bits=codes.width.data,
         input_signed=_signed(codes),
-        groups=weights.group_count,
         adc_range=op.adc_range,
-        rows=placed.rows,
-        columns=placed.columns,
     )
 
 
@@ -391,9 +390,12 @@ def _gather(op: GatherOp) -> Callable[..., Sequence[Any]]:
         np.array([1] * missing + dilations),
     ]
 
+    apart, flat = op.spreads(), op.flat is not None
+
     def windows(each: Each, x: Array) -> list[_Stream]:
-        size = np.array([1] * missing + window.output_size(x.shape[2:]))
-        tensor = np.ascontiguousarray(x).reshape(*x.shape[:2], *[1] * missing, *x.shape[2:])
+        seen = spread(x.reshape(*x.shape[:2], -1) if flat else x, apart)
+        size = np.array([1] * missing + window.output_size(seen.shape[2:]))
+        tensor = seen.reshape(*seen.shape[:2], *[1] * missing, *seen.shape[2:])
 
         def block(start: int, stop: int) -> Array:
             out = np.empty((x.shape[1] * window.size, stop - start), dtype=x.dtype)
@@ -405,7 +407,23 @@ def _gather(op: GatherOp) -> Callable[..., Sequence[Any]]:
     return windows
 
 
+def spread(x: Array, apart: Sequence[int]) -> Array:
+    """`x` [N, C, spatial...], contiguous, its entries `apart` by that many with zeros between."""
+    if all(step == 1 for step in apart):
+        return np.ascontiguousarray(x)
+    sizes = [(s - 1) * step + 1 for s, step in zip(x.shape[2:], apart, strict=True)]
+    wide = np.zeros((*x.shape[:2], *sizes), x.dtype)
+    places: list[Any] = [slice(None, None, step) for step in apart]
+    wide[(..., *places)] = x
+    return wide
+
+
 def _scatter(op: ScatterOp) -> Callable[..., Sequence[Any]]:
+    return _scatter_windows(op) if op.window is not None else _scatter_axis(op)
+
+
+def _scatter_axis(op: ScatterOp) -> Callable[..., Sequence[Any]]:
+    assert op.axis is not None
     axis = op.axis.value.data
     declared = shape_of(op.result)
     length = cast(StreamType, op.input.type).length.data
@@ -432,10 +450,62 @@ def _scatter(op: ScatterOp) -> Callable[..., Sequence[Any]]:
     return step
 
 
-def _sum_dtype(matrix: Matrix) -> npt.DTypeLike:
+def _scatter_windows(op: ScatterOp) -> Callable[..., Sequence[Any]]:
+    """Sums added where windows stand on the result."""
+    window = op.window
+    assert window is not None
+    shape, length = shape_of(op.result), cast(StreamType, op.input.type).length.data
+    kernel, strides, pads, dilations = window.lists()
+    spatial = spatial_size(shape, flat=op.flat is not None)
+    missing = 3 - window.rank
+    if missing < 0:
+        raise XbarcError(f"a window over {window.rank} axes: the simulator knows up to 3")
+    positions = [1] * missing + window.output_size(spatial)
+    geometry = [
+        np.array([1] * missing + kernel),
+        np.array([1] * missing + strides),
+        np.array([0] * missing + pads[: window.rank]),
+        np.array([1] * missing + dilations),
+        np.array(positions),
+    ]
+    # How many windows may add to one entry.
+    together = math.prod(
+        min(k, -(-((k - 1) * d + 1) // s))
+        for k, s, d in zip(kernel, strides, dilations, strict=True)
+    )
+
+    def step(each: Each, stream: _Stream) -> list[Array]:
+        matrix = stream.matrix
+        assert matrix is not None
+        dtype = _sum_dtype(matrix, together)
+        per_item = math.prod(positions)
+        items = stream.count // per_item
+        out = np.zeros((items, shape[1], *[1] * missing, *spatial), dtype)
+        adding = threading.Lock()
+
+        def draw(block: tuple[int, int, int, int]) -> None:
+            o0, o1, i0, i1 = block
+            start, vectors = o0 * per_item + i0, (o1 - o0) * (i1 - i0)
+            sums = np.empty((length, vectors), dtype)
+            matrix.multiply(stream.block(start, start + vectors), sums)
+            # Windows of one block may reach into those of another.
+            with adding:
+                gather.scatter_windows(sums, *geometry, start, out)
+
+        # Sums that aren't integers depend on their order.
+        ordered = map if together > 1 and not matrix.integer else each
+        blocks = _blocks(items, per_item, max(64, BLOCK // matrix.shape[0]))
+        deque(ordered(draw, blocks), maxlen=0)
+        return [out.reshape(items, *shape[1:])]
+
+    return step
+
+
+def _sum_dtype(matrix: Matrix | Unrolled, together: int = 1) -> npt.DTypeLike:
+    """What holds `together` results of a matrix added up."""
     if not matrix.integer:
         return np.float64
-    return np.int32 if matrix.bound < 1 << 31 else np.int64
+    return np.int32 if matrix.bound * together < 1 << 31 else np.int64
 
 
 def _resolve(declared: Sequence[int], axis: int, vectors: int) -> list[int]:

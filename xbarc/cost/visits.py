@@ -1,0 +1,169 @@
+"""How often the rows and columns of an mvm's tiles are used for one image.
+
+Each vector drives every row and converts every column, but for two cases. A patch that hangs over
+the edge of the output needs fewer of both. And in a `gated` mvm rows and columns of a tile that
+hold zeros alone stay off.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarc.data import Array
+from xbarc.ir.attributes import StreamType, Tiles
+from xbarc.ir.coverage import Coverage, coverage_of, weights_on_tiles
+from xbarc.ir.mapped import spatial_size
+from xbarc.ir.ops import MvmOp, ScatterOp, shape_of, weights_of
+from xbarc.ir.placement import copies_of
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Visits:
+    """What an mvm's tiles do for one image, before input slices, weight slices and polarities.
+
+    `tiles` [T, 4]; by tile [T]: `activations` vectors that it meets, `rows` rows driven and
+    `columns` weight columns converted over all vectors. `macs`: products of a weight; `programmed`:
+    cells of weights over all copies; `results`: values of the layer's result.
+    """
+
+    tiles: Tiles
+    activations: Counts
+    rows: Counts
+    columns: Counts
+    macs: int
+    programmed: int
+    results: int
+
+    @property
+    def entries(self) -> int:
+        """Input entries that leave the buffer: tiles on the same rows get the same ones."""
+        _, first = np.unique(self.tiles[:, :2], axis=0, return_index=True)
+        return int(self.rows[first].sum())
+
+
+@dataclass(frozen=True)
+class _Often:
+    """Over the vectors of an image: how often each row and column is needed, [K] and [N].
+
+    `patch` [O]: the same by patch position of an unrolled matrix.
+    """
+
+    rows: Counts
+    columns: Counts
+    patch: Counts
+
+
+def visits(op: MvmOp, arrays: Mapping[str, Array]) -> Visits:
+    """Count an mvm's tiles. Raises `XbarcError` where its arrays don't fit."""
+    vectors = cast(StreamType, op.input.type).vectors.data
+    placed = coverage_of(op, arrays)
+    often = _often(op, vectors)
+    tiles = placed.tiles
+    if op.gated is not None:
+        q = arrays[weights_of(op).symbol]
+        activations, rows, columns, macs = _gated(placed, q, often, vectors)
+    else:
+        activations = np.full(len(tiles), vectors, np.int64)
+        rows = _over(often.rows if placed.rows is None else often.rows[placed.rows], tiles[:, :2])
+        columns = _over(
+            often.columns if placed.columns is None else often.columns[placed.columns],
+            tiles[:, 2:],
+        )
+        macs = _products(op, often, vectors, arrays)
+    copies = copies_of(op)
+    # Where every vector has crossbars of its own, they hold what that vector needs.
+    own = copies == vectors and op.unroll is not None
+    programmed = _products(op, often, vectors, arrays) if own else None
+    return Visits(
+        tiles,
+        activations,
+        rows,
+        columns,
+        macs,
+        weights_on_tiles(op, arrays) * copies if programmed is None else programmed,
+        _results(op, vectors),
+    )
+
+
+def _often(op: MvmOp, vectors: int) -> _Often:
+    k, n = op.matrix
+    scatter = _scatter_of(op)
+    if op.unroll is None or scatter is None or not _is_patches(scatter):
+        patch = np.full(1 if op.unroll is None else op.unroll.patch_size, vectors, np.int64)
+        return _Often(np.full(k, vectors, np.int64), np.full(n, vectors, np.int64), patch)
+    assert scatter.window is not None
+    _, strides, _, _ = scatter.window.lists()
+    spatial = spatial_size(shape_of(scatter.result), flat=scatter.flat is not None)
+    positions = scatter.window.output_size(spatial)
+    windows, patches = np.ones(1, np.int64), np.ones(1, np.int64)
+    for axis, taps in enumerate(op.unroll.axis_taps()):
+        places = np.arange(positions[axis] * strides[axis]).reshape(-1, strides[axis])
+        inside = places < spatial[axis]  # [positions, patch]
+        needed = inside.astype(np.int64) @ (taps >= 0).T.astype(np.int64) > 0
+        windows = np.multiply.outer(windows, needed.sum(0)).ravel()
+        patches = np.multiply.outer(patches, inside.sum(0)).ravel()
+    items = vectors // math.prod(positions)
+    windows, patches = windows * items, patches * items
+    return _Often(np.tile(windows, k // len(windows)), np.tile(patches, n // len(patches)), patches)
+
+
+def _is_patches(scatter: ScatterOp) -> bool:
+    """Whether the result is cut in patches side by side, of which the last may hang over."""
+    if scatter.window is None:
+        return False
+    kernel, strides, pads, dilations = scatter.window.lists()
+    return kernel == strides and not any(pads[: len(kernel)]) and set(dilations) == {1}
+
+
+def _scatter_of(op: MvmOp) -> ScatterOp | None:
+    """The scatter that takes the result."""
+    found = [use.operation for use in op.result.uses if isinstance(use.operation, ScatterOp)]
+    return found[0] if found else None
+
+
+def _over(counts: Counts, ranges: Counts) -> Counts:
+    """The sum of `counts` over each range [T, 2]."""
+    total = np.concatenate([[0], np.cumsum(counts)])
+    return cast(Counts, total[ranges[:, 1]] - total[ranges[:, 0]])
+
+
+def _products(op: MvmOp, often: _Often, vectors: int, arrays: Mapping[str, Array]) -> int:
+    """Products with weights that stand on tiles, zeros among them."""
+    if op.unroll is None or op.sparse is not None:
+        return vectors * weights_on_tiles(op, arrays)
+    rows, cols = weights_of(op).stored_shape
+    standing = np.count_nonzero(op.unroll.taps() >= 0, axis=0)
+    return rows // op.unroll.kernel_size * cols * int(standing @ often.patch)
+
+
+def _gated(
+    placed: Coverage, q: Array, often: _Often, vectors: int
+) -> tuple[Counts, Counts, Counts, int]:
+    """Activations, rows and columns by tile, and products: of weights that aren't zero alone."""
+    often_row = often.rows if placed.rows is None else often.rows[placed.rows]
+    often_column = often.columns if placed.columns is None else often.columns[placed.columns]
+    counts = np.zeros((3, len(placed.tiles)), np.int64)
+    macs = 0
+    for index, (r0, r1, c0, c1) in enumerate(placed.tiles.tolist()):
+        some = placed.dense(q, (r0, r1, c0, c1)) != 0
+        counts[0, index] = vectors * bool(some.any())
+        counts[1, index] = often_row[r0:r1] @ some.any(axis=1)
+        counts[2, index] = often_column[c0:c1] @ some.any(axis=0)
+        macs += int(some.sum(axis=0) @ often_column[c0:c1])
+    activations, rows, columns = counts
+    return activations, rows, columns, macs
+
+
+def _results(op: MvmOp, vectors: int) -> int:
+    scatter = _scatter_of(op)
+    if scatter is None or scatter.window is None:
+        return vectors * op.matrix[1]
+    spatial = spatial_size(shape_of(scatter.result), flat=scatter.flat is not None)
+    items = vectors // math.prod(scatter.window.output_size(spatial))
+    return items * shape_of(scatter.result)[1] * math.prod(spatial)
