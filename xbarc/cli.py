@@ -42,6 +42,20 @@ Sets = Annotated[
 Passes = Annotated[
     str, typer.Option("--passes", metavar="TEXT", help='Pipeline: "fold-batchnorm,im2col".')
 ]
+Params = Annotated[
+    Path | None,
+    typer.Option("--params", metavar="FILE", help="Weights of a TVM program: .params or npz."),
+]
+Constants = Annotated[
+    Path | None,
+    typer.Option("--constants", metavar="C.npz", help="Relay's meta[relay.Constant][i]."),
+]
+RandomWeights = Annotated[
+    int | None,
+    typer.Option(
+        "--random-weights", metavar="SEED", min=0, help="Make up what Relay lacks, to cost it."
+    ),
+]
 
 
 def main() -> None:
@@ -81,7 +95,9 @@ def _print_json(document: Any) -> None:
 
 @app.command("compile")
 def compile_(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="ONNX, Relay text (.relay) or Relax (JSON).")
+    ],
     target: Annotated[
         str, typer.Option("--target", metavar="NAME|FILE.toml", help="See `xbarc targets`.")
     ],
@@ -103,6 +119,9 @@ def compile_(
         list[str] | None,
         typer.Option("--input-shape", metavar="NAME=1,3,48,192", help="Fix dynamic dimensions."),
     ] = None,
+    params: Params = None,
+    constants: Constants = None,
+    random_weights: RandomWeights = None,
     plugin: Plugins = None,
     print_ir_after: Annotated[
         list[str] | None,
@@ -134,6 +153,9 @@ def compile_(
         plugins=plugin or (),
         input_shapes=_shapes(input_shape or []),
         percentile=percentile,
+        params=params,
+        constants=constants,
+        random_weights=random_weights,
         instrumentation=_instrumentation(
             print_ir_after, dump_dir, time_passes=time_passes, verify_passes=verify_passes
         ),
@@ -143,6 +165,9 @@ def compile_(
             "no --calibration given: activation ranges come from generated inputs, "
             "and accuracy will suffer"
         )
+    if "random_weights" in program.report:
+        names = program.report["random_weights"]["names"]
+        _warn(f"{len(names)} weights are random: costs mean something, results don't")
     program.save(out)
     if as_json:
         _print_json(program.report)
@@ -383,7 +408,10 @@ def compare(
 @app.command()
 def opt(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Tile IR (.mlir; - is stdin) or a model (.onnx).")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Tile IR (.mlir; - is stdin) or a model (.onnx, .relay)."
+        ),
     ],
     passes: Passes = "",
     target: Annotated[
@@ -407,6 +435,9 @@ def opt(
             "--input-shape", metavar="NAME=1,3,48,192", help="Fix a model's dynamic dimensions."
         ),
     ] = None,
+    params: Params = None,
+    constants: Constants = None,
+    random_weights: RandomWeights = None,
     print_ir_after: Annotated[
         list[str] | None,
         typer.Option("--print-ir-after", metavar="PASS|all", help="Print the IR to stderr."),
@@ -424,9 +455,10 @@ def opt(
     if sets and target is None:
         raise UsageError("--set needs --target")
     seen = _instrumentation(print_ir_after, None, time_passes=time_passes)
-    if file.suffix == ".onnx":
+    if file.suffix in (".onnx", ".relay"):
         if output is None or output.suffix != ".onnx":
             raise UsageError(f"a model is written to a file: xbarc opt {file} -o smaller.onnx")
+        from xbarc.frontends.load import Weights
         from xbarc.optimize import optimize
         from xbarc.tables import optimize_summary
 
@@ -439,6 +471,7 @@ def opt(
             plugins=plugin or (),
             calibration=calibration,
             input_shapes=_shapes(input_shape or []),
+            weights=Weights(params, constants, random_weights),
             instrumentation=seen,
         )
         if calibration is None and done.lossy:
@@ -448,9 +481,15 @@ def opt(
             )
         optimize_summary(done, output)
         return
-    for given, option in ((calibration, "--calibration"), (input_shape, "--input-shape")):
-        if given:
-            raise UsageError(f"{option} is for ONNX models: {file} is taken for tile IR")
+    for given, option in (
+        (calibration, "--calibration"),
+        (input_shape, "--input-shape"),
+        (params, "--params"),
+        (constants, "--constants"),
+        (random_weights, "--random-weights"),
+    ):
+        if given is not None and given != []:
+            raise UsageError(f"{option} is for models: {file} is taken for tile IR")
     from xbarc.data import written_whole
     from xbarc.ir import parse_module, print_module
     from xbarc.ir.attributes import CrossbarAttr

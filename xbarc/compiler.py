@@ -29,7 +29,9 @@ from xbarc.target import Target, load_target
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
+    from tvm import IRModule
 
+    from xbarc.frontends.load import Weights
     from xbarc.lower import Plan
     from xbarc.program import Program
     from xbarc.quantize import Calibration
@@ -47,7 +49,8 @@ class Settings:
     """How to compile; the fields are the options of `xbarc compile`.
 
     `overrides` are `--set` texts, `input_shapes` fixes dynamic dimensions by input name,
-    `percentile` is the share of calibration values that a range keeps, in percent.
+    `percentile` is the share of calibration values that a range keeps, in percent, `weights` are
+    those that stand beside a TVM program.
     """
 
     target: str | Path | Target = "mca128"
@@ -56,6 +59,7 @@ class Settings:
     plugins: Sequence[str | Path] = ()
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     percentile: float = 100.0
+    weights: "Weights | None" = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Coverage:
 
 
 def compile(
-    model: "str | Path | onnx.ModelProto | ir.Model",
+    model: "str | Path | onnx.ModelProto | ir.Model | IRModule",
     target: str | Path | Target = "mca128",
     *,
     passes: str = "",
@@ -93,12 +97,16 @@ def compile(
     plugins: Sequence[str | Path] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     percentile: float = 100.0,
+    params: "str | Path | Mapping[str, Any] | None" = None,
+    constants: "str | Path | Mapping[str, Any] | Sequence[Any] | None" = None,
+    random_weights: int | None = None,
     instrumentation: Instrumentation | None = None,
 ) -> "Program":
     """Compile a trained network for memristor crossbars.
 
     Args:
-        model: a path, an `onnx.ModelProto` or an `onnx_ir.Model` (which isn't changed).
+        model: a path, an `onnx.ModelProto` or an `onnx_ir.Model` (which isn't changed), a Relax
+            `IRModule`, or Relay text.
         target: a name (`xbarc targets`), a TOML file, or a `Target`.
         passes: pipeline text: what differs from the default, which maps by im2col.
         calibration: inputs that show the range of each activation: an npz file, arrays by input
@@ -107,13 +115,19 @@ def compile(
         plugins: Python files that define passes; they are run.
         input_shapes: input name -> shape, for dynamic dimensions other than the batch.
         percentile: share of the calibration values within the range of an input, in percent.
+        params: weights of a TVM program: a `.params` or npz file, or arrays by parameter name.
+        constants: Relay's `meta[relay.Constant][i]`: an npz file, or arrays by index.
+        random_weights: a seed: weights that a Relay program lacks are random, for cost studies.
         instrumentation: what to print, dump, time and verify on the way.
 
     Raises:
         UsageError: an unknown target, pass, key or option.
         XbarcError: the model or the data can't be compiled; one line a cause.
     """
-    settings = Settings(target, overrides, passes, plugins, input_shapes or {}, percentile)
+    from xbarc.frontends.load import Weights
+
+    weights = Weights(params, constants, random_weights)
+    settings = Settings(target, overrides, passes, plugins, input_shapes or {}, percentile, weights)
     return _Compilation(settings, instrumentation or Instrumentation()).run(model, calibration)
 
 
@@ -157,11 +171,11 @@ class _Compilation:
 
     def run(
         self,
-        source: "str | Path | onnx.ModelProto | ir.Model",
+        source: "str | Path | onnx.ModelProto | ir.Model | IRModule",
         calibration: "str | Path | Array | Feeds | None",
     ) -> "Program":
         from xbarc import cost
-        from xbarc.frontends.onnx import load
+        from xbarc.frontends.load import Weights, load
         from xbarc.graph.calibration import attach
         from xbarc.graph.figures import figures_of
         from xbarc.graph.serialize import to_proto
@@ -171,7 +185,9 @@ class _Compilation:
         from xbarc.quantize import calibrate, input_specs
 
         pipeline = Pipeline(self.always.graph + self.asked.graph, self.asked.mapping)
-        model = load(source, self.settings.input_shapes)
+        weights = self.settings.weights or Weights()
+        loaded = load(source, self.settings.input_shapes, weights)
+        model = loaded.model
         feeds, described = self._feeds(model, calibration)
         specs = input_specs(model)
         self.seen.feeds = next(iter(batches(specs, feeds, VERIFY_SAMPLES)), {})
@@ -227,6 +243,10 @@ class _Compilation:
                 "digital_reasons": covered.reasons,
             },
         }
+        program.report |= _weight_files(weights)
+        if loaded.random:
+            made_up = {"seed": weights.seed, "names": list(loaded.random)}
+            program.report["random_weights"] = made_up
         self.seen.print_times()
         return program
 
@@ -247,6 +267,13 @@ class _Compilation:
             arrays = as_arrays(given if isinstance(given, Mapping) else {"": given})
         feeds = match_inputs(specs, arrays)
         return feeds, {"source": source, "samples": sample_count(specs, feeds)}
+
+
+def _weight_files(weights: "Weights") -> dict[str, Any]:
+    """The names of the files that weights came from, where any did."""
+    given = {"params": weights.params, "constants": weights.constants}
+    files = {key: Path(v).name for key, v in given.items() if isinstance(v, str | Path)}
+    return {"weight_files": files} if files else {}
 
 
 def _unmapped(module: Any, default: str) -> bool:
@@ -319,11 +346,13 @@ def _origin(source: Any, passes: list[str]) -> dict[str, Any]:
 
 def _describe(source: Any) -> dict[str, Any]:
     """The model's name and, where it is a file, its hash."""
+    if isinstance(source, str) and source.lstrip().startswith("#[version"):
+        return {"name": "relay", "sha256": hashlib.sha256(source.encode()).hexdigest()}
     if isinstance(source, str | Path):
         with Path(source).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"name": Path(source).name, "sha256": digest}
-    name = getattr(source.graph, "name", None) or "model"
+    name = getattr(getattr(source, "graph", None), "name", None) or "model"
     return {"name": name, "sha256": None}
 
 

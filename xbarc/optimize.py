@@ -15,6 +15,8 @@ from xbarc.target import Target, load_target
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from xbarc.frontends.load import Weights
+
 MEASURED_SAMPLES = 16
 GENERATED_SAMPLES = 4
 """Calibration samples that the deviation of lossy passes is measured on."""
@@ -52,20 +54,21 @@ def optimize(
     plugins: Sequence[Path] = (),
     calibration: Path | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    weights: "Weights | None" = None,
     instrumentation: Instrumentation | None = None,
 ) -> Optimized:
-    """Rewrite the ONNX model `source` by graph passes, and write `output`.
+    """Rewrite the model `source` by graph passes, and write `output`, an ONNX file.
 
     The model is first brought to the importer's normal form (`xbarc.frontends.onnx`): a modern
-    opset, static weights as initialisers, nothing that does nothing. No other pass runs than those
-    of `passes`. The file is written whole or not at all; weights beyond 1 GiB go to
-    `output.onnx.data` beside it.
+    opset, static weights as initialisers, nothing that does nothing. Weights that a Relay program
+    lacks stay inputs. No other pass runs than those of `passes`. The file is written whole or not
+    at all; weights beyond 1 GiB go to `output.onnx.data` beside it.
 
     Raises:
         UsageError: the passes or the target are wrong, or a pass needs what wasn't given.
         XbarcError: the model or the data can't be used, or the disk refuses.
     """
-    from xbarc.frontends.onnx import load
+    from xbarc.frontends.load import Weights, load
     from xbarc.graph.calibration import attach
     from xbarc.graph.figures import figures_of
     from xbarc.graph.run import random_inputs
@@ -79,7 +82,7 @@ def optimize(
             "`xbarc compile`, or to `xbarc opt` with an .mlir file"
         )
     hardware = cast(Target, _NoTarget()) if target is None else load_target(target, overrides)
-    model = load(source, input_shapes or {})
+    model = load(source, input_shapes or {}, weights or Weights(), complete=False).model
     samples = 0
     if calibration is None:
         # What a pass fits, it then fits to noise; the command line warns of that.
@@ -96,9 +99,9 @@ def optimize(
     write(model, output)
     seen.print_times()
     after = _weights(model), len(model.graph)
-    weights, nodes = zip(before, after, strict=True)
+    sizes, nodes = zip(before, after, strict=True)
     lossy = tuple(p.name for p in pipeline.graph if not p.keeps_function)
-    return Optimized(weights, nodes, deviation, samples, figures_of(model), lossy)
+    return Optimized(sizes, nodes, deviation, samples, figures_of(model), lossy)
 
 
 class _NoTarget:

@@ -166,6 +166,9 @@ def cost_tables(program: Program) -> None:
         console.print(f"{name:<12} {text}")
     if report.get("calibration", {}).get("source") == "generated":
         console.print("\nActivation ranges come from generated inputs, not from calibration data.")
+    if "random_weights" in report:
+        seed = report["random_weights"]["seed"]
+        console.print(f"\nWeights are random (seed {seed}): cost figures only.")
 
 
 def _bottleneck(found: Mapping[str, Any] | None) -> str:

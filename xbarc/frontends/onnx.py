@@ -105,7 +105,7 @@ def load(
     lift_constants(model)
     _read_weights(model)
     _check_graph(model)
-    _fix_inputs(model, input_shapes)
+    fix_inputs(model, input_shapes)
     raise_opset(model)
     lift_constants(model)
     simplify(model)
@@ -364,7 +364,7 @@ def _check_graph(model: ir.Model) -> None:
 # --- Inputs -------------------------------------------------------------------------------------
 
 
-def _fix_inputs(model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> None:
+def fix_inputs(model: ir.Model, input_shapes: Mapping[str, Sequence[int]]) -> None:
     """Give each input its static shape, but for a symbolic batch."""
     inputs = {str(value.name): value for value in model.graph.inputs}
     problems = [

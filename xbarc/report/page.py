@@ -118,6 +118,12 @@ def notes(report: Mapping[str, Any]) -> Child:
             "Activation ranges come from generated inputs, not from calibration data: "
             "accuracy will suffer."
         )
+    if "random_weights" in report:
+        made_up = report["random_weights"]
+        lines.append(
+            f"{len(made_up['names'])} weights are random (seed {made_up['seed']}): "
+            "costs mean something, results don't."
+        )
     lines += [
         f"Lossy pass {name}: relative deviation {'infinite' if moved is None else f'{moved:.3g}'}."
         for name, moved in report.get("deviation", {}).items()
@@ -571,6 +577,10 @@ def commands(program: Program, path: Path, runs: Sequence[Run]) -> Iterator[str]
         compiled += ["--calibration", shlex.quote(calibration["source"])]
     if calibration.get("percentile", 100) != 100:
         compiled += ["--percentile", str(calibration["percentile"])]
+    for option, file in report.get("weight_files", {}).items():
+        compiled += [f"--{option}", shlex.quote(file)]
+    if "random_weights" in report:
+        compiled += ["--random-weights", str(report["random_weights"]["seed"])]
     yield " ".join([*compiled, "-o", "again.xbar"])
     seen = set()
     for run in list(reversed(runs))[:MOST_RUNS]:
