@@ -18,11 +18,14 @@ import xbarc
 from xbarc.simulator.run import Simulator
 
 SETTINGS = {
-    "saturating ADC": [],
-    "full-scale ADC": ["adc.mode=full-scale"],
-    "offset encoding, saturating ADC": ["array.encoding=offset"],
-    "4-bit inputs a step, full-scale ADC": ["inputs.dac_bits=4", "adc.mode=full-scale"],
+    "saturating ADC": ("", []),
+    "full-scale ADC": ("", ["adc.mode=full-scale"]),
+    "offset encoding, saturating ADC": ("", ["array.encoding=offset"]),
+    "4-bit inputs a step, full-scale ADC": ("", ["inputs.dac_bits=4", "adc.mode=full-scale"]),
+    "kernel-first, saturating ADC": ("kernel-first", []),
+    "kernel-first, full-scale ADC": ("kernel-first", ["adc.mode=full-scale"]),
 }
+"""Passes, and target keys."""
 
 
 def network() -> tuple[Path, np.ndarray, np.ndarray]:
@@ -64,8 +67,10 @@ def main() -> None:
     model, calibration, images = network()
     images = images[: arguments.images]
     simulators = {}
-    for name, overrides in SETTINGS.items():
-        program = xbarc.compile(model, "mca128", calibration=calibration, overrides=overrides)
+    for name, (passes, overrides) in SETTINGS.items():
+        program = xbarc.compile(
+            model, "mca128", passes=passes, calibration=calibration, overrides=overrides
+        )
         simulators[name] = Simulator(program)
         (only,) = simulators[name].inputs
         simulators[name].run({only.name: images[:32]})  # the kernels compile

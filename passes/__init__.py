@@ -53,6 +53,11 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Im2col
 
+    def kernel_first() -> PassClass:
+        from xbarc.passes.kernel_first import KernelFirst
+
+        return KernelFirst
+
     def place() -> PassClass:
         from xbarc.passes.place import Place
 
@@ -87,6 +92,7 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
         "fc-to-1x1": fc_to_1x1,
         "fold-batchnorm": fold_batchnorm,
         "im2col": im2col,
+        "kernel-first": kernel_first,
         "place": place,
         "pool-on-crossbar": pool_on_crossbar,
         "prune": prune,

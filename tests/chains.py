@@ -1,6 +1,9 @@
-"""Programs as tile IR text: convolutions one after the other."""
+"""Programs as tile IR text: convolutions one after the other, and single layers of codes."""
 
 from xbarc.ir import parse_module
+from xbarc.ir.attributes import CrossbarAttr
+from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
+from xbarc.program import Program
 
 CROSSBAR = (
     "#xbar.crossbar<{n} x {n} cells of 8 bits, offset, slices in columns, polarity in columns>"
@@ -45,3 +48,28 @@ def conv_chain(layers, crossbar=128, codes="ui8"):
     return parse_module(
         f"builtin.module attributes {{xbar.crossbar = {crossbar_text}}} {{\n{lines}\n}}"
     )
+
+
+def listed(values):
+    """`[1, 2]`, as clauses have it."""
+    return "[" + ", ".join(map(str, values)) + "]"
+
+
+def layer_program(op, q, groups, clauses, shape, out, target, passes="kernel-first"):
+    """One layer of unsigned codes x to sums y, mapped by `passes`; weights q [Kg, N], 8 bits.
+
+    `op` is `conv`, `conv_transpose` or `dense`, `clauses` its own; `shape` and `out` have no batch.
+    """
+    before, after = (f"tensor<?x{'x'.join(map(str, s))}x" for s in (shape, out))
+    module = parse_module(
+        f"""builtin.module attributes {{xbar.crossbar = {CrossbarAttr.of(target.array)}}} {{
+  xbar.weights @w : {q.shape[0]}x{q.shape[1]}xi8 groups {groups} for "Conv"
+  func.func @main(%0: {before}ui8> {{xbar.name = "x"}}) -> ({after}si32> {{xbar.name = "y"}}) {{
+    %1 = xbar.{op} %0, @w {clauses} : {before}ui8> -> {after}si32>
+    func.return %1 : {after}si32>
+  }}
+}}"""
+    )
+    context = XbarContext(target, {"w": q})
+    run_module_passes(parse_passes(passes, load_registry()).mapping, context, module)
+    return Program(module, context.weights, {}, target)

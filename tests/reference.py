@@ -127,3 +127,56 @@ def crossbar_matmul(
     if counts is not None:
         counts.update(conversions=conversions, saturated=saturated)
     return out
+
+
+def convolved(x, w, *, strides, pads, dilations, groups=1, fill=0):
+    """Codes x [N, C, spatial...] convolved with w [M, C / groups, kernel...], in integers.
+
+    `fill` stands in the padding: begins, then ends.
+    """
+    x, w = np.asarray(x, np.int64), np.asarray(w, np.int64)
+    rank = x.ndim - 2
+    around = [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)]
+    x = np.pad(x, around, constant_values=fill)
+    kernel = w.shape[2:]
+    reach = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    sizes = [(s - r) // t + 1 for s, r, t in zip(x.shape[2:], reach, strides, strict=True)]
+    out = np.zeros((len(x), len(w), *sizes), np.int64)
+    filters, channels = len(w) // groups, w.shape[1]
+    for m in range(len(w)):
+        first = m // filters * channels
+        for where in np.ndindex(*kernel):
+            shifted = tuple(
+                slice(i * d, i * d + (n - 1) * t + 1, t)
+                for i, d, n, t in zip(where, dilations, sizes, strides, strict=True)
+            )
+            for c in range(channels):
+                out[:, m] += w[(m, c, *where)] * x[(slice(None), first + c, *shifted)]
+    return out
+
+
+def transposed(x, w, size, *, strides, pads, dilations, groups=1):
+    """The transposed convolution of x [N, C, spatial...] by w [C, M / groups, kernel...].
+
+    `size` is the result's; `pads`, begins and then ends, are cut off what the products reach.
+    """
+    x, w = np.asarray(x, np.int64), np.asarray(w, np.int64)
+    rank, kernel, channels = x.ndim - 2, w.shape[2:], len(w) // groups
+    whole = [
+        max(b + s, (n - 1) * t + d * (k - 1) + 1)
+        for b, s, n, t, d, k in zip(
+            pads[:rank], size, x.shape[2:], strides, dilations, kernel, strict=True
+        )
+    ]
+    out = np.zeros((len(x), w.shape[1] * groups, *whole), np.int64)
+    for c in range(len(w)):
+        first = c // channels * w.shape[1]
+        for where in np.ndindex(*kernel):
+            places = tuple(
+                slice(i * d, i * d + (n - 1) * t + 1, t)
+                for i, d, n, t in zip(where, dilations, x.shape[2:], strides, strict=True)
+            )
+            for m in range(w.shape[1]):
+                out[(slice(None), first + m, *places)] += w[(c, m, *where)] * x[:, c]
+    kept = tuple(slice(b, b + s) for b, s in zip(pads[:rank], size, strict=True))
+    return out[(slice(None), slice(None), *kept)]

@@ -126,6 +126,19 @@ def test_equals_the_reference(case):
 EIGHT_BITS = {"weight_bits": 8, "input_bits": 8, "input_signed": False}
 
 
+@pytest.mark.parametrize("subtract", ["digital", "analog"])
+@pytest.mark.parametrize("mode", ["full-scale", "saturate"])
+@pytest.mark.parametrize("rows", [7, 32, 33])
+def test_short_tiles(rows, mode, subtract):
+    """Up to 32 rows, as a kernel offset's few channels have: summed and converted in one go."""
+    rng = np.random.default_rng(rows)
+    target = make_target(array={"rows": rows}, adc={"mode": mode, "bits": 4, "subtract": subtract})
+    q, x = random_weights(rng, (90, 12), 8, 0.5), random_codes(rng, (90, 300), 8, False)
+    segments = row_blocks(90, 12, rows)
+    matrix = Matrix(q, segments, target, **EIGHT_BITS)
+    check(matrix, x, q, segments, target, 1, **EIGHT_BITS)
+
+
 @pytest.mark.parametrize("encoding", ["differential", "offset"])
 @pytest.mark.parametrize("groups", [1, 4])
 def test_partial_collapse(encoding, groups):

@@ -274,6 +274,39 @@ def run(
     run_summary(result.document, output)
 
 
+@app.command()
+def update_weights(
+    program: ProgramPath,
+    model: Annotated[
+        Path, typer.Argument(metavar="NEW.onnx", help="The same network with other weights.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="NEW.xbar", help="Default: in place."),
+    ] = None,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Program the same tiles with new weights: pruned ones, or those of another training.
+
+    Layers, tiles, input scales, converters' ranges and digital parts stay: a model that asks for
+    others is refused.
+    """
+    from xbarc.program import check_free
+
+    out = output or program
+    check_free(out)
+    before = _load(program)
+    after = before.update_weights(model, plugins=plugin or ())
+    after.save(out)
+    if as_json:
+        _print_json(after.report)
+        return
+    from xbarc.tables import update_summary
+
+    update_summary(before, after, out)
+
+
 @contextmanager
 def _progress() -> Iterator[Any]:
     """A bar on stderr, where that is a terminal: called with (samples done, samples in all)."""

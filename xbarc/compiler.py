@@ -12,8 +12,9 @@ import numpy as np
 
 from xbarc.data import Array, Feeds, as_arrays, batches, load_npz, match_inputs, sample_count
 from xbarc.document import finite
-from xbarc.errors import UsageError
+from xbarc.errors import UsageError, XbarcError
 from xbarc.pipeline import (
+    GraphPass,
     Instrumentation,
     Pipeline,
     Registry,
@@ -179,9 +180,10 @@ class _Compilation:
         from xbarc.graph.calibration import attach
         from xbarc.graph.figures import figures_of
         from xbarc.graph.serialize import to_proto
+        from xbarc.ir import print_module
         from xbarc.legalize import legalize
         from xbarc.lower import lower, measured, plan
-        from xbarc.program import Program
+        from xbarc.program import LOWERED, Program
         from xbarc.quantize import calibrate, input_specs
 
         pipeline = Pipeline(self.always.graph + self.asked.graph, self.asked.mapping)
@@ -192,6 +194,8 @@ class _Compilation:
         specs = input_specs(model)
         self.seen.feeds = next(iter(batches(specs, feeds, VERIFY_SAMPLES)), {})
         self.seen.check([*pipeline, *self.default, *self.follow_up])
+        keeping = [p for p in pipeline.graph if p.keeps_function]
+        unpruned = model.clone() if len(keeping) < len(pipeline.graph) else None
         attach(model, feeds)
         deviation = run_graph_passes(pipeline.graph, model, self.target, self.seen)
         legalize(model)
@@ -205,6 +209,7 @@ class _Compilation:
         )
         lowered = lower(model, planned, calibrated, self.target)
         covered = coverage(planned, calibrated)
+        unmapped = print_module(lowered.module).splitlines()
         context = XbarContext(self.target, lowered.weights, lowered.digital)
         mapping, tile = split_tile_passes(pipeline.mapping)
         run_module_passes(mapping, context, lowered.module, self.seen)
@@ -221,17 +226,18 @@ class _Compilation:
             context.weights,
             {path: to_proto(m).SerializeToString() for path, m in lowered.digital.items()},
             self.target,
-            _origin(source, [str(p) for p in (*pipeline.graph, *mapping)]),
+            {**_origin(source, [str(p) for p in (*pipeline.graph, *mapping)]), LOWERED: unmapped},
         )
         if self.target.adc.mode == "calibrated":
             from xbarc.simulator.ranges import calibrate_converters
 
             calibrate_converters(program, feeds)
+        before = None if unpruned is None else _reprogrammed(program, unpruned, keeping)
         program.report = {
             "model": program.origin["model"]["name"],
             "target": self.target.name,
             "passes": program.origin["passes"],
-            **cost.report(program),
+            **cost.report(program, before),
             # Infinite where an output was all zeros before the pass: null.
             "deviation": finite(deviation),
             "pass_figures": figures_of(model),
@@ -274,6 +280,18 @@ def _weight_files(weights: "Weights") -> dict[str, Any]:
     given = {"params": weights.params, "constants": weights.constants}
     files = {key: Path(v).name for key, v in given.items() if isinstance(v, str | Path)}
     return {"weight_files": files} if files else {}
+
+
+def _reprogrammed(
+    program: "Program", model: "ir.Model", passes: Sequence[GraphPass]
+) -> "Program | None":
+    """The program's tiles with the weights before lossy passes; None where they don't fit there."""
+    from xbarc.update import reprogrammed
+
+    try:
+        return reprogrammed(program, model, passes)
+    except XbarcError:
+        return None
 
 
 def _unmapped(module: Any, default: str) -> bool:
@@ -339,12 +357,12 @@ def _origin(source: Any, passes: list[str]) -> dict[str, Any]:
     return {
         "xbarc": version("xbarc"),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
-        "model": _describe(source),
+        "model": describe_model(source),
         "passes": passes,
     }
 
 
-def _describe(source: Any) -> dict[str, Any]:
+def describe_model(source: Any) -> dict[str, Any]:
     """The model's name and, where it is a file, its hash."""
     if isinstance(source, str) and source.lstrip().startswith("#[version"):
         return {"name": "relay", "sha256": hashlib.sha256(source.encode()).hexdigest()}

@@ -7,7 +7,8 @@ On disk it is a directory, written whole or not at all, and nothing in it is exe
     digital/*.onnx       what the digital unit runs
     target.toml          the resolved target
     report.json          the figures of `xbarc cost`, and how the compilation went
-    manifest.json        versions, the model's hash, the pipeline, and the hash of every file
+    manifest.json        versions, the model's hash, the pipeline, the tile IR before mapping, the
+                         model of `update-weights`, and the hash of every file
 
 What `xbarc run` left stands beside these, in `runs/` (`xbarc.runs`): no part of the program.
 """
@@ -19,7 +20,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ from xbarc.ir.ops import CROSSBAR, DigitalOp, MvmOp, WeightsOp
 from xbarc.target import Target, dump_target, parse_target
 
 if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
     from xbarc.simulator.run import Simulator
 
 FORMAT = 1
@@ -47,6 +51,9 @@ FORMAT = 1
 
 PROGRAM, WEIGHTS, TARGET = "program.mlir", "weights.safetensors", "target.toml"
 REPORT, MANIFEST = "report.json", "manifest.json"
+LOWERED = "lowered"
+"""In the manifest: the tile IR before mapping, line by line, that new weights are held to."""
+
 FILE = re.compile(
     r"program\.mlir|weights\.safetensors|target\.toml|report\.json|digital/[\w.-]+\.onnx"
 )
@@ -127,6 +134,17 @@ class Program:
     def cost(self) -> dict[str, Any]:
         """The document of `xbarc cost --json`: a copy, the caller's own."""
         return copy.deepcopy(self.report)
+
+    def update_weights(
+        self,
+        model: "str | Path | onnx.ModelProto | ir.Model",
+        *,
+        plugins: Sequence[str | Path] = (),
+    ) -> "Program":
+        """The same tiles with the weights of `model`: see `xbarc.update.update_weights`."""
+        from xbarc.update import update_weights
+
+        return update_weights(self, model, plugins=plugins)
 
     def save(self, path: str | Path) -> None:
         """Write the program to the directory `path`; an older program there is replaced.

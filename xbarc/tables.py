@@ -89,6 +89,24 @@ def compile_summary(program: Program, path: Path) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
+def update_summary(before: Program, after: Program, path: Path) -> None:
+    """What new weights change: counts of one input, energy and power."""
+    was, now = before.report["totals"], after.report["totals"]
+    power = ("crossbar", "peripheral", "read")
+    figures = {
+        "weights": (was["nonzero_weights"], now["nonzero_weights"], "that aren't zero"),
+        "MACs": (was["macs"], now["macs"], ""),
+        "conversions": (was["adc_conversions"], now["adc_conversions"], ""),
+        "energy": (was["energy_uj"]["total"], now["energy_uj"]["total"], "uJ"),
+        **{f"{p} power": (now[f"{p}_power_before_w"], now[f"{p}_power_w"], "W") for p in power},
+    }
+    console = _console()
+    for name, (old, new, unit) in figures.items():
+        moved = f" ({new / old - 1:+.1%})" if old else ""
+        console.print(Text(f"{name:<16} {number(old)} -> {number(new)} {unit}".rstrip() + moved))
+    console.print(Text(f"{'written to':<16} {path}"), soft_wrap=True)
+
+
 def run_summary(document: Mapping[str, Any], output: Path | None) -> None:
     """Samples, accuracy, speed, and what the converters did."""
     console = _console()
@@ -159,16 +177,29 @@ def cost_tables(program: Program) -> None:
         "throughput": f"{number(totals['throughput_ips'])} inputs/s, layers as a pipeline",
         "bottleneck": _bottleneck(totals["bottleneck"]),
         "power": f"{totals['power_w']:.4g} W at that rate",
+        "cells": _power(totals),
         "programming": f"{number(totals['programming_energy_uj'])} uJ, "
         f"{totals['programming_time_ms']:.4g} ms",
     }
     for name, text in facts.items():
-        console.print(f"{name:<12} {text}")
+        if text:
+            console.print(f"{name:<12} {text}")
     if report.get("calibration", {}).get("source") == "generated":
         console.print("\nActivation ranges come from generated inputs, not from calibration data.")
     if "random_weights" in report:
         seed = report["random_weights"]["seed"]
         console.print(f"\nWeights are random (seed {seed}): cost figures only.")
+
+
+def _power(totals: Mapping[str, Any]) -> str:
+    """Power with the cells as they are programmed, and what it was before."""
+    if "read_power_w" not in totals:
+        return ""
+    return (
+        f"{totals['read_power_w']:.4g} W as programmed, of it "
+        f"{totals['crossbar_power_w']:.4g} W in the cells; x{totals['read_power_ratio']:.3g} of "
+        f"{totals['read_power_before_w']:.4g} W with {totals['read_power_baseline']}"
+    )
 
 
 def _bottleneck(found: Mapping[str, Any] | None) -> str:

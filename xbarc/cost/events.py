@@ -16,6 +16,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from xbarc.cost.digital import CLASSES, count_operations
+from xbarc.cost.power import level_reads
 from xbarc.cost.visits import visits
 from xbarc.data import Array
 from xbarc.ir.attributes import StreamType
@@ -35,6 +36,8 @@ class LayerEvents:
     components do:
 
     - `adc_conversions` (as many samples are held), `row_pulses` rows driven, `crossbar_reads`;
+    - `cell_reads` cells on driven rows and columns that are converted, `cell_level_reads` the sum
+      of the levels that these are programmed to (`xbarc.cost.power`);
     - `shift_adds` conversions, and partial sums of row blocks merged; `input_bits` to rows from
       input registers, `output_values` accumulated in output registers, `results` finished values;
     - `buffer_read_bits`, `buffer_write_bits` of the node's buffer, `bus_bits` between it and cores;
@@ -59,6 +62,8 @@ class LayerEvents:
     adc_conversions: int = 0
     row_pulses: int = 0
     crossbar_reads: int = 0
+    cell_reads: int = 0
+    cell_level_reads: int = 0
     shift_adds: int = 0
     input_bits: int = 0
     output_values: int = 0
@@ -175,6 +180,8 @@ def _add(
     layer.adc_conversions += conversions
     layer.row_pulses += driven
     layer.crossbar_reads += slices_in * activations * crossbars
+    layer.cell_reads += slices_in * int(seen.cells.sum()) * slices * polarities
+    layer.cell_level_reads += slices_in * level_reads(seen, arrays[stored.symbol], bits, array)
     layer.shift_adds += conversions + max(0, partial_sums - seen.results)
     layer.input_bits += driven * target.inputs.dac_bits
     layer.output_values += conversions

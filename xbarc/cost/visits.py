@@ -28,17 +28,21 @@ class Visits:
     """What an mvm's tiles do for one image, before input slices, weight slices and polarities.
 
     `tiles` [T, 4]; by tile [T]: `activations` vectors that it meets, `rows` rows driven and
-    `columns` weight columns converted over all vectors. `macs`: products of a weight; `programmed`:
-    cells of weights over all copies; `results`: values of the layer's result.
+    `columns` weight columns converted over all vectors, `cells` the weights' places that are read:
+    rows driven x columns that are ever converted. `macs`: products of a weight; `programmed`: cells
+    of weights over all copies; `results`: values of the layer's result. `driven` [Kg, 1]: how often
+    the rows that a stored weight stands on are driven, all its places together.
     """
 
     tiles: Tiles
     activations: Counts
     rows: Counts
     columns: Counts
+    cells: Counts
     macs: int
     programmed: int
     results: int
+    driven: Counts
 
     @property
     def entries(self) -> int:
@@ -67,7 +71,7 @@ def visits(op: MvmOp, arrays: Mapping[str, Array]) -> Visits:
     tiles = placed.tiles
     if op.gated is not None:
         q = arrays[weights_of(op).symbol]
-        activations, rows, columns, macs = _gated(placed, q, often, vectors)
+        activations, rows, columns, cells, macs = _gated(placed, q, often, vectors)
     else:
         activations = np.full(len(tiles), vectors, np.int64)
         rows = _over(often.rows if placed.rows is None else often.rows[placed.rows], tiles[:, :2])
@@ -75,6 +79,7 @@ def visits(op: MvmOp, arrays: Mapping[str, Array]) -> Visits:
             often.columns if placed.columns is None else often.columns[placed.columns],
             tiles[:, 2:],
         )
+        cells = rows * (tiles[:, 3] - tiles[:, 2])
         macs = _products(op, often, vectors, arrays)
     copies = copies_of(op)
     # Where every vector has crossbars of its own, they hold what that vector needs.
@@ -85,9 +90,11 @@ def visits(op: MvmOp, arrays: Mapping[str, Array]) -> Visits:
         activations,
         rows,
         columns,
+        cells,
         macs,
         weights_on_tiles(op, arrays) * copies if programmed is None else programmed,
         _results(op, vectors),
+        _driven(placed, often),
     )
 
 
@@ -144,20 +151,33 @@ def _products(op: MvmOp, often: _Often, vectors: int, arrays: Mapping[str, Array
 
 def _gated(
     placed: Coverage, q: Array, often: _Often, vectors: int
-) -> tuple[Counts, Counts, Counts, int]:
-    """Activations, rows and columns by tile, and products: of weights that aren't zero alone."""
+) -> tuple[Counts, Counts, Counts, Counts, int]:
+    """Activations, rows, columns and cells by tile, and products: of weights that aren't zero."""
     often_row = often.rows if placed.rows is None else often.rows[placed.rows]
     often_column = often.columns if placed.columns is None else often.columns[placed.columns]
-    counts = np.zeros((3, len(placed.tiles)), np.int64)
+    counts = np.zeros((4, len(placed.tiles)), np.int64)
     macs = 0
     for index, (r0, r1, c0, c1) in enumerate(placed.tiles.tolist()):
         some = placed.dense(q, (r0, r1, c0, c1)) != 0
         counts[0, index] = vectors * bool(some.any())
         counts[1, index] = often_row[r0:r1] @ some.any(axis=1)
         counts[2, index] = often_column[c0:c1] @ some.any(axis=0)
+        counts[3, index] = counts[1, index] * np.count_nonzero(some.any(axis=0))
         macs += int(some.sum(axis=0) @ often_column[c0:c1])
-    activations, rows, columns = counts
-    return activations, rows, columns, macs
+    activations, rows, columns, cells = counts
+    return activations, rows, columns, cells, macs
+
+
+def _driven(placed: Coverage, often: _Often) -> Counts:
+    """How often the rows that a stored weight stands on are driven, [Kg, 1]."""
+    kg = placed.stored[0]
+    if placed.taps is None:
+        return often.rows[:kg, None]
+    window = len(placed.taps)
+    kernel = kg * window // placed.shape[0]
+    u, p = np.nonzero(placed.taps >= 0)
+    places = np.bincount(placed.taps[u, p], often.rows[u], kernel).astype(np.int64)
+    return np.tile(places, kg // kernel)[:, None]
 
 
 def _results(op: MvmOp, vectors: int) -> int:

@@ -40,6 +40,7 @@ HEADLINES = {
     "latency_us": "Latency, one input",
     "throughput_ips": "Throughput",
     "power_w": "Power at that rate",
+    "read_power_w": "Power, cells as programmed",
     "area_mm2.total": "Area",
     "crossbars": "Crossbars",
     "utilization": "Cells in use",

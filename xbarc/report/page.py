@@ -539,6 +539,8 @@ def repeat(program: Program, path: Path, runs: Sequence[Run]) -> Section:
     digital = sorted((f for f in files.items() if "/" in f[0]), key=lambda f: (len(f[0]), f[0]))
     if model.get("sha256"):
         own.insert(0, (f"{model['name']} (the model)", model["sha256"]))
+    if (weights := origin.get("weights", {})).get("sha256"):
+        own.insert(1, (f"{weights['name']} (the weights)", weights["sha256"]))
     built = [["xbarc", origin.get("xbarc", "unknown")], *([n, v] for n, v in versions.items())]
     body = [
         tag("pre", tag("code", "\n".join(commands(program, path, runs)))),
@@ -582,6 +584,8 @@ def commands(program: Program, path: Path, runs: Sequence[Run]) -> Iterator[str]
     if "random_weights" in report:
         compiled += ["--random-weights", str(report["random_weights"]["seed"])]
     yield " ".join([*compiled, "-o", "again.xbar"])
+    if updated := program.origin.get("weights"):
+        yield f"xbarc update-weights again.xbar {shlex.quote(updated['name'])}"
     seen = set()
     for run in list(reversed(runs))[:MOST_RUNS]:
         line = f"xbarc run {name} --input {shlex.quote(run.input)}"

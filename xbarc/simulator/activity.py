@@ -44,14 +44,16 @@ class Programmed:
     """What the cells of a matrix hold, seen from its rows.
 
     `tiles` crossbars that a row crosses, `cells` on it, `levels` their sum: each [K].
-    `live_columns`: by row range, the columns to be converted that aren't all at level 0; ranges
-    count the rows in the order `rows` (None: as they come).
+    `live_columns`: by row range, the columns to be converted that aren't all at level 0, `driving`
+    the rows in it that drive them; both count the rows in the order `rows` (None: as they come).
+    What a gated mvm leaves off is in none of these.
     """
 
     tiles: Counts
     cells: Counts
     levels: Counts
     live_columns: dict[Range, int]
+    driving: dict[Range, Counts]
     conversions: int
     rows: Counts | None
 
@@ -89,10 +91,11 @@ class ActivityCounter:
         seen.levels += driven if one_bit else _row_sums(codes.levels, raw)
         seen.squares += driven if one_bit else _row_sums(codes.squares, raw)
         seen.vectors += x.shape[1]
-        order = self._programmed[op].rows
-        lines = x if order is None else x[order]
-        for begin, end in seen.ranges:
-            seen.ranges[begin, end] += driving_activations(codes, lines[begin:end])
+        held = self._programmed[op]
+        lines = x if held.rows is None else x[held.rows]
+        for (begin, end), rows in held.driving.items():
+            driving = lines[begin:end] if len(rows) == end - begin else lines[rows]
+            seen.ranges[begin, end] += driving_activations(codes, driving)
 
     def statistics(self) -> dict[str, dict[str, int]]:
         """By layer, sums over all that was observed.
@@ -178,27 +181,37 @@ def programmed(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Progra
     weights, array, placed = weights_of(op), target.array, coverage_of(op, arrays)
     bits, tiles, q = weights.weight_bits, placed.tiles, arrays[weights.symbol]
     slices, polarities = array.slices(bits), array.polarities
-    standing, widths = op.standing[0], tiles[:, 3] - tiles[:, 2]
+    standing, crossbars = op.standing[0], array.crossbars_per_tile(bits)
     per_column = slices * (1 if target.adc.subtract == "analog" else polarities)
     level_sum, first = _level_sums(bits, target)
-    levels = np.zeros(standing, np.int64)
+    crossed, cells, levels = np.zeros((3, standing), np.int64)
     live: dict[Range, int] = {}
-    for segment in segments(tiles):
-        dense = placed.dense(q, segment.bounds)
-        levels[segment.row_begin : segment.row_end] += level_sum[
-            dense.astype(np.int64) - first
-        ].sum(axis=1)
-        key = (segment.row_begin, segment.row_end)
-        live[key] = live.get(key, 0) + live_columns(dense, bits, target)
-    crossed = _over_rows(standing, tiles, np.full(len(tiles), array.crossbars_per_tile(bits)))
-    cells = _over_rows(standing, tiles, widths * slices * polarities)
-    rows = op.matrix[0]
+    driving: dict[Range, Counts] = {}
+    columns_in_use = 0
+    # Gating goes tile by tile; without it, tiles side by side are one.
+    gated = op.gated is not None
+    for r0, r1, c0, c1 in tiles.tolist() if gated else [s.bounds for s in segments(tiles)]:
+        dense = placed.dense(q, (r0, r1, c0, c1))
+        rows, columns = np.arange(r0, r1), dense.shape[1]
+        if gated:
+            some = dense != 0
+            dense = dense[some.any(axis=1)][:, some.any(axis=0)]
+            rows, columns = rows[some.any(axis=1)], dense.shape[1]
+            crossed[rows] += crossbars
+        columns_in_use += columns
+        cells[rows] += columns * slices * polarities
+        levels[rows] += level_sum[dense.astype(np.int64) - first].sum(axis=1)
+        live[r0, r1] = live.get((r0, r1), 0) + live_columns(dense, bits, target)
+        driving[r0, r1] = np.union1d(driving.get((r0, r1), rows), rows)
+    if not gated:
+        crossed = _over_rows(standing, tiles, np.full(len(tiles), crossbars))
     return Programmed(
-        _by_row(crossed, placed.rows, rows),
-        _by_row(cells, placed.rows, rows),
-        _by_row(levels, placed.rows, rows),
+        _by_row(crossed, placed.rows, op.matrix[0]),
+        _by_row(cells, placed.rows, op.matrix[0]),
+        _by_row(levels, placed.rows, op.matrix[0]),
         live,
-        int(widths.sum()) * per_column,
+        driving,
+        columns_in_use * per_column,
         placed.rows,
     )
 

@@ -197,6 +197,19 @@ def _convert_fast(sums, acc, weight, scale, shift, top, clips):
 
 
 @njit(cache=True)
+def _convert_word(acc, x, g, h, shift_g, shift_h, weight, scale, shift):
+    """acc [L] += weight * code(2^shift_g * popcount(x [L] & g) + the same for h), nothing clipped.
+
+    Two planes of 32 rows at most, as short tiles have: worth keeping the sums in registers.
+    """
+    for i in range(len(acc)):
+        n = _times_power(_count_common(x[i], g), shift_g)
+        m = _times_power(_count_common(x[i], h), shift_h)
+        t = np.float32(np.float32(np.int32(n + m)) * scale + shift)
+        acc[i] += weight * ((t + FLOAT32_ROUNDER) - FLOAT32_ROUNDER)
+
+
+@njit(cache=True)
 def _convert_exact(sums, acc, weight, lo, step, top):
     """The same by the numerics' own formula, in float64, for any sums."""
     count = 0
@@ -277,6 +290,7 @@ def _convert_block(x, out, inputs, columns, v0, v1, n0, n1):
         planes = storage[: inputs.dac_bits * words * length].reshape(inputs.dac_bits, words, length)
         _pack(x, columns.row_begin[g], columns.row_end[g], v0, v1, inputs, planes, totals)
         lo, step, fast = columns.lo[g], columns.step[g], columns.fast[g]
+        short = words == 1 and len(planes) == 1 and fast and not columns.clips[g]
         for n in range(begin, end):
             site = site0 + n
             if fast:
@@ -284,8 +298,27 @@ def _convert_block(x, out, inputs, columns, v0, v1, n0, n1):
             else:
                 acc64[:] = 0
             for column in range(columns.first_column[site], columns.first_column[site + 1]):
-                _sum_column(sums, planes, columns, g, words, column)
                 weight = columns.weight[column]
+                p = columns.first_plane[column]
+                if (
+                    short
+                    and columns.first_plane[column + 1] - p == 2
+                    and not (columns.plane_negative[p] or columns.plane_negative[p + 1])
+                ):
+                    at = columns.first_word[g] + p - columns.plane_base[g]
+                    _convert_word(
+                        acc32,
+                        planes[0, 0],
+                        columns.words[at],
+                        columns.words[at + 1],
+                        np.int32(columns.plane_shift[p]),
+                        np.int32(columns.plane_shift[p + 1]),
+                        weight,
+                        columns.scale[g],
+                        columns.shift[g],
+                    )
+                    continue
+                _sum_column(sums, planes, columns, g, words, column)
                 if fast:
                     clipped += _convert_fast(
                         sums,

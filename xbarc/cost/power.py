@@ -1,0 +1,90 @@
+"""What the programmed cells draw: V^2 (G+ + G-) of those that are read, and the peripherals' share.
+
+A figure from the program alone (model): every row that is driven stands at the full read voltage,
+in every activation, so a cell of conductance G takes V^2 G for a read pulse, whatever the inputs. A
+pruned weight's cells are at G_off with differential encoding. Cells in rows that aren't driven and
+columns that aren't converted take nothing; cells of a tile that no weight stands on are read as a
+weight of zero is. What inputs really drive is `xbarc run --activity`'s to say.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xbarc.cost.visits import Counts, Visits
+from xbarc.data import Array as Numbers
+from xbarc.target import Array, Target
+
+if TYPE_CHECKING:
+    from xbarc.cost.events import LayerEvents
+
+CHUNK = 1 << 22
+"""Weights looked up at a time."""
+
+UNGATED, WEIGHTS = "nothing gated", "the weights before"
+"""What `read_power_baseline` says the figures `..._before_w` are of."""
+
+
+def level_reads(seen: Visits, q: Numbers, bits: int, array: Array) -> int:
+    """The levels of all cells that are read, added up, for one input slice; weights q [Kg, N]."""
+    first, levels = _level_sums(bits, array)
+    zero = int(levels[-first])
+    total = zero * int(seen.cells.sum())
+    step = max(1, CHUNK // q.shape[1])
+    for begin in range(0, len(q), step):
+        held = levels[q[begin : begin + step].astype(np.int32) - first].sum(axis=1, dtype=np.int64)
+        above = held - zero * q.shape[1]
+        total += int(above @ seen.driven[begin : begin + step, 0])
+    return total
+
+
+def _level_sums(bits: int, array: Array) -> tuple[int, Counts]:
+    """The smallest weight, and by weight the sum of the levels of its cells, both polarities."""
+    offset = array.encoding == "offset"
+    first = -(1 << (bits - 1)) + (not offset)
+    values = np.arange(first, 1 << (bits - 1))
+    held = values - first if offset else np.abs(values)
+    shifts = np.arange(array.slices(bits)) * array.cell_bits
+    return first, (held[:, None] >> shifts & ((1 << array.cell_bits) - 1)).sum(axis=1)
+
+
+def cells_pj(layer: "LayerEvents", target: Target) -> float:
+    """Energy in the cells of one layer for one image, in pJ: V^2 G t of each read."""
+    device = target.device
+    step_us = (device.g_on_us - device.g_off_us) / ((1 << target.array.cell_bits) - 1)
+    conductance_us = layer.cell_reads * device.g_off_us + layer.cell_level_reads * step_us
+    # V^2 uS ns = 1e-15 J = 1e-3 pJ.
+    return conductance_us * device.read_voltage_v**2 * device.read_pulse_ns * 1e-3
+
+
+def read_power(
+    layers: "Sequence[LayerEvents]",
+    energies: Sequence[Mapping[str, float]],
+    target: Target,
+    throughput_ips: float,
+    leakage_mw: float,
+) -> dict[str, float]:
+    """Watts at a rate of inputs: of the cells (`cells_pj`), of all else, and both.
+
+    `energies` are the layers' dynamic energies by component, in pJ; of these the crossbars' own is
+    left out, since it doesn't know what they are programmed to.
+    """
+    # pJ x inputs/s = 1e-12 W.
+    rate = throughput_ips * 1e-12
+    crossbar = sum(cells_pj(layer, target) for layer in layers) * rate
+    others = sum(pj for e in energies for name, pj in e.items() if name != "crossbar") * rate
+    peripheral = others + leakage_mw * 1e-3
+    return {"crossbar": crossbar, "peripheral": peripheral, "read": crossbar + peripheral}
+
+
+def compared(
+    now: Mapping[str, float], before: Mapping[str, float], baseline: str
+) -> dict[str, Any]:
+    """The keys of the report's totals: watts, watts before, and their ratio."""
+    return {
+        **{f"{name}_power_w": watts for name, watts in now.items()},
+        **{f"{name}_power_before_w": watts for name, watts in before.items()},
+        "read_power_ratio": now["read"] / before["read"] if before["read"] else 1.0,
+        "read_power_baseline": baseline,
+    }
