@@ -78,6 +78,16 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Prune
 
+    def sub_image() -> PassClass:
+        from xbarc.passes.sub_image import SubImage
+
+        return SubImage
+
+    def window() -> PassClass:
+        from xbarc.passes.window import Window
+
+        return Window
+
     return {
         "canonicalize": canonicalize,
         "deconv": deconv,
@@ -92,4 +102,6 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
         "prune": prune,
         "replicate": replicate,
         "schedule": schedule,
+        "sub-image": sub_image,
+        "window": window,
     }
