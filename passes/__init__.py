@@ -83,6 +83,16 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Prune
 
+    def sub_image() -> PassClass:
+        from xbarc.passes.sub_image import SubImage
+
+        return SubImage
+
+    def window() -> PassClass:
+        from xbarc.passes.window import Window
+
+        return Window
+
     return {
         "canonicalize": canonicalize,
         "deconv": deconv,
@@ -98,4 +108,6 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
         "prune": prune,
         "replicate": replicate,
         "schedule": schedule,
+        "sub-image": sub_image,
+        "window": window,
     }

@@ -180,3 +180,68 @@ def transposed(x, w, size, *, strides, pads, dilations, groups=1):
                 out[(slice(None), first + m, *places)] += w[(c, m, *where)] * x[:, c]
     kept = tuple(slice(b, b + s) for b, s in zip(pads[:rank], size, strict=True))
     return out[(slice(None), slice(None), *kept)]
+
+
+def padded(x, conv):
+    """Codes x [N, C, spatial...] with the padding of a convolution around them."""
+    _, pads, _ = conv.geometry()
+    around = [(pads[i], pads[i + conv.rank]) for i in range(conv.rank)]
+    return np.pad(x.astype(np.int64), [(0, 0), (0, 0), *around], constant_values=conv.fill)
+
+
+def direct_convolution(x, q, conv):
+    """Codes x [N, C, spatial...] convolved with weights q [C of a group x kernel, filters]."""
+    strides, _, dilations = conv.geometry()
+    wide, out = padded(x, conv), np.zeros((len(x), conv.filters, *conv.output()), np.int64)
+    each, kernel = conv.channels // conv.groups, conv.kernel
+    for f in range(conv.filters):
+        first = f // (conv.filters // conv.groups) * each
+        weights = q[:, f].reshape(each, *kernel).astype(np.int64)
+        for y in np.ndindex(*conv.output()):
+            for i in np.ndindex(*kernel):
+                at = np.multiply(strides, y) + np.multiply(dilations, i)
+                read = wide[(slice(None), slice(first, first + each), *at)]
+                out[(slice(None), f, *y)] += read @ weights[(slice(None), *i)]
+    return out
+
+
+def toeplitz(q, conv, window, apart, patch):
+    """The matrix from a window's inputs to a patch of outputs, cell by cell, groups of zeros too.
+
+    Rows (channel, window position), columns (filter, patch position); window entries stand `apart`.
+    """
+    strides, _, dilations = conv.geometry()
+    each = conv.channels // conv.groups
+    matrix = np.zeros((conv.channels, *window, conv.filters, *patch), np.int64)
+    for f in range(conv.filters):
+        first = f // (conv.filters // conv.groups) * each
+        weights = q[:, f].reshape(each, *conv.kernel)
+        for c in range(each):
+            for p in np.ndindex(*patch):
+                for i in np.ndindex(*conv.kernel):
+                    u = (np.multiply(strides, p) + np.multiply(dilations, i)) // apart
+                    matrix[(first + c, *u, f, *p)] = weights[(c, *i)]
+    return matrix.reshape(conv.channels * np.prod(window), conv.filters * np.prod(patch))
+
+
+def patch_convolution(x, q, conv, window, apart, patch, segments, target):
+    """What crossbars give that hold the Toeplitz matrix of a patch, patch after patch."""
+    strides, _, _ = conv.geometry()
+    matrix, wide = toeplitz(q, conv, window, apart, patch), padded(x, conv)
+    size = conv.output()
+    positions = -(-np.array(size) // patch)
+    # Room for windows that hang over.
+    room = np.multiply(window, apart) + 2 * np.multiply(patch, strides)
+    around = [(0, 0), (0, 0), *((0, more) for more in room)]
+    wide = np.pad(wide, around, constant_values=conv.fill)
+    out = np.zeros((len(x), conv.filters, *(positions * patch)))
+    for y in np.ndindex(*positions):
+        begin = np.multiply(y, patch) * strides
+        ends = begin + np.multiply(window, apart)
+        seen = [slice(*span) for span in np.stack([begin, ends, np.array(apart)], axis=1)]
+        vectors = wide[(slice(None), slice(None), *seen)].reshape(len(x), -1)
+        sums = crossbar_matmul(vectors, matrix, segments, target, 8, 8, x.dtype.kind == "i")
+        first = np.multiply(y, patch)
+        place = [slice(*span) for span in np.stack([first, first + patch], axis=1)]
+        out[(slice(None), slice(None), *place)] = sums.reshape(len(x), conv.filters, *patch)
+    return out[(slice(None), slice(None), *(slice(s) for s in size))]

@@ -5,6 +5,8 @@ from typing import Any, cast
 from xbarc.errors import XbarcError, nearest
 from xbarc.ir.attributes import StreamType
 from xbarc.ir.ops import MvmOp, weights_of
+from xbarc.ir.placement import copies_of
+from xbarc.partition import partition, patches
 from xbarc.program import Program
 
 
@@ -17,7 +19,9 @@ def inspect(
     stand on no crossbar, more where tiles have rows or columns in common.
     `collapsed` is the share of a layer's physical columns (weight column x slice x polarity x row
     block) that provably can't reach the converters' limit and so are computed as one exact integer
-    product. Raises `XbarcError` where `layer` isn't one; the nearest is suggested.
+    product. `partition`: the patches of outputs that one shot gives (`xbarc.partition`); of a named
+    layer `patches` lists each with its begins and ends. Raises `XbarcError` where `layer` isn't
+    one; the nearest is suggested.
     """
     mvms = [op for op in program.module.walk() if isinstance(op, MvmOp)]
     known = [weights_of(op).symbol for op in mvms]
@@ -26,14 +30,16 @@ def inspect(
     return {
         "target": program.target.name,
         "layers": [
-            _describe(program, op, with_tiles=with_tiles)
+            _describe(program, op, with_tiles=with_tiles, with_patches=layer is not None)
             for op, name in zip(mvms, known, strict=True)
             if layer in (None, name)
         ],
     }
 
 
-def _describe(program: Program, op: MvmOp, *, with_tiles: bool) -> dict[str, Any]:
+def _describe(
+    program: Program, op: MvmOp, *, with_tiles: bool, with_patches: bool
+) -> dict[str, Any]:
     from xbarc.simulator.run import matrix_of
 
     weights, array = weights_of(op), program.target.array
@@ -55,10 +61,17 @@ def _describe(program: Program, op: MvmOp, *, with_tiles: bool) -> dict[str, Any
         "inputs": str(stream.element),
         "vectors": stream.vectors.data,
         "tiles": len(tiles),
-        "crossbars": len(tiles) * array.crossbars_per_tile(bits),
+        "copies": copies_of(op),
+        "crossbars": len(tiles) * array.crossbars_per_tile(bits) * copies_of(op),
         "collapsed": matrix.collapsed,
         "lossless": matrix.lossless,
     }
+    if (cut := partition(op, program.weights)) is not None:
+        described["partition"] = cut
+        if with_patches:
+            described["patches"] = [
+                {"outputs": outputs, "window": window} for outputs, window in patches(cut)
+            ]
     if with_tiles:
         described["tile_list"] = tiles.tolist()
     return described

@@ -1,6 +1,6 @@
 """What the command line prints for people: tables on stdout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from xbarc.optimize import Optimized
 from xbarc.program import Program
 
 PIPE_WIDTH = 160
+
+SPANS_SHOWN = 9
+"""Begins and ends that are printed of an axis; --json has all."""
 
 
 def _console() -> Console:
@@ -301,8 +304,33 @@ def inspect_tables(document: Mapping[str, Any]) -> None:
         console.print(Text(f"\n{row['name']}: rows [begin, end), weight columns [begin, end)"))
         for r0, r1, c0, c1 in row["tile_list"]:
             console.print(f"  rows {r0:>6} {r1:>6}   columns {c0:>6} {c1:>6}")
+    for row in document["layers"]:
+        if "patches" in row:
+            console.print(Text("\n".join(["", row["name"], *_partition_lines(row["partition"])])))
     console.print(
         "\nxbars: crossbars; cells: of one weight; in: type of the input codes\n"
         "collapsed: physical columns whose sums provably can't reach the converters' limit, "
         "computed as one exact integer product"
     )
+
+
+def _partition_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """A layer's patches of outputs: sizes, a drawing, and where they begin and end."""
+    from xbarc.partition import draw
+
+    def by(sizes: Sequence[int]) -> str:
+        return "x".join(map(str, sizes))
+
+    yield (
+        f"{found['patches']} patches of {by(found['outputs'])} outputs on {by(found['map'])}"
+        f"{' pixels in a row' if found['flat'] else ''}, each from {by(found['window'])} inputs, "
+        f"of which neighbours share {by(found['overlap'])}"
+    )
+    yield f"rows driven for one image {found['rows']}, weight columns read {found['columns']}"
+    yield from draw(found)
+    for axis, spans in enumerate(found["axes"]):
+        for key in ("outputs", "window"):
+            shown = [f"{begin}:{end}" for begin, end in spans[key]]
+            if len(shown) > SPANS_SHOWN:
+                shown[SPANS_SHOWN - 1 : -1] = ["..."]
+            yield f"  axis {axis} {key:<7} {' '.join(shown)}"

@@ -17,7 +17,8 @@ from xbarc.data import Array
 from xbarc.ir.attributes import StreamType, Tiles
 from xbarc.ir.coverage import Coverage, coverage_of, weights_on_tiles
 from xbarc.ir.mapped import spatial_size
-from xbarc.ir.ops import MvmOp, ScatterOp, shape_of, weights_of
+from xbarc.ir.ops import MvmOp, shape_of, weights_of
+from xbarc.ir.patches import is_side_by_side, scatter_of
 from xbarc.ir.placement import copies_of
 
 Counts = npt.NDArray[np.int64]
@@ -82,9 +83,11 @@ def visits(op: MvmOp, arrays: Mapping[str, Array]) -> Visits:
         cells = rows * (tiles[:, 3] - tiles[:, 2])
         macs = _products(op, often, vectors, arrays)
     copies = copies_of(op)
-    # Where every vector has crossbars of its own, they hold what that vector needs.
-    own = copies == vectors and op.unroll is not None
-    programmed = _products(op, often, vectors, arrays) if own else None
+    # Where every patch of an image has crossbars of its own, they hold what that patch needs.
+    patches = _patches(op)
+    programmed = weights_on_tiles(op, arrays) * copies
+    if copies == patches:
+        programmed = _products(op, often, vectors, arrays) * patches // vectors
     return Visits(
         tiles,
         activations,
@@ -92,7 +95,7 @@ def visits(op: MvmOp, arrays: Mapping[str, Array]) -> Visits:
         columns,
         cells,
         macs,
-        weights_on_tiles(op, arrays) * copies if programmed is None else programmed,
+        programmed,
         _results(op, vectors),
         _driven(placed, often),
     )
@@ -100,8 +103,8 @@ def visits(op: MvmOp, arrays: Mapping[str, Array]) -> Visits:
 
 def _often(op: MvmOp, vectors: int) -> _Often:
     k, n = op.matrix
-    scatter = _scatter_of(op)
-    if op.unroll is None or scatter is None or not _is_patches(scatter):
+    scatter = scatter_of(op)
+    if op.unroll is None or scatter is None or not is_side_by_side(scatter):
         patch = np.full(1 if op.unroll is None else op.unroll.patch_size, vectors, np.int64)
         return _Often(np.full(k, vectors, np.int64), np.full(n, vectors, np.int64), patch)
     assert scatter.window is not None
@@ -120,18 +123,14 @@ def _often(op: MvmOp, vectors: int) -> _Often:
     return _Often(np.tile(windows, k // len(windows)), np.tile(patches, n // len(patches)), patches)
 
 
-def _is_patches(scatter: ScatterOp) -> bool:
-    """Whether the result is cut in patches side by side, of which the last may hang over."""
-    if scatter.window is None:
-        return False
-    kernel, strides, pads, dilations = scatter.window.lists()
-    return kernel == strides and not any(pads[: len(kernel)]) and set(dilations) == {1}
-
-
-def _scatter_of(op: MvmOp) -> ScatterOp | None:
-    """The scatter that takes the result."""
-    found = [use.operation for use in op.result.uses if isinstance(use.operation, ScatterOp)]
-    return found[0] if found else None
+def _patches(op: MvmOp) -> int | None:
+    """Patches of an unrolled matrix on one image; None where its result isn't cut in patches."""
+    scatter = scatter_of(op)
+    if op.unroll is None or scatter is None or not is_side_by_side(scatter):
+        return None
+    assert scatter.window is not None
+    spatial = spatial_size(shape_of(scatter.result), flat=scatter.flat is not None)
+    return math.prod(scatter.window.output_size(spatial))
 
 
 def _over(counts: Counts, ranges: Counts) -> Counts:
@@ -181,7 +180,7 @@ def _driven(placed: Coverage, often: _Often) -> Counts:
 
 
 def _results(op: MvmOp, vectors: int) -> int:
-    scatter = _scatter_of(op)
+    scatter = scatter_of(op)
     if scatter is None or scatter.window is None:
         return vectors * op.matrix[1]
     spatial = spatial_size(shape_of(scatter.result), flat=scatter.flat is not None)

@@ -8,7 +8,7 @@ from typing import Any
 from xbarc.compiler import ALWAYS
 from xbarc.ir.ops import MvmOp, weights_of
 from xbarc.program import Program, manifest
-from xbarc.report import charts, floorplan
+from xbarc.report import charts, floorplan, partition
 from xbarc.report.charts import Part, Row
 from xbarc.report.figures import (
     HEADLINES,
@@ -46,6 +46,7 @@ def report_page(program: Program, path: Path, runs: Sequence[Run] = ()) -> Marku
         pipeline(report),
         floorplan.section(program),
         occupancy(program),
+        partition.section(program),
         results(runs),
         activity(report, runs),
         sources(program),

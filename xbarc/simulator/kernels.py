@@ -400,11 +400,15 @@ def convert_sums(sums, out, inputs, columns, g, n0, n1, totals):
     site0 = columns.first_site[g] - columns.col_begin[g] + n0
     first = columns.first_column[site0]
     top32, top64 = np.float32(columns.top), np.float64(columns.top)
+    codes = np.empty(len(totals), np.int64)
+    acc32 = np.empty(sums.shape[1], np.float32)
+    acc64 = np.empty(sums.shape[1], np.float64)
     for i in range(n1 - n0):
         site = site0 + i
-        codes = np.empty(len(totals), np.int64)
-        acc32 = np.zeros(sums.shape[1], np.float32)
-        acc64 = np.zeros(sums.shape[1], np.float64)
+        if columns.fast[g]:
+            acc32[:] = 0
+        else:
+            acc64[:] = 0
         for column in range(columns.first_column[site], columns.first_column[site + 1]):
             line, weight = sums[column - first], columns.weight[column]
             if columns.fast[g]:

@@ -148,6 +148,8 @@ class Matrix:
         # Counted sums are int32.
         full = converters.full_scale(array.rows, inputs.dac_bits, array.cell_bits)
         self._by_blas = array.cell_bits * inputs.dac_bits > BLAS_LEVEL_BITS or full >= 1 << 31
+        # What holds every sum exactly.
+        self._sum_type = np.float32 if full < 1 << 24 else np.float64
         self._columns: kernels.Columns | None = None
         self._segment_levels: list[Integers] = []
         if target.adc.mode == "lossless":
@@ -264,10 +266,13 @@ class Matrix:
                 lines = encoding.activations(
                     codes, self._input_bits, slices.dac_bits, self._input_signed, slices.signed
                 )
-                lines = np.moveaxis(lines, 0, 1).reshape(last_row - first_row, -1).astype(float)
+                lines = np.moveaxis(lines, 0, 1).reshape(last_row - first_row, -1)
+                lines = lines.astype(self._sum_type)
                 totals = codes.sum(0, dtype=np.int64)
-                part = np.zeros((out.shape[0], width), out.dtype)
-                part[first_col:last_col] = out[first_col:last_col, v : v + block]
+                part = out
+                if width < vectors:
+                    part = np.zeros((out.shape[0], width), out.dtype)
+                    part[first_col:last_col] = out[first_col:last_col, v : v + block]
                 per_site = max(1, levels.shape[0] // max(1, last_col - first_col))
                 step = max(1, BLAS_BLOCK_BYTES // (8 * per_site * rounds * width))
                 for n in range(first_col, last_col, step):
@@ -278,11 +283,12 @@ class Matrix:
                     end_column = (
                         columns.first_column[site + end] - columns.first_column[site + first_col]
                     )
-                    sums = levels[begin_column:end_column].astype(float) @ lines
+                    sums = levels[begin_column:end_column].astype(self._sum_type) @ lines
                     clipped += int(
                         kernels.convert_sums(sums, part, inputs, columns, g, n, end, totals)
                     )
-                out[first_col:last_col, v : v + block] = part[first_col:last_col]
+                if part is not out:
+                    out[first_col:last_col, v : v + block] = part[first_col:last_col]
         return clipped
 
     def _build(

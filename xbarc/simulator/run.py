@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -26,7 +26,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from xbarc.data import Array, Feeds, InputSpec, batches, sample_count, unknown_inputs
 from xbarc.errors import XbarcError
 from xbarc.graph.run import default_threads
-from xbarc.ir.attributes import StreamType, Tiles
+from xbarc.ir.attributes import StreamType, Tiles, WindowAttr
 from xbarc.ir.coverage import coverage_of
 from xbarc.ir.interface import COUPLED, main_function, names_in, numpy_dtype
 from xbarc.ir.mapped import spatial_size
@@ -42,6 +42,7 @@ from xbarc.ir.ops import (
     shape_of,
     weights_of,
 )
+from xbarc.ir.patches import each_output
 from xbarc.program import Program
 from xbarc.quantize import InputScale, quantize
 from xbarc.simulator import gather
@@ -104,11 +105,17 @@ class AdcStatistics:
 
 @dataclass(frozen=True)
 class _Stream:
-    """Vectors not gathered yet: `block(start, stop)` gives [K, stop - start]."""
+    """Vectors not gathered yet: `block(start, stop)` gives [K, stop - start].
+
+    `windows`: a stream of other windows over the same tensor. `outputs`: what gives the same
+    results as patches of outputs do, one vector an output.
+    """
 
     count: int
     block: Callable[[int, int], Array]
     matrix: Matrix | Unrolled | None = None
+    windows: "Callable[[WindowAttr], _Stream] | None" = None
+    outputs: "_Stream | None" = None
 
 
 class Simulator:
@@ -256,7 +263,16 @@ class Simulator:
         self._matrices.setdefault(weights_of(op).symbol, []).append(matrix)
         observe = self._observe
         if observe is None:
-            return lambda each, stream: [_Stream(stream.count, stream.block, matrix)]
+            shared = matrix.shared if isinstance(matrix, Unrolled) else None
+            window = each_output(op) if shared is not None else None
+
+            def pass_on(each: Each, stream: _Stream) -> list[_Stream]:
+                outputs = None
+                if window is not None and stream.windows is not None:
+                    outputs = replace(stream.windows(window), matrix=shared)
+                return [replace(stream, matrix=matrix, outputs=outputs)]
+
+            return pass_on
 
         def step(each: Each, stream: _Stream) -> list[_Stream]:
             def block(start: int, stop: int) -> Array:
@@ -378,33 +394,38 @@ def _gather(op: GatherOp) -> Callable[..., Sequence[Any]]:
         return along
     window = op.window
     assert window is not None
-    fill = op.fill.value.data
-    missing = 3 - window.rank
-    if missing < 0:
+    if window.rank > 3:
         raise XbarcError(f"a window over {window.rank} axes: the simulator knows up to 3")
+    fill, apart, flat = op.fill.value.data, op.spreads(), op.flat is not None
+
+    def windows(each: Each, x: Array) -> list[_Stream]:
+        seen = spread(x.reshape(*x.shape[:2], -1) if flat else x, apart)
+        return [_windows(seen, window, fill)]
+
+    return windows
+
+
+def _windows(x: Array, window: WindowAttr, fill: int) -> _Stream:
+    """A vector a window position on `x` [N, C, spatial...], contiguous."""
+    missing = 3 - window.rank
     kernel, strides, pads, dilations = window.lists()
     geometry = [
         np.array([1] * missing + kernel),
         np.array([1] * missing + strides),
         np.array([0] * missing + pads[: window.rank]),
         np.array([1] * missing + dilations),
+        np.array([1] * missing + window.output_size(x.shape[2:])),
     ]
+    tensor = x.reshape(*x.shape[:2], *[1] * missing, *x.shape[2:])
 
-    apart, flat = op.spreads(), op.flat is not None
+    def block(start: int, stop: int) -> Array:
+        out = np.empty((x.shape[1] * window.size, stop - start), dtype=x.dtype)
+        gather.gather_windows(tensor, *geometry, x.dtype.type(fill), start, out)
+        return out
 
-    def windows(each: Each, x: Array) -> list[_Stream]:
-        seen = spread(x.reshape(*x.shape[:2], -1) if flat else x, apart)
-        size = np.array([1] * missing + window.output_size(seen.shape[2:]))
-        tensor = seen.reshape(*seen.shape[:2], *[1] * missing, *seen.shape[2:])
-
-        def block(start: int, stop: int) -> Array:
-            out = np.empty((x.shape[1] * window.size, stop - start), dtype=x.dtype)
-            gather.gather_windows(tensor, *geometry, size, x.dtype.type(fill), start, out)
-            return out
-
-        return [_Stream(len(x) * int(size.prod()), block)]
-
-    return windows
+    return _Stream(
+        len(x) * int(geometry[-1].prod()), block, windows=lambda other: _windows(x, other, fill)
+    )
 
 
 def spread(x: Array, apart: Sequence[int]) -> Array:
@@ -424,30 +445,29 @@ def _scatter(op: ScatterOp) -> Callable[..., Sequence[Any]]:
 
 def _scatter_axis(op: ScatterOp) -> Callable[..., Sequence[Any]]:
     assert op.axis is not None
-    axis = op.axis.value.data
-    declared = shape_of(op.result)
-    length = cast(StreamType, op.input.type).length.data
+    axis, declared = op.axis.value.data, shape_of(op.result)
+    return lambda each, stream: [_along(each, stream, axis, declared)]
 
-    def step(each: Each, stream: _Stream) -> list[Array]:
-        matrix = stream.matrix
-        assert matrix is not None
-        shape = _resolve(declared, axis, stream.count)
-        outer, columns, inner = _around(shape, axis)
-        dtype = _sum_dtype(matrix)
-        out = np.empty((outer, columns, inner), dtype=dtype)
 
-        def draw(block: tuple[int, int, int, int]) -> None:
-            o0, o1, i0, i1 = block
-            vectors = (o1 - o0) * (i1 - i0)
-            start = o0 * inner + i0
-            sums = np.empty((length, vectors), dtype=dtype)
-            matrix.multiply(stream.block(start, start + vectors), sums)
-            out[o0:o1, :, i0:i1] = sums.reshape(length, o1 - o0, i1 - i0).swapaxes(0, 1)
+def _along(each: Each, stream: _Stream, axis: int, declared: Sequence[int]) -> Array:
+    """Results along an axis of a tensor of the `declared` shape."""
+    matrix = stream.matrix
+    assert matrix is not None
+    shape = _resolve(declared, axis, stream.count)
+    outer, columns, inner = _around(shape, axis)
+    dtype = _sum_dtype(matrix)
+    out = np.empty((outer, columns, inner), dtype=dtype)
 
-        deque(each(draw, _blocks(outer, inner, max(64, BLOCK // matrix.shape[0]))), maxlen=0)
-        return [out.reshape(shape)]
+    def draw(block: tuple[int, int, int, int]) -> None:
+        o0, o1, i0, i1 = block
+        vectors = (o1 - o0) * (i1 - i0)
+        start = o0 * inner + i0
+        sums = np.empty((columns, vectors), dtype=dtype)
+        matrix.multiply(stream.block(start, start + vectors), sums)
+        out[o0:o1, :, i0:i1] = sums.reshape(columns, o1 - o0, i1 - i0).swapaxes(0, 1)
 
-    return step
+    deque(each(draw, _blocks(outer, inner, max(64, BLOCK // matrix.shape[0]))), maxlen=0)
+    return out.reshape(shape)
 
 
 def _scatter_windows(op: ScatterOp) -> Callable[..., Sequence[Any]]:
@@ -475,6 +495,8 @@ def _scatter_windows(op: ScatterOp) -> Callable[..., Sequence[Any]]:
     )
 
     def step(each: Each, stream: _Stream) -> list[Array]:
+        if stream.outputs is not None:
+            return [_along(each, stream.outputs, 1, shape)]
         matrix = stream.matrix
         assert matrix is not None
         dtype = _sum_dtype(matrix, together)

@@ -3,7 +3,8 @@
 An unrolled matrix holds a kernel many times, among cells that are off, which add nothing to a
 column. So the columns of one output position are a small matrix of the kernel's own weights, and
 positions whose weights are cut into tiles alike share it. What is simulated is the same to the last
-bit, without the zeros. With offset encoding a cell of weight 0 isn't off: then the whole matrix is.
+bit, without the zeros. With offset encoding a cell of weight 0 isn't off: then the whole matrix is,
+unless no converter loses anything.
 """
 
 from collections.abc import Sequence
@@ -48,11 +49,12 @@ class _Position:
 
 @dataclass(frozen=True)
 class _Part:
-    """Output positions that share a matrix."""
+    """Output positions that share a matrix; `plain`: its rows are the stored weights', in order."""
 
     matrix: Matrix
     indices: list[int]
     reads: list[Indices]
+    plain: bool
 
 
 class Unrolled:
@@ -62,7 +64,7 @@ class Unrolled:
     """
 
     def __init__(self, q: Array, placed: Coverage, target: Target, **settings: Any):
-        assert placed.taps is not None and target.array.encoding == "differential"
+        assert placed.taps is not None
         self._patch = placed.taps.shape[1]
         self.shape = (placed.shape[0] * placed.groups, placed.shape[1])
         shared: dict[Any, list[_Position]] = {}
@@ -83,6 +85,7 @@ class Unrolled:
                 ),
                 [p.index for p in positions],
                 [p.reads for p in positions],
+                np.array_equal(positions[0].weights, np.arange(len(q))),
             )
             for positions in shared.values()
         ]
@@ -91,6 +94,13 @@ class Unrolled:
         self.bound = max(part.matrix.bound for part in self._parts)
         shares = [part.matrix.collapsed for part in self._parts]
         self.collapsed = float(np.average(shares, weights=[len(p.indices) for p in self._parts]))
+
+    @property
+    def shared(self) -> Matrix | None:
+        """The matrix of the kernel as it is stored, where all output positions share it."""
+        (first, *others) = self._parts
+        plain = first.plain and len(first.indices) == self._patch
+        return first.matrix if plain and not others else None
 
     @property
     def lossless(self) -> bool:
@@ -152,14 +162,22 @@ def _moved(order: Indices) -> Indices | None:
 
 
 def _segments(tiles: Indices, rows: Indices, columns: Indices) -> tuple[Segment, ...]:
-    """The part of each tile [T, 4] that holds some of the sorted places of rows and columns."""
+    """The part of each tile [T, 4] that holds some of the sorted places of rows and columns.
+
+    Parts of the same rows whose columns follow each other are one: columns don't influence each
+    other.
+    """
     r0, r1 = np.searchsorted(rows, tiles[:, 0]), np.searchsorted(rows, tiles[:, 1])
     c0, c1 = np.searchsorted(columns, tiles[:, 2]), np.searchsorted(columns, tiles[:, 3])
-    some = np.flatnonzero((r0 < r1) & (c0 < c1))
     height = tiles[:, 1] - tiles[:, 0]
-    return tuple(
-        Segment(*bounds) for bounds in np.stack([r0, r1, c0, c1, height], axis=1)[some].tolist()
-    )
+    parts = np.stack([r0, r1, height, c0, c1], axis=1)[(r0 < r1) & (c0 < c1)]
+    parts = parts[np.lexsort(parts.T[::-1])]
+    begins = np.ones(len(parts), bool)
+    begins[1:] = (parts[1:, :3] != parts[:-1, :3]).any(axis=1) | (parts[1:, 3] != parts[:-1, 4])
+    first = np.flatnonzero(begins)
+    last = np.append(first[1:], len(parts)) - 1
+    bounds = np.column_stack([parts[first][:, [0, 1, 3]], parts[last, 4], parts[first, 2]])
+    return tuple(Segment(*values) for values in bounds.tolist())
 
 
 def _inverse(order: Indices | None, size: int) -> Indices:
@@ -188,7 +206,7 @@ def programmed_matrix(
 ) -> Matrix | Unrolled:
     """The matrix that an mvm's tiles hold."""
     if placed.taps is not None:
-        if target.array.encoding == "differential":
+        if target.array.encoding == "differential" or target.adc.mode == "lossless":
             return Unrolled(q, placed, target, **settings)
         q = materialised(q, placed)
     return Matrix(
