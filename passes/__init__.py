@@ -53,6 +53,31 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Im2col
 
+    def kernel_2d1d() -> PassClass:
+        from xbarc.passes.kernel_2d1d import Kernel2d1d
+
+        return Kernel2d1d
+
+    def kernel_first() -> PassClass:
+        from xbarc.passes.kernel_first import KernelFirst
+
+        return KernelFirst
+
+    def sub_image() -> PassClass:
+        from xbarc.passes.sub_image import SubImage
+
+        return SubImage
+
+    def window() -> PassClass:
+        from xbarc.passes.window import Window
+
+        return Window
+
+    def map_() -> PassClass:
+        from xbarc.passes.map import Map
+
+        return Map
+
     def place() -> PassClass:
         from xbarc.passes.place import Place
 
@@ -87,6 +112,11 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
         "fc-to-1x1": fc_to_1x1,
         "fold-batchnorm": fold_batchnorm,
         "im2col": im2col,
+        "kernel-2d1d": kernel_2d1d,
+        "kernel-first": kernel_first,
+        "map": map_,
+        "sub-image": sub_image,
+        "window": window,
         "place": place,
         "pool-on-crossbar": pool_on_crossbar,
         "prune": prune,
