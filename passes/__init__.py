@@ -18,11 +18,6 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Canonicalize
 
-    def drop_zeros() -> PassClass:
-        from xbarc.passes.drop_zeros import DropZeros
-
-        return DropZeros
-
     def deconv() -> PassClass:
         from xbarc.passes.deconv import Deconv
 
@@ -37,6 +32,11 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
         from xbarc.passes.depthwise_mapping import DepthwiseMapping
 
         return DepthwiseMapping
+
+    def drop_zeros() -> PassClass:
+        from xbarc.passes.drop_zeros import DropZeros
+
+        return DropZeros
 
     def fc_to_1x1() -> PassClass:
         from xbarc.passes.fc_to_1x1 import FcTo1x1
@@ -53,25 +53,25 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Im2col
 
+    def kernel_2d1d() -> PassClass:
+        from xbarc.passes.kernel_2d1d import Kernel2d1d
+
+        return Kernel2d1d
+
     def kernel_first() -> PassClass:
         from xbarc.passes.kernel_first import KernelFirst
 
         return KernelFirst
 
+    def map_() -> PassClass:
+        from xbarc.passes.map import Map
+
+        return Map
+
     def place() -> PassClass:
         from xbarc.passes.place import Place
 
         return Place
-
-    def replicate() -> PassClass:
-        from xbarc.passes.replicate import Replicate
-
-        return Replicate
-
-    def schedule() -> PassClass:
-        from xbarc.passes.schedule import Schedule
-
-        return Schedule
 
     def pool_on_crossbar() -> PassClass:
         from xbarc.passes.pool_on_crossbar import PoolOnCrossbar
@@ -82,6 +82,16 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
         from xbarc.passes.prune import Prune
 
         return Prune
+
+    def replicate() -> PassClass:
+        from xbarc.passes.replicate import Replicate
+
+        return Replicate
+
+    def schedule() -> PassClass:
+        from xbarc.passes.schedule import Schedule
+
+        return Schedule
 
     def sub_image() -> PassClass:
         from xbarc.passes.sub_image import SubImage
@@ -102,7 +112,9 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
         "fc-to-1x1": fc_to_1x1,
         "fold-batchnorm": fold_batchnorm,
         "im2col": im2col,
+        "kernel-2d1d": kernel_2d1d,
         "kernel-first": kernel_first,
+        "map": map_,
         "place": place,
         "pool-on-crossbar": pool_on_crossbar,
         "prune": prune,

@@ -3,32 +3,32 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from xbarc.data import Array, Feeds
+from xbarc.data import Feeds
 from xbarc.errors import UsageError
-from xbarc.graph.activations import activations
 from xbarc.graph.calibration import feeds_of
-from xbarc.graph.edit import add_initializer, insert_before, stand_in
 from xbarc.graph.fold import drop_unused
-from xbarc.graph.least_squares import Moments, fit, residual
-from xbarc.graph.query import attribute, constant, dims, input_at, is_op, value_names
+from xbarc.graph.least_squares import Moments, residual
+from xbarc.graph.query import value_names
 from xbarc.graph.select import select
-from xbarc.layers import resolved_pads
+from xbarc.graph.separable import (
+    Convolution,
+    bases,
+    find_convolution,
+    moments_of,
+    put_split,
+    split,
+    through,
+)
 from xbarc.pipeline import GraphPass
 from xbarc.target import Target
 
 STEM_CHANNELS = 3
 """A convolution on no more input channels than this is a network's first: it is kept."""
-
-MAX_SAMPLES = 1 << 15
-"""Output positions, over all calibration data, that a layer is fitted on."""
-
-RIDGE = 1e-4
-"""Share of the mean variance that is added to each kernel position's, so that none is lost."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Depthwise(GraphPass):
             rank = ranks.get(layer.name, self.rank or 1)
             moments = None
             if original is not None and feeds is not None and not self._is_exact(layer):
-                moments = _moments(original, model, layer, feeds)
+                moments = moments_of(original, model, layer, feeds)
             if self.energy is not None:
                 rank = _least(_kept(layer, moments), self.energy)
             if self.error is not None:
@@ -112,18 +112,18 @@ class Depthwise(GraphPass):
             by_saving = self.energy is not None or self.error is not None
             if rank == 0 or (by_saving and layer.cost(rank) >= layer.weights.size):
                 continue
-            _replace(layer, split(layer, rank, moments), taken)
+            put_split(layer, split(layer, rank, moments), taken)
             modified = True
         if modified:
             drop_unused(model)
         return modified
 
-    def _chosen(self, model: ir.Model) -> list["Layer"]:
-        found: dict[str, Layer] = {}
+    def _chosen(self, model: ir.Model) -> list[Convolution]:
+        found: dict[str, Convolution] = {}
         refused: dict[str, str] = {}
         for node in model.graph:
-            layer = find_layer(node)
-            if isinstance(layer, Layer):
+            layer = find_convolution(node)
+            if isinstance(layer, Convolution):
                 if layer.channels > STEM_CHANNELS or layer.name in self.layers:
                     found[layer.name] = layer
             elif layer is not None:
@@ -142,18 +142,18 @@ class Depthwise(GraphPass):
             )
         return layers
 
-    def _is_exact(self, layer: "Layer") -> bool:
+    def _is_exact(self, layer: Convolution) -> bool:
         return self.rank is not None and self.rank >= layer.full_rank
 
-    def _needs_data(self, layers: Sequence["Layer"]) -> bool:
+    def _needs_data(self, layers: Sequence[Convolution]) -> bool:
         return self.refit and not all(self._is_exact(layer) for layer in layers)
 
     def _within_budget(
-        self, model: ir.Model, layers: Sequence["Layer"], feeds: Feeds | None
+        self, model: ir.Model, layers: Sequence[Convolution], feeds: Feeds | None
     ) -> dict[str, int]:
         """The rank of each layer that keeps the most energy; 0 where the layer stays."""
         kept = {
-            la.name: _kept(la, None if feeds is None else _moments(model, model, la, feeds))
+            la.name: _kept(la, None if feeds is None else moments_of(model, model, la, feeds))
             for la in layers
         }
         ranks = {la.name: 1 if la.cost(1) < la.weights.size else 0 for la in layers}
@@ -182,137 +182,14 @@ class Depthwise(GraphPass):
             ranks[name], left = more, left - price
 
 
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A convolution over all its input channels: `weights` [M, C, *kernel], `bias` [M]."""
-
-    node: ir.Node
-    weights: Array
-    bias: Array | None
-
-    @property
-    def name(self) -> str:
-        """The node's name."""
-        return self.node.name or ""
-
-    @property
-    def channels(self) -> int:
-        """Input channels."""
-        return int(self.weights.shape[1])
-
-    @property
-    def kernel(self) -> tuple[int, ...]:
-        """The kernel's size along each spatial axis."""
-        return self.weights.shape[2:]
-
-    @property
-    def full_rank(self) -> int:
-        """The rank that keeps the function."""
-        return min(prod(self.kernel), len(self.weights))
-
-    @property
-    def slices(self) -> Array:
-        """What each input channel contributes: [C, M, k^2], float64."""
-        outputs, channels = self.weights.shape[:2]
-        return self.weights.reshape(outputs, channels, -1).transpose(1, 0, 2).astype(np.float64)
-
-    def cost(self, rank: int) -> int:
-        """Weights after the split."""
-        return rank * self.channels * (prod(self.kernel) + len(self.weights))
-
-
-@dataclass(frozen=True)
-class Split:
-    """`kernels` [C, r, k^2] and `points` [M, C * r] in place of a layer's weights."""
-
-    kernels: Array
-    points: Array
-    bias: Array | None
-
-
-def find_layer(node: ir.Node) -> Layer | str | None:
-    """The convolution that `node` is; why it can't be split; None for any other operator."""
-    if not is_op(node, "Conv"):
-        return None
-    weights, bias = constant(input_at(node, 1)), constant(input_at(node, 2))
-    if weights is None or weights.dtype.kind != "f":
-        return "its weights aren't static real numbers"
-    if input_at(node, 2) is not None and bias is None:
-        return "its bias changes at run time"
-    groups = attribute(node, "group", 1)
-    if groups != 1:
-        kind = "depthwise already" if weights.shape[1] == 1 else f"of {groups} groups"
-        return f"it is {kind}"
-    if prod(weights.shape[2:]) == 1:
-        return f"its kernel is {' x '.join(map(str, weights.shape[2:]))}"
-    return Layer(node, weights, bias)
-
-
-# --- The split ----------------------------------------------------------------------------------
-
-
-def split(layer: Layer, rank: int, moments: Moments | None) -> Split:
-    """The best kernels and 1x1 weights of this rank; from the weights alone without `moments`."""
-    bases = _bases(layer, moments)[0][:, :, :rank]
-    kernels = np.einsum("cmr,cmk->crk", bases, layer.slices)
-    points = bases.transpose(1, 0, 2).reshape(len(layer.weights), -1)
-    if moments is None or rank >= layer.full_rank:
-        return Split(kernels, points, layer.bias)
-    features, cross, _ = moments.covariance()
-    inner, crossed = _through(kernels, features, cross)
-    # Kernel outputs of one size: they share the scale that they are quantised with.
-    size = np.sqrt(np.maximum(np.diagonal(inner), 0))
-    size = np.where(size > 0, size, 1.0)
-    kernels = kernels / size.reshape(*kernels.shape[:2], 1)
-    points = fit(inner / np.outer(size, size), crossed / size[:, None], points * size)
-    mean, wanted = moments.means
-    bias = wanted - points @ _apply(kernels, mean[:, None])[:, 0]
-    return Split(kernels, points, bias)
-
-
-def _bases(layer: Layer, moments: Moments | None) -> tuple[Array, Array]:
-    """Left singular vectors [C, M, full_rank] and values [C, full_rank] of the channels' slices.
-
-    With `moments`, of the slices times the square root of their windows' covariance: what matters
-    of a slice is what the windows make of it.
-    """
-    slices = layer.slices
-    positions = slices.shape[2]
-    if moments is not None:
-        features = moments.covariance()[0]
-        roots = np.empty((layer.channels, positions, positions))
-        for channel in range(layer.channels):
-            own = slice(channel * positions, (channel + 1) * positions)
-            block = features[own, own]
-            floor = RIDGE * float(np.trace(features)) / len(features) or 1.0
-            values, vectors = np.linalg.eigh(block + floor * np.eye(positions))
-            roots[channel] = vectors * np.sqrt(np.maximum(values, 0))
-        slices = slices @ roots
-    left, values, _ = np.linalg.svd(slices, full_matrices=False)
-    return left, values
-
-
-def _through(kernels: Array, features: Array, cross: Array) -> tuple[Array, Array]:
-    """Covariances of the kernels' outputs, from those of the window positions."""
-    half = _apply(kernels, features)
-    return _apply(kernels, half.T), _apply(kernels, cross)
-
-
-def _apply(kernels: Array, windows: Array) -> Array:
-    """Kernels [C, r, k^2] on rows of window positions [C * k^2, n]: [C * r, n]."""
-    channels, rank, positions = kernels.shape
-    blocks = windows.reshape(channels, positions, -1)
-    return np.asarray(kernels @ blocks).reshape(channels * rank, -1)
-
-
-def _kept(layer: Layer, moments: Moments | None) -> list[float]:
+def _kept(layer: Convolution, moments: Moments | None) -> list[float]:
     """The share of the energy that ranks 1, 2 ... keep."""
-    energy = (_bases(layer, moments)[1] ** 2).sum(axis=0)
+    energy = (bases(layer, moments)[1] ** 2).sum(axis=0)
     whole = float(energy.sum())
     return [1.0] * len(energy) if not whole else (np.cumsum(energy) / whole).tolist()
 
 
-def _errors(layer: Layer, moments: Moments | None) -> list[float]:
+def _errors(layer: Convolution, moments: Moments | None) -> list[float]:
     """The relative error of the fit of ranks 1, 2 ..."""
     if moments is None:
         return [float(np.sqrt(max(1 - kept, 0))) for kept in _kept(layer, moments)]
@@ -320,7 +197,7 @@ def _errors(layer: Layer, moments: Moments | None) -> list[float]:
     errors = []
     for rank in range(1, layer.full_rank):
         found = split(layer, rank, moments)
-        inner, crossed = _through(found.kernels, features, cross)
+        inner, crossed = through(found.kernels, features, cross)
         errors.append(residual(inner, crossed, variances, found.points))
     return [*errors, 0.0]
 
@@ -328,81 +205,3 @@ def _errors(layer: Layer, moments: Moments | None) -> list[float]:
 def _least(quality: Sequence[float], wanted: float) -> int:
     """The first rank whose quality is at least `wanted` (up to rounding)."""
     return next((i for i, q in enumerate(quality, 1) if q >= wanted - 1e-9), len(quality))
-
-
-# --- Data ---------------------------------------------------------------------------------------
-
-
-def _moments(original: ir.Model, model: ir.Model, layer: Layer, feeds: Feeds) -> Moments:
-    """Windows that reach the layer in `model`, against what it gave in `original`."""
-    source, result = str(layer.node.inputs[0].name), str(layer.node.outputs[0].name)  # type: ignore[union-attr]
-    moments = Moments(layer.channels * prod(layer.kernel), len(layer.weights))
-    samples = max(len(array) for array in feeds.values() if array.ndim)
-    each = ceil(MAX_SAMPLES / max(samples, 1))
-    rng = np.random.default_rng(0)
-    before = activations(original, [result], feeds)
-    now = activations(model, [source], feeds)
-    for (_, outputs), (_, inputs) in zip(before, now, strict=True):
-        windows, wanted = [], []
-        for x, y in zip(inputs[source], outputs[result], strict=True):
-            count = prod(y.shape[1:])
-            chosen = np.arange(count)
-            if count > each:
-                chosen = np.sort(rng.choice(count, each, replace=False))
-            windows.append(_windows(layer, x, y.shape[1:], chosen))
-            wanted.append(y.reshape(len(y), -1)[:, chosen])
-        moments.add(np.concatenate(windows, axis=1), np.concatenate(wanted, axis=1))
-    return moments
-
-
-def _windows(layer: Layer, x: Array, result: Sequence[int], chosen: Array) -> Array:
-    """What the kernel sees of `x` [C, ...] at the output positions `chosen`: [C * k^2, n]."""
-    strides, pads, dilations = resolved_pads(layer.node, x.shape[1:], layer.kernel)
-    rank = len(layer.kernel)
-    padded = np.pad(x, [(0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
-    corners = [
-        axis * stride
-        for axis, stride in zip(np.unravel_index(chosen, tuple(result)), strides, strict=True)
-    ]
-    found = np.empty((len(x), prod(layer.kernel), len(chosen)), np.float32)
-    for position, offset in enumerate(np.ndindex(*layer.kernel)):
-        places = tuple(c + o * d for c, o, d in zip(corners, offset, dilations, strict=True))
-        found[:, position] = padded[(slice(None), *places)]
-    return found.reshape(-1, len(chosen))
-
-
-# --- The graph ----------------------------------------------------------------------------------
-
-
-def _replace(layer: Layer, found: Split, taken: set[str]) -> None:
-    node, name = layer.node, layer.name
-    graph, source, output = node.graph, node.inputs[0], node.outputs[0]
-    if not isinstance(graph, ir.Graph) or source is None:
-        raise TypeError(f"{node} stands in no graph")
-    dtype: Any = layer.weights.dtype
-    channels, rank, _ = found.kernels.shape
-    kernels = found.kernels.reshape(channels * rank, 1, *layer.kernel).astype(dtype)
-    points = found.points.reshape(*found.points.shape, *[1] * len(layer.kernel)).astype(dtype)
-    shape = dims(output)
-    middle = insert_before(
-        node,
-        "Conv",
-        [source, add_initializer(graph, f"{name}.depthwise.weight", kernels, taken)],
-        f"{name}.depthwise",
-        taken,
-        attributes={
-            **{key: attr.value for key, attr in node.attributes.items()},
-            "group": channels,
-        },
-        like=output,
-        shape=None
-        if shape is None or output.shape is None
-        else [output.shape[0], channels * rank, *shape[2:]],
-    )
-    inputs = [middle, add_initializer(graph, f"{name}.pointwise.weight", points, taken)]
-    if found.bias is not None:
-        bias = found.bias.astype(dtype)
-        inputs.append(add_initializer(graph, f"{name}.pointwise.bias", bias, taken))
-    result = insert_before(node, "Conv", inputs, f"{name}.pointwise", taken, like=output)
-    stand_in(result, output)
-    graph.remove(node, safe=True)

@@ -384,7 +384,7 @@ def inspect(
         return
     from xbarc.tables import inspect_tables
 
-    inspect_tables(document)
+    inspect_tables(document, with_choices=layer is not None)
 
 
 @app.command()
@@ -530,7 +530,8 @@ def opt(
     from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
     from xbarc.target import load_target
 
-    pipeline = parse_passes(passes, load_registry(plugin or ()))
+    registry = load_registry(plugin or ())
+    pipeline = parse_passes(passes, registry)
     if pipeline.graph:
         raise UsageError(
             f"pass {pipeline.graph[0].name!r} works on ONNX graphs: give it to `xbarc compile`, "
@@ -546,7 +547,8 @@ def opt(
             "give the target that it was compiled for"
         )
     seen.check(pipeline.mapping)
-    run_module_passes(pipeline.mapping, XbarContext(hardware), module, seen)
+    context = XbarContext(hardware, registry=registry)
+    run_module_passes(pipeline.mapping, context, module, seen)
     seen.print_times()
     result = print_module(module)
     if output is None:

@@ -210,7 +210,7 @@ class _Compilation:
         lowered = lower(model, planned, calibrated, self.target)
         covered = coverage(planned, calibrated)
         unmapped = print_module(lowered.module).splitlines()
-        context = XbarContext(self.target, lowered.weights, lowered.digital)
+        context = XbarContext(self.target, lowered.weights, lowered.digital, self.registry)
         mapping, tile = split_tile_passes(pipeline.mapping)
         run_module_passes(mapping, context, lowered.module, self.seen)
         for default in self.default.mapping:
@@ -241,6 +241,7 @@ class _Compilation:
             # Infinite where an output was all zeros before the pass: null.
             "deviation": finite(deviation),
             "pass_figures": figures_of(model),
+            **context.figures,
             "calibration": {**described, "percentile": self.settings.percentile},
             "coverage": {
                 "crossbar_operators": covered.crossbar_operators,

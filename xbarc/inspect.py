@@ -1,7 +1,9 @@
 """How a program stands on crossbars: what `xbarc inspect` prints."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
+from xbarc.cost.layer import FIGURES
 from xbarc.errors import XbarcError, nearest
 from xbarc.ir.attributes import StreamType
 from xbarc.ir.ops import MvmOp, weights_of
@@ -20,8 +22,9 @@ def inspect(
     `collapsed` is the share of a layer's physical columns (weight column x slice x polarity x row
     block) that provably can't reach the converters' limit and so are computed as one exact integer
     product. `partition`: the patches of outputs that one shot gives (`xbarc.partition`); of a named
-    layer `patches` lists each with its begins and ends. Raises `XbarcError` where `layer` isn't
-    one; the nearest is suggested.
+    layer `patches` lists each with its begins and ends. `choice` is what `map` chose a layer's
+    mapping from, where that pass did. Raises `XbarcError` where `layer` isn't one; the nearest is
+    suggested.
     """
     mvms = [op for op in program.module.walk() if isinstance(op, MvmOp)]
     known = [weights_of(op).symbol for op in mvms]
@@ -72,6 +75,18 @@ def _describe(
             described["patches"] = [
                 {"outputs": outputs, "window": window} for outputs, window in patches(cut)
             ]
+
+    if (choice := program.report.get("mapping_choices", {}).get(weights.symbol)) is not None:
+        described["choice"] = choice
     if with_tiles:
         described["tile_list"] = tiles.tolist()
     return described
+
+
+def ranked(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A choice's candidates: the chosen one, the others from the least on, the refused ones."""
+    figure = FIGURES[choice["by"]]
+    last = float("inf")
+    return sorted(
+        choice["candidates"], key=lambda c: (c["scheme"] != choice["chosen"], c.get(figure, last))
+    )

@@ -74,6 +74,7 @@ class XbarContext(Context):
 
     `weights` are the arrays that the module names by symbol; a pass may add to them. `digital` are
     the graphs that it names by file, where they are at hand; a pass leaves them as they are.
+    `figures` is what passes leave for `report.json`, by its keys (JSON).
     """
 
     def __init__(
@@ -81,11 +82,14 @@ class XbarContext(Context):
         target: "Target | None" = None,
         weights: "MutableMapping[str, np.ndarray[Any, Any]] | None" = None,
         digital: "Mapping[str, ir.Model] | None" = None,
+        registry: "Registry | None" = None,
     ) -> None:
         super().__init__()
         self._target = target
+        self._registry = registry
         self.weights = {} if weights is None else weights
         self.digital = {} if digital is None else digital
+        self.figures: dict[str, Any] = {}
 
     @classmethod
     def of(cls, ctx: Context) -> Self:
@@ -105,9 +109,17 @@ class XbarContext(Context):
             raise UsageError("this pass asks for the hardware: give --target")
         return self._target
 
+    @property
+    def registry(self) -> "Registry":
+        """The passes of this run, for one that runs others; without plug-in files if not given."""
+        if self._registry is None:
+            self._registry = load_registry()
+        return self._registry
+
     def clone(self) -> "XbarContext":
         """A context of its own, for the same target and the same arrays."""
-        clone = XbarContext(self._target, copy.copy(self.weights), self.digital)
+        clone = XbarContext(self._target, copy.copy(self.weights), self.digital, self._registry)
+        clone.figures = copy.deepcopy(self.figures)
         for registered in dataclasses.fields(Context):
             setattr(clone, registered.name, copy.copy(getattr(self, registered.name)))
         return clone

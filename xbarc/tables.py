@@ -278,8 +278,8 @@ def source_tables(document: Mapping[str, Any]) -> None:
     console.print("\narea and power at full load of one core, one node and one chip")
 
 
-def inspect_tables(document: Mapping[str, Any]) -> None:
-    """A row a layer; the tiles below, where they were asked for."""
+def inspect_tables(document: Mapping[str, Any], *, with_choices: bool = False) -> None:
+    """A row a layer; below, where they were asked for, what was chosen from, and the tiles."""
     console = _console()
     table = _table(
         "layer", "op", "mapping", "matrix", "groups", "tiles", "xbars", "cells", "in", "collapsed"
@@ -298,6 +298,9 @@ def inspect_tables(document: Mapping[str, Any]) -> None:
             f"{row['collapsed']:.1%}",
         )
     console.print(table)
+    for row in document["layers"] if with_choices else ():
+        if "choice" in row:
+            _choice(console, row["choice"])
     for row in document["layers"]:
         if "tile_list" not in row:
             continue
@@ -334,3 +337,26 @@ def _partition_lines(found: Mapping[str, Any]) -> Iterator[str]:
             if len(shown) > SPANS_SHOWN:
                 shown[SPANS_SHOWN - 1 : -1] = ["..."]
             yield f"  axis {axis} {key:<7} {' '.join(shown)}"
+
+
+def _choice(console: Console, choice: Mapping[str, Any]) -> None:
+    """What a layer's mapping was chosen from: the least first, then what can't take the layer."""
+    from xbarc.inspect import ranked
+
+    columns = ("scheme", "crossbars", "cycles", "energy uJ", "latency us", "area mm2", "mm2 us")
+    table = _table(*columns, title=f"\nchosen by {choice['by']}")
+    refused = [c for c in choice["candidates"] if "refused" in c]
+    for candidate in ranked(choice):
+        if "refused" not in candidate:
+            table.add_row(
+                Text(candidate["scheme"]),
+                number(candidate["crossbars"]),
+                number(candidate["cycles"]),
+                f"{candidate['energy_pj'] * 1e-6:.4g}",
+                f"{candidate['latency_ns'] * 1e-3:.4g}",
+                f"{candidate['area_mm2']:.4g}",
+                f"{candidate['area_delay_mm2_ns'] * 1e-3:.4g}",
+            )
+    console.print(table)
+    for candidate in refused:
+        console.print(Text(f"{candidate['scheme']} is out: {candidate['refused']}"))

@@ -1,11 +1,12 @@
 """The page of one program: `xbarc report`. Each section stands for itself, in page order."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from xbarc.compiler import ALWAYS
+from xbarc.inspect import ranked
 from xbarc.ir.ops import MvmOp, weights_of
 from xbarc.program import Program, manifest
 from xbarc.report import charts, floorplan, partition
@@ -32,6 +33,16 @@ MOST_SHAPES = 6
 
 MOST_RUNS = 10
 
+CANDIDATE = {
+    "crossbars": "Crossbars",
+    "cycles": "Cycles",
+    "energy_pj": "Energy",
+    "latency_ns": "Latency",
+    "area_mm2": "Area",
+    "area_delay_mm2_ns": "Area × latency",
+}
+"""Figures of a scheme that a layer could be mapped by."""
+
 ELSEWHERE = ("utilization", "start_ns", "finish_ns")
 """Figures of a layer that its charts show."""
 
@@ -43,6 +54,7 @@ def report_page(program: Program, path: Path, runs: Sequence[Run] = ()) -> Marku
         overview(report, runs),
         components(report),
         layers(report),
+        choices(report),
         pipeline(report),
         floorplan.section(program),
         occupancy(program),
@@ -242,6 +254,38 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> Markup:
         for row in rows
     ]
     return charts.grid("What is counted, for one input", head, body, numbers=3)
+
+
+def choices(report: Mapping[str, Any]) -> Section | None:
+    """How the mapping of each layer was chosen, and what the others would have cost."""
+    found = report.get("mapping_choices")
+    if not found:
+        return None
+    head = ["Layer", "Scheme", "", *CANDIDATE.values()]
+    rows: list[list[Child]] = []
+    for name, choice in found.items():
+        for candidate in ranked(choice):
+            chosen = candidate["scheme"] == choice["chosen"]
+            state = "chosen" if chosen else candidate.get("refused", "")
+            scheme = tag("b", candidate["scheme"]) if chosen else candidate["scheme"]
+            rows.append([breakable(name), scheme, state, *map(_figure(candidate), CANDIDATE)])
+    by = ", ".join(dict.fromkeys(choice["by"] for choice in found.values()))
+    lead = (
+        f"Each layer by itself under every scheme, chosen by {by}; the others follow from the "
+        "least on, then those that can't take the layer, and why."
+    )
+    table = charts.grid("What each scheme would cost, for one input", head, rows, numbers=3)
+    return Section("choices", "Choice of the mappings", [tag("p", lead, class_="lead"), table])
+
+
+def _figure(candidate: Mapping[str, Any]) -> Callable[[str], Child]:
+    def shown(key: str) -> Child:
+        value = candidate.get(key)
+        if value is None or key != "area_delay_mm2_ns":
+            return data(None, value, quantity(key, value))
+        return data(None, value, f"{value:.4g} mm² ns")
+
+    return shown
 
 
 def pipeline(report: Mapping[str, Any]) -> Section:

@@ -1,0 +1,329 @@
+"""map: for each layer the mapping that costs least."""
+
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Block, Region
+from xdsl.passes import ModulePass
+
+from xbarc.cost.components import Component, components
+from xbarc.cost.layer import LayerCost, layer_cost
+from xbarc.data import Array
+from xbarc.errors import UsageError, XbarcError, nearest
+from xbarc.ir.interface import name_attributes
+from xbarc.ir.ops import (
+    CROSSBAR,
+    ConvOp,
+    ConvTransposeOp,
+    DenseOp,
+    LayerOp,
+    MvmOp,
+    crossbar_of,
+    weights_of,
+)
+from xbarc.pipeline import Registry, XbarContext, parse_passes
+from xbarc.target import Target
+
+VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "sub-image": (
+        "sub-image{outputs=fewest pack=channels}",
+        "sub-image{pack=channels}",
+        "sub-image",
+    ),
+    "window": ("window{scheme=sdk}", "window{scheme=vw-sdk}"),
+    "deconv": ("deconv{scheme=scatter}", "deconv{scheme=phases}", "deconv{scheme=zero-insert}"),
+}
+"""Schemes that are tried in several ways; any other is tried as it is written."""
+
+FOR: Mapping[str, tuple[type[LayerOp], ...]] = {
+    "im2col": (ConvOp, DenseOp),
+    "sub-image": (ConvOp,),
+    "window": (ConvOp,),
+    "depthwise-mapping": (ConvOp,),
+    "deconv": (ConvTransposeOp,),
+}
+"""The layers that a mapping pass is for at all; what isn't here is tried on every layer."""
+
+ROUNDING = 1e-9
+"""Figures that differ by less, relatively, are equal."""
+
+CHOICES = "mapping_choices"
+"""The key of `report.json` under which the choices stand."""
+
+
+@dataclass(frozen=True)
+class Map(ModulePass):
+    """Choose the mapping of each layer by what it costs.
+
+    Before:
+
+        %1 = xbar.conv %0, @conv1 window [3, 3] pads [1, 1, 1, 1] : tensor<?x16x32x32xui8> -> ...
+        %3 = xbar.dense %2, @fc axis 1 to 1 : ...
+
+    After `map{by=energy}`, on crossbars of 512 x 512 and two columns a weight:
+
+        %1 = xbar.gather %0 window [5, 6] strides [3, 4] pads [1, 1, 2, 1] : ...
+        %2 = xbar.mvm %1, @conv1 by "vw-sdk" unroll [3, 3] window [5, 6] patch [3, 4] ...
+        %3 = xbar.scatter %2 window [3, 4] strides [3, 4] pads [0, 0, 1, 0] : ...
+        %5 = xbar.gather %4 axis 1 : ...
+        %6 = xbar.mvm %5, @fc by "im2col" grid [512, 256] : ...
+        %7 = xbar.scatter %6 axis 1 : ...
+
+    Each layer is mapped by every one of `schemes`, by itself, and counted as the cost report counts
+    it. The least figure wins, of equals the earliest in the list:
+
+    - `by=crossbars`: arrays occupied;
+    - `by=cycles`: activations in sequence, all tiles and copies at work in parallel;
+    - `by=energy`: of the layer for one image, with the leakage of what it occupies while it runs;
+    - `by=area-delay`: its crossbars' share of the cores that they stand in, times its latency.
+
+    What a layer by itself doesn't have isn't in these: tensors over the mesh, other layers and the
+    digital operations between them.
+
+    `schemes` are names of mapping passes, each in all its ways (`window` is `window{scheme=sdk}`
+    and `window{scheme=vw-sdk}`), or the text of one in quotes: `"sub-image{outputs=8,8}"`. What a
+    pass isn't for isn't tried (a window on a fully connected layer). A scheme that can't take a
+    layer is out, and a layer that none takes is left to the passes after this one, unless `layers`,
+    which chooses the layers, names it. `report.json` has each layer's candidates, with their
+    figures or why they are out, under `mapping_choices`.
+    """
+
+    name = "map"
+
+    by: Literal["crossbars", "cycles", "energy", "area-delay"] = "crossbars"
+    schemes: tuple[str, ...] = (
+        "im2col",
+        "kernel-first",
+        "sub-image",
+        "window",
+        "depthwise-mapping",
+        "deconv",
+    )
+    layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` where there is nothing to choose from."""
+        if not self.schemes:
+            raise UsageError("schemes names at least one mapping pass")
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        """Choose and map.
+
+        Raises:
+            UsageError: `layers` names what isn't there or no scheme takes; a scheme is no mapping
+                pass.
+        """
+        context = XbarContext.of(ctx)
+        found = {weights_of(o).symbol: o for o in op.walk() if isinstance(o, LayerOp)}
+        for name in self.layers:
+            if name not in found:
+                raise UsageError(f"no unmapped layer {name!r}: {nearest(name, found)}")
+        trial = _Trial(context, schemes(self.schemes, context.registry))
+        choices = {
+            name: choose(self.by, trial.candidates(layer))
+            for name, layer in found.items()
+            if not self.layers or name in self.layers
+        }
+        for name in self.layers:
+            if choices[name].chosen is None:
+                reasons = "; ".join(f"{c.scheme}: {c.refused}" for c in choices[name].candidates)
+                raise UsageError(f"no scheme takes layer {name!r}: {reasons}")
+        taken: dict[str, list[str]] = {}
+        for name, choice in choices.items():
+            if choice.chosen is not None:
+                taken.setdefault(choice.chosen, []).append(name)
+        for scheme, names in taken.items():
+            _with_layers(trial.schemes[scheme], names).apply(context, op)
+        context.figures.setdefault(CHOICES, {}).update(
+            {name: choice.document() for name, choice in choices.items()}
+        )
+
+
+# --- Schemes ------------------------------------------------------------------------------------
+
+
+def schemes(texts: tuple[str, ...], registry: Registry) -> dict[str, ModulePass]:
+    """The mapping passes that `texts` mean, by their own text, in order.
+
+    Raises `UsageError` where one is no mapping pass that takes layers by name.
+    """
+    every = [variant for text in texts for variant in VARIANTS.get(text.strip(), (text,))]
+    found = {}
+    for text in every:
+        pipeline = parse_passes(text, registry)
+        passes = [*pipeline]
+        if len(passes) != 1 or pipeline.graph:
+            raise UsageError(f"a scheme is one mapping pass, {text!r} isn't")
+        (scheme,) = pipeline.mapping
+        if isinstance(scheme, Map) or "layers" not in {f.name for f in fields(_dataclass(scheme))}:
+            raise UsageError(f"{text!r} maps no layers by name: it can't be a scheme")
+        if getattr(scheme, "layers"):  # noqa: B009
+            raise UsageError(f"{text!r} names layers: give `layers` to map")
+        found[text] = scheme
+    return found
+
+
+def _dataclass(scheme: ModulePass) -> Any:
+    return scheme
+
+
+def _with_layers(scheme: ModulePass, names: list[str]) -> ModulePass:
+    return cast(ModulePass, replace(_dataclass(scheme), layers=tuple(names)))
+
+
+# --- Candidates ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scheme on a layer: its cost, or why it can't take the layer."""
+
+    scheme: str
+    cost: LayerCost | None = None
+    refused: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """As `report.json` has it."""
+        if self.cost is None:
+            return {"scheme": self.scheme, "refused": self.refused}
+        return {"scheme": self.scheme, **self.cost.document()}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a layer is mapped by, and all that it was chosen from."""
+
+    by: str
+    chosen: str | None
+    candidates: tuple[Candidate, ...]
+
+    def document(self) -> dict[str, Any]:
+        """As `report.json` has it."""
+        return {
+            "by": self.by,
+            "chosen": self.chosen,
+            "candidates": [candidate.document() for candidate in self.candidates],
+        }
+
+
+def choose(by: str, candidates: tuple[Candidate, ...]) -> Choice:
+    """The least by a figure of `xbarc.cost.layer.FIGURES`; of equals the first."""
+    costs = {c.scheme: c.cost.figure(by) for c in candidates if c.cost is not None}
+    least = min(costs.values(), default=0.0)
+    # Products of the same factors in another order differ in their last bits.
+    chosen = next(
+        (scheme for scheme, cost in costs.items() if cost <= least * (1 + ROUNDING)), None
+    )
+    return Choice(by, chosen, candidates)
+
+
+@dataclass
+class _Trial:
+    """Maps layers by themselves; layers alike are tried once, where their weights don't matter."""
+
+    context: XbarContext
+    schemes: Mapping[str, ModulePass]
+    parts: Mapping[str, Component] = field(init=False)
+    _known: dict[tuple[Any, ...], Candidate] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.parts = components(self.target)
+
+    @property
+    def target(self) -> Target:
+        return self.context.target
+
+    def candidates(self, layer: LayerOp) -> tuple[Candidate, ...]:
+        """Every scheme that is for such a layer, tried."""
+        return tuple(self._candidates(layer))
+
+    def _candidates(self, layer: LayerOp) -> Iterator[Candidate]:
+        for scheme, mapping in self.schemes.items():
+            if not isinstance(layer, FOR.get(mapping.name, (LayerOp,))):
+                continue
+            key = (scheme, *_kind(layer))
+            if key not in self._known:
+                candidate, depends = self._try(scheme, mapping, layer)
+                if depends:
+                    yield candidate
+                    continue
+                self._known[key] = candidate
+            yield self._known[key]
+
+    def _try(self, scheme: str, mapping: ModulePass, layer: LayerOp) -> tuple[Candidate, bool]:
+        """A scheme on a layer, and whether other weights of the same shape might cost otherwise."""
+        name, module = weights_of(layer).symbol, alone(layer)
+        weights = _Watched({}, self.context.weights)
+        context = XbarContext(
+            self.target, weights, self.context.digital, registry=self.context.registry
+        )
+        try:
+            _with_layers(mapping, [name]).apply(context, module)
+        except XbarcError as error:
+            # The reason names the layer: it isn't another's.
+            return Candidate(scheme, refused=" ".join(str(error).split())), True
+        if any(isinstance(o, LayerOp) for o in module.walk()):
+            return Candidate(scheme, refused="it leaves the layer unmapped"), weights.read
+        module.verify()
+        mvms = [o for o in module.walk() if isinstance(o, MvmOp)]
+        depends = weights.read or any(o.gated is not None or o.sparse is not None for o in mvms)
+        arrays = ChainMap({}, weights.maps[0], self.context.weights)
+        if name not in arrays:  # a module without its weights: as if none were zero
+            arrays[name] = np.broadcast_to(np.int8(1), weights_of(layer).stored_shape)
+        try:
+            cost = layer_cost(module, arrays, self.target, self.parts)
+        except XbarcError as error:
+            return Candidate(scheme, refused=str(error)), True
+        return Candidate(scheme, cost), depends
+
+
+class _Watched(ChainMap[str, Array]):
+    """Arrays of which a pass may read any, and add some for itself."""
+
+    read = False
+
+    def __getitem__(self, key: str) -> Array:
+        self.read = True
+        return super().__getitem__(key)
+
+
+def _kind(layer: LayerOp) -> tuple[Any, ...]:
+    """All of a layer that a mapping sees, but for its name and its weights."""
+    weights = weights_of(layer)
+    properties = sorted((k, v) for k, v in layer.properties.items() if k != "weights")
+    return (
+        layer.name,
+        layer.input.type,
+        layer.result.type,
+        *properties,
+        weights.stored_shape,
+        weights.group_count,
+        weights.weight_bits,
+    )
+
+
+def alone(layer: LayerOp) -> ModuleOp:
+    """A module of this layer and nothing else: its codes come in, its sums go out.
+
+    Raises `XbarcError` where the module around the layer doesn't say its crossbar.
+    """
+    crossbar = crossbar_of(layer)
+    if crossbar is None:
+        raise XbarcError("the module doesn't say its crossbar: compile it for a target")
+    block = Block(arg_types=[layer.input.type])
+    copy = cast(ConvOp | DenseOp, layer.clone({layer.input: block.args[0]}))
+    block.add_ops([copy, ReturnOp(copy.result)])
+    main = FuncOp(
+        "main",
+        ([layer.input.type], [layer.result.type]),
+        Region(block),
+        arg_attrs=name_attributes(["x"]),
+        res_attrs=name_attributes(["y"]),
+    )
+    return ModuleOp([weights_of(layer).clone(), main], attributes={CROSSBAR: crossbar})

@@ -1,0 +1,359 @@
+"""map: the scheme that costs least, as it costs in a whole program, and what else was tried."""
+
+import json
+
+import numpy as np
+import pytest
+from models import text_model
+from pages import Page
+from typer.testing import CliRunner
+
+import xbarc
+from xbarc.cli import app
+from xbarc.cost.layer import FIGURES
+from xbarc.errors import UsageError
+from xbarc.pipeline import load_registry, parse_passes
+from xbarc.target import load_target
+
+CONV = """g (float[N,16,16,16] x) => (float[N,16,16,16] y) <float[16,16,3,3] w, float[16] b>
+{ y = Conv<pads=[1,1,1,1]>(x, w, b) }"""
+DEPTHWISE = """g (float[N,32,16,16] x) => (float[N,32,16,16] y) <float[32,1,3,3] w>
+{ y = Conv<group=32, pads=[1,1,1,1]>(x, w) }"""
+UP = """g (float[N,16,8,8] x) => (float[N,4,16,16] y) <float[16,4,2,2] w>
+{ y = ConvTranspose<strides=[2,2]>(x, w) }"""
+DENSE = "g (float[N,64] x) => (float[N,10] y) <float[64,10] w> { y = MatMul(x, w) }"
+TWO_COLUMNS = ("array.cell_bits=7", "inputs.dac_bits=8")
+
+
+def target(size=128, *overrides):
+    return load_target(f"mca{size}", overrides)
+
+
+def mapped(model, passes, hardware=None):
+    source = text_model(model) if isinstance(model, str) else model
+    return xbarc.compile(source, hardware or target(), passes=passes)
+
+
+def choice(model, options="", hardware=None):
+    """What `map` chose for a model of one layer."""
+    report = mapped(model, f"map{{{options}}}", hardware).report
+    (found,) = report["mapping_choices"].values()
+    return found
+
+
+def of(found, scheme):
+    return next(c for c in found["candidates"] if c["scheme"] == scheme)
+
+
+def empty_kernel(channels, filters, offsets):
+    """Weights [filters, channels, 3, 3] that are zero at these offsets of the kernel."""
+    w = np.random.default_rng(0).standard_normal((filters, channels, 9)) / 30
+    w[:, :, offsets] = 0
+    return w.reshape(filters, channels, 3, 3)
+
+
+# --- The least ------------------------------------------------------------------------------------
+
+
+def figure(report, by):
+    """A figure of a program of one layer."""
+    (layer,) = report["layers"]
+    if by == "energy":
+        return sum(layer["energy_pj"].values())
+    if by == "area-delay":
+        return layer["crossbars"] * layer["latency_ns"]
+    return layer[by]
+
+
+@pytest.mark.parametrize("by", FIGURES)
+@pytest.mark.parametrize(
+    ("model", "hardware"),
+    [
+        (CONV, target()),
+        (CONV, target(512, *TWO_COLUMNS)),
+        (DEPTHWISE, target()),
+        (UP, target()),
+    ],
+    ids=["conv-128", "conv-512", "depthwise", "transposed"],
+)
+def test_the_choice_is_the_least_of_whole_programs(model, hardware, by):
+    found = choice(model, f"by={by}", hardware)
+    whole = {
+        c["scheme"]: figure(mapped(model, c["scheme"], hardware).report, by)
+        for c in found["candidates"]
+        if "refused" not in c
+    }
+    assert len(whole) >= 3
+    assert whole[found["chosen"]] <= min(whole.values()) * (1 + 1e-9)
+    assert figure(mapped(model, f"map{{by={by}}}", hardware).report, by) == pytest.approx(
+        whole[found["chosen"]], rel=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "hardware"), [(CONV, target()), (UP, target()), (CONV, load_target("puma"))]
+)
+def test_candidates_cost_what_the_program_costs(model, hardware):
+    found = choice(model, "", hardware)
+    rest = set()
+    for candidate in found["candidates"]:
+        if "refused" in candidate:
+            continue
+        program = mapped(model, candidate["scheme"], hardware)
+        (layer,) = program.report["layers"]
+        leaks = layer["energy_pj"]["leakage"]
+        assert (leaks > 0) == (hardware.name == "puma")
+        for key in ("crossbars", "cycles", "latency_ns"):
+            assert candidate[key] == pytest.approx(layer[key], rel=1e-12)
+        # Scale and bias of the results are digital, and the same under every scheme.
+        rest.add(round(figure(program.report, "energy") - candidate["energy_pj"], 3))
+        # ISAAC's IMA of 8 crossbars, PUMA's core of 16 (as the published chips: docs/cost.md).
+        core_mm2 = candidate["area_mm2"] / candidate["crossbars"] * hardware.core.crossbars
+        assert core_mm2 == pytest.approx(0.01312 if leaks == 0 else 1.011, rel=1e-3)
+        assert candidate["area_delay_mm2_ns"] == candidate["area_mm2"] * candidate["latency_ns"]
+    assert len(rest) == 1
+    assert min(rest) > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "hardware", "chosen"),
+    [
+        (CONV, "by=crossbars", target(), "im2col"),
+        (CONV, "by=cycles", target(), "sub-image{outputs=fewest pack=channels}"),
+        (CONV, "by=energy", target(512, *TWO_COLUMNS), "window{scheme=vw-sdk}"),
+        (CONV, "by=area-delay", target(512, *TWO_COLUMNS), "window{scheme=vw-sdk}"),
+        (CONV, "by=cycles schemes=im2col,window", target(512), "window{scheme=sdk}"),
+        (DEPTHWISE, "by=crossbars", target(), "im2col"),
+        (DEPTHWISE, "schemes=depthwise-mapping,im2col", target(), "depthwise-mapping"),
+        (UP, "by=cycles", target(), "kernel-first"),
+        (UP, "by=energy", target(), "deconv{scheme=phases}"),
+        (UP, "by=cycles schemes=deconv", target(), "deconv{scheme=scatter}"),
+        (DENSE, "by=energy", target(), "im2col"),
+    ],
+)
+def test_where_each_scheme_wins(model, options, hardware, chosen):
+    assert choice(model, options, hardware)["chosen"] == chosen
+
+
+def test_of_equals_the_earliest_wins():
+    for schemes in ("im2col,depthwise-mapping", "depthwise-mapping,im2col"):
+        found = choice(DEPTHWISE, f"by=energy schemes={schemes}")
+        first, second = found["candidates"]
+        assert first["energy_pj"] == second["energy_pj"]
+        assert found["chosen"] == first["scheme"] == schemes.partition(",")[0]
+
+
+def test_layers_alike_but_for_their_zeros_are_told_apart():
+    """Five of nine offsets are empty: kernel first leaves their crossbars out, in one layer."""
+    text = """g (float[N,128,4,4] x) => (float[N,8,H,W] z)
+    <float[128,128,3,3] a, float[128,128,3,3] b, float[8,128,1,1] c>
+    { p = Conv<pads=[1,1,1,1]>(x, a) q = Conv<pads=[1,1,1,1]>(p, b) z = Conv(q, c) }"""
+    model = text_model(text, b=empty_kernel(128, 128, [0, 2, 4, 6, 8]))
+    program = mapped(model, "map{schemes=im2col,kernel-first}")
+    choices = program.report["mapping_choices"]
+    assert [c["chosen"] for c in choices.values()] == ["im2col", "kernel-first", "im2col"]
+    by_layer = {la["name"]: la for la in program.report["layers"]}
+    assert by_layer["Conv"]["crossbars"] == 9 * 8
+    assert by_layer["Conv_1"]["crossbars"] == 4 * 8
+    assert [la["mapping"] for la in program.report["layers"]] == [
+        "im2col",
+        "kernel-first",
+        "im2col",
+    ]
+
+
+PICKY = """
+from dataclasses import dataclass
+from xdsl.passes import ModulePass
+from xbarc.ir.attributes import GridAttr
+from xbarc.ir.ops import MvmOp, weights_of
+from xbarc.passes.im2col import Im2col
+from xbarc.pipeline import XbarContext
+
+@dataclass(frozen=True)
+class Picky(ModulePass):
+    name = "picky"
+    layers: tuple[str, ...] = ()
+
+    def apply(self, ctx, op):
+        Im2col(self.layers).apply(ctx, op)
+        for mvm in op.walk():
+            if isinstance(mvm, MvmOp) and XbarContext.of(ctx).weights[weights_of(mvm).symbol].any():
+                mvm.tiling = GridAttr.of(8, 16)
+"""
+
+
+def test_a_scheme_that_reads_the_weights_is_tried_on_each_layer(tmp_path):
+    (tmp_path / "picky.py").write_text(PICKY)
+    text = """g (float[N,8,8,8] x) => (float[N,8,H,W] z) <float[8,8,3,3] a, float[8,8,3,3] b>
+    { p = Conv<pads=[1,1,1,1]>(x, a) q = Neg(p) z = Conv<pads=[1,1,1,1]>(q, b) }"""
+    program = xbarc.compile(
+        text_model(text, b=np.zeros((8, 8, 3, 3))),
+        "mca128",
+        passes="map{schemes=picky}",
+        plugins=[tmp_path / "picky.py"],
+    )
+    full, empty = program.report["mapping_choices"].values()
+    assert (of(full, "picky")["crossbars"], of(empty, "picky")["crossbars"]) == (9, 1)
+
+
+def test_layers_alike_have_the_same_candidates():
+    text = """g (float[N,8,8,8] x) => (float[N,8,H,W] z) <float[8,8,3,3] a, float[8,8,3,3] b>
+    { p = Conv<pads=[1,1,1,1]>(x, a) q = Relu(p) z = Conv<pads=[1,1,1,1]>(q, b) }"""
+    signed, unsigned = mapped(text, "map").report["mapping_choices"].values()
+    # The first layer's inputs are signed: as much again in cycles, so it isn't the same layer.
+    assert of(signed, "im2col")["cycles"] == 2 * of(unsigned, "im2col")["cycles"]
+    same = text.replace("Relu(p)", "Neg(p)")
+    first, second = mapped(same, "map").report["mapping_choices"].values()
+    costs = [[c for c in found["candidates"] if "refused" not in c] for found in (first, second)]
+    assert costs[0] == costs[1]
+    # But each is told by its own name why a scheme is out.
+    assert "'Conv' has no groups" in of(first, "depthwise-mapping")["refused"]
+    assert "'Conv_1' has no groups" in of(second, "depthwise-mapping")["refused"]
+
+
+# --- The program ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", FIGURES)
+def test_the_mapping_changes_no_result(by):
+    text = """g (float[N,4,9,7] x) => (float[N,5] y)
+    <float[6,4,3,3] a, float[6,1,3,3] d, float[4,6,1,1] e, float[4,3,2,2] u, float[5,756] f> {
+      p = Conv<pads=[1,1,1,1]>(x, a) r = Relu(p) q = Conv<group=6, pads=[1,1,1,1]>(r, d)
+      s = Conv(q, e) t = ConvTranspose<strides=[2,2]>(s, u) v = Flatten(t)
+      y = Gemm<transB=1>(v, f) }"""
+    exact = target(64, "adc.mode=lossless", *TWO_COLUMNS)
+    x = np.random.default_rng(1).standard_normal((3, 4, 9, 7)).astype(np.float32)
+    plain, chosen = (mapped(text, p, exact) for p in ("", f"map{{by={by}}}"))
+    assert np.array_equal(plain.run(x)["y"], chosen.run(x)["y"])
+
+
+def test_layers_mapped_before_and_not_named_are_left():
+    text = """g (float[N,8,8,8] x) => (float[N,8,H,W] z) <float[8,8,3,3] a, float[8,8,3,3] b>
+    { p = Conv(x, a) z = Conv(p, b) }"""
+    before = mapped(text, "window{layers=Conv},map{by=cycles}").report
+    assert list(before["mapping_choices"]) == ["Conv_1"]
+    named = mapped(text, "map{by=cycles layers=Conv_1}").report
+    assert [la["mapping"] for la in named["layers"]] == ["im2col", "sub-image"]
+    assert list(named["mapping_choices"]) == ["Conv_1"]
+
+
+def test_a_layer_that_no_scheme_takes_is_left_to_the_next_pass():
+    program = mapped(CONV, "map{schemes=depthwise-mapping}")
+    (found,) = program.report["mapping_choices"].values()
+    assert found["chosen"] is None
+    assert program.report["layers"][0]["mapping"] == "im2col"
+    with pytest.raises(
+        UsageError, match="no scheme takes layer 'Conv': depthwise-mapping: .*'Conv' has no groups"
+    ):
+        mapped(CONV, "map{schemes=depthwise-mapping layers=Conv}")
+
+
+def test_refused_candidates_say_why():
+    found = choice(CONV)
+    assert "'Conv' has no groups" in of(found, "depthwise-mapping")["refused"]
+    large = """g (float[N,2,16,16] x) => (float[N,2,H,W] y) <float[2,2,15,15] w> {y = Conv(x, w)}"""
+    assert "225 rows" in of(choice(large), "sub-image")["refused"]
+    small = target(128, "chip.chips=1", "chip.nodes=1", "node.cores=1", "core.crossbars=8")
+    few = choice(CONV, "by=cycles", small)
+    assert "has 8 crossbars" in of(few, "sub-image")["refused"]
+    assert few["chosen"] == "im2col"
+
+
+@pytest.mark.parametrize(
+    ("passes", "message"),
+    [
+        ("map{layers=Conf}", "no unmapped layer 'Conf': did you mean 'Conv'"),
+        ("im2col,map{layers=Conv}", "no unmapped layer 'Conv'"),
+        ("map{schemes=im2cool}", "unknown pass 'im2cool': did you mean 'im2col'"),
+        ("map{schemes=prune}", "a scheme is one mapping pass, 'prune' isn't"),
+        ('map{schemes="im2col,im2col"}', "a scheme is one mapping pass, 'im2col,im2col' isn't"),
+        ("map{schemes=place}", "'place' maps no layers by name"),
+        ("map{schemes=map}", "'map' maps no layers by name"),
+        ('map{schemes="im2col{layers=a}"}', "names layers: give `layers` to map"),
+        ("map{by=speed}", "option 'by' expects crossbars | cycles | energy | area-delay"),
+    ],
+)
+def test_refused(passes, message):
+    with pytest.raises(UsageError) as error:
+        mapped(CONV, passes)
+    assert message in str(error.value)
+
+
+def test_the_text_of_the_pass_reads_back():
+    (made,) = parse_passes(
+        'map{by=energy schemes=im2col,"window{scheme=sdk}" layers="a.b"}', load_registry()
+    )
+    assert [*parse_passes(str(made), load_registry())] == [made]
+
+
+def test_a_plugins_mapping_can_be_a_scheme(tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from dataclasses import dataclass\n"
+        "from xdsl.passes import ModulePass\n"
+        "from xbarc.passes.im2col import Im2col\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(ModulePass):\n"
+        "    name = 'mine'\n"
+        "    layers: tuple[str, ...] = ()\n"
+        "    def apply(self, ctx, op):\n"
+        "        Im2col(self.layers).apply(ctx, op)\n"
+    )
+    program = xbarc.compile(
+        text_model(CONV), "mca128", passes="map{schemes=mine,im2col}", plugins=[plugin]
+    )
+    assert program.report["mapping_choices"]["Conv"]["chosen"] == "mine"
+
+
+# --- Reports --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("map") / "m.xbar"
+    mapped(CONV, "map{by=energy}", target(512, *TWO_COLUMNS)).save(path)
+    return path
+
+
+def invoke(*arguments):
+    done = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_inspect_prints_the_choice(saved):
+    assert "chosen by" not in invoke("inspect", saved)
+    lines = invoke("inspect", saved, "--layer", "Conv").splitlines()
+    start = next(i for i, line in enumerate(lines) if "chosen by energy" in line)
+    rows = [line.strip() for line in lines[start + 2 :]]
+    assert rows[0].startswith("window{scheme=vw-sdk} ")
+    schemes = [c["scheme"] for c in choice(CONV, "", target(512, *TWO_COLUMNS))["candidates"]]
+    assert {r.partition("  ")[0] for r in rows[: len(schemes) - 1]} < set(schemes)
+    assert any(r.startswith("depthwise-mapping is out: layer 'Conv' has no groups") for r in rows)
+    document = json.loads(invoke("inspect", saved, "--json"))
+    assert document["layers"][0]["choice"]["chosen"] == "window{scheme=vw-sdk}"
+
+
+def test_the_page_has_the_choice(saved, tmp_path):
+    invoke("report", saved, "-o", tmp_path / "r.html")
+    source = (tmp_path / "r.html").read_text()
+    page = Page(source)
+    assert "choices" in page.ids()
+    section = source.partition('id="choices"')[2].partition("</section>")[0]
+    order = ["<b>window{scheme=vw-sdk}</b>", "kernel-first", "depthwise-mapping"]
+    assert sorted(order, key=section.index) == order
+    report = json.loads((saved / "report.json").read_text())
+    for candidate in report["mapping_choices"]["Conv"]["candidates"]:
+        assert candidate["scheme"] in section
+        if "refused" not in candidate:
+            assert f'value="{candidate["energy_pj"]!r}"' in section
+    assert "&#x27;Conv&#x27; has no groups" in section
+
+
+def test_a_program_without_map_has_no_choices(tmp_path):
+    program = mapped(CONV, "")
+    assert "mapping_choices" not in program.report
+    program.save(tmp_path / "p.xbar")
+    invoke("report", tmp_path / "p.xbar", "-o", tmp_path / "r.html")
+    assert 'id="choices"' not in (tmp_path / "r.html").read_text()

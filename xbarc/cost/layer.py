@@ -1,0 +1,74 @@
+"""What one mapped layer costs by itself: what a mapping is chosen by."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from xdsl.dialects.builtin import ModuleOp
+
+from xbarc.cost.components import Component
+from xbarc.cost.events import count_events
+from xbarc.cost.model import energy_pj, leakage_pj
+from xbarc.cost.rollup import check_capacity, roll_up
+from xbarc.cost.time import digital_work, rates_of, times
+from xbarc.data import Array
+from xbarc.ir.stages import stages_of
+from xbarc.target import Target
+
+FIGURES = {
+    "crossbars": "crossbars",
+    "cycles": "cycles",
+    "energy": "energy_pj",
+    "area-delay": "area_delay_mm2_ns",
+}
+"""What a mapping can be chosen by -> the figure."""
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer on crossbars of its own, for a batch of one.
+
+    `cycles` and `crossbars` as the report counts them. `energy_pj` is that of all components, with
+    the leakage of what the layer occupies while it runs; `latency_ns` that of its crossbars and of
+    the scale and bias of its results; `area_mm2` its crossbars' share of the cores they stand in.
+    """
+
+    crossbars: int
+    cycles: int
+    energy_pj: float
+    latency_ns: float
+    area_mm2: float
+
+    def document(self) -> dict[str, int | float]:
+        """As `report.json` has it."""
+        return {**asdict(self), "area_delay_mm2_ns": self.area_delay_mm2_ns}
+
+    def figure(self, by: str) -> float:
+        """What a choice by one of `FIGURES` compares."""
+        return self.document()[FIGURES[by]]
+
+    @property
+    def area_delay_mm2_ns(self) -> float:
+        """Area x latency."""
+        return self.area_mm2 * self.latency_ns
+
+
+def layer_cost(
+    module: ModuleOp, weights: Mapping[str, Array], target: Target, parts: Mapping[str, Component]
+) -> LayerCost:
+    """The cost of a module of one mapped layer and nothing else.
+
+    Raises `XbarcError` where the target's chips have fewer crossbars than it needs.
+    """
+    (layer,) = count_events(module, weights, target)
+    check_capacity({layer.name: layer.crossbars}, target)
+    stages = stages_of(module)
+    found = times(stages, target, digital_work(stages, {}, target), rates_of(target, parts))
+    (leaked,) = leakage_pj([layer], target, parts, found.latency_ns, [1.0])
+    core_mm2 = roll_up(target, parts)["core"]["area_mm2"]
+    return LayerCost(
+        layer.crossbars,
+        layer.cycles,
+        sum(energy_pj(layer, target, parts).values()) + leaked,
+        found.by_layer()[layer.name]["latency_ns"],
+        core_mm2 * layer.crossbars / target.core.crossbars,
+    )
