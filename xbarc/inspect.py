@@ -75,7 +75,6 @@ def _describe(
             described["patches"] = [
                 {"outputs": outputs, "window": window} for outputs, window in patches(cut)
             ]
-
     if (choice := program.report.get("mapping_choices", {}).get(weights.symbol)) is not None:
         described["choice"] = choice
     if with_tiles:
