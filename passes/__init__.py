@@ -78,6 +78,16 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Prune
 
+    def share_crossbars() -> PassClass:
+        from xbarc.passes.share_crossbars import ShareCrossbars
+
+        return ShareCrossbars
+
+    def squeeze_excitation() -> PassClass:
+        from xbarc.passes.squeeze_excitation import SqueezeExcite
+
+        return SqueezeExcite
+
     return {
         "canonicalize": canonicalize,
         "deconv": deconv,
@@ -92,4 +102,6 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
         "prune": prune,
         "replicate": replicate,
         "schedule": schedule,
+        "share-crossbars": share_crossbars,
+        "squeeze-excitation": squeeze_excitation,
     }

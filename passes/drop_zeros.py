@@ -35,8 +35,9 @@ class DropZeros(ModulePass):
 
     Of the layouts that are tried the one with the fewest tiles is taken. In a grouped layer whole
     groups of zeros go. With ideal devices and converters that lose nothing the results stay the
-    same to the last bit. Layers whose tiles a list names, or that other passes have compacted, stay
-    as they are. `layers` names the layers to look at; without it, all.
+    same to the last bit. Layers whose tiles a list names, whose kernels stand unrolled, or that
+    other passes have compacted, stay as they are. `layers` names the layers to look at; without it,
+    all.
     """
 
     name = "drop-zeros"
@@ -58,6 +59,8 @@ class DropZeros(ModulePass):
             if symbol not in arrays:
                 raise XbarcError(f"the weights of {symbol!r} aren't at hand: compile the model")
             if mvm.rows is not None or mvm.columns is not None or mvm.sparse is not None:
+                continue
+            if mvm.unroll is not None:
                 continue
             layout = _layout(mvm, arrays[symbol])
             if layout is not None:
