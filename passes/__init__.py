@@ -93,6 +93,16 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
 
         return Schedule
 
+    def share_crossbars() -> PassClass:
+        from xbarc.passes.share_crossbars import ShareCrossbars
+
+        return ShareCrossbars
+
+    def squeeze_excitation() -> PassClass:
+        from xbarc.passes.squeeze_excitation import SqueezeExcite
+
+        return SqueezeExcite
+
     def sub_image() -> PassClass:
         from xbarc.passes.sub_image import SubImage
 
@@ -120,6 +130,8 @@ def get_all_passes() -> dict[str, Callable[[], PassClass]]:
         "prune": prune,
         "replicate": replicate,
         "schedule": schedule,
+        "share-crossbars": share_crossbars,
+        "squeeze-excitation": squeeze_excitation,
         "sub-image": sub_image,
         "window": window,
     }

@@ -15,7 +15,7 @@ from xbarc.cost.time import in_order, transfers
 from xbarc.errors import UsageError
 from xbarc.ir.ops import MvmOp
 from xbarc.ir.placement import MESH, MeshAttr, clear_schedule, copies_of, set_ranges
-from xbarc.ir.stages import stages_of
+from xbarc.ir.stages import homes, stages_of
 from xbarc.mesh import Mesh, Spread, mean_hops, mesh_for
 from xbarc.pipeline import XbarContext
 
@@ -66,18 +66,21 @@ class Place(ModulePass):
         target = XbarContext.of(ctx).target
         stages = stages_of(op)
         layers = {i: s.op for i, s in enumerate(stages) if isinstance(s.op, MvmOp)}
-        counts = {i: mvm.crossbars() * copies_of(mvm) for i, mvm in layers.items()}
+        own = homes(stages)
+        counts = {i: m.crossbars() * copies_of(m) for i, m in layers.items() if own[i] == i}
         graph = nx.Graph()
         graph.add_nodes_from(counts)
         for t in transfers(stages, target):
-            known = graph.get_edge_data(t.source, t.to, {"bits": 0})["bits"]
-            graph.add_edge(t.source, t.to, bits=known + t.bits)
+            a, b = own[t.source], own[t.to]
+            if a != b:
+                known = graph.get_edge_data(a, b, {"bits": 0})["bits"]
+                graph.add_edge(a, b, bits=known + t.bits)
         chosen = arrange(counts, graph, mesh_for(target, sum(counts.values())), self)
         clear_schedule(op)
         op.attributes[MESH] = MeshAttr.of(chosen.mesh)
         places = in_order(chosen.mesh, {i: counts[i] for i in chosen.order})
         for index, mvm in layers.items():
-            set_ranges(mvm, places[index])
+            set_ranges(mvm, places[own[index]])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from xbarc.graph.calibration import feeds_of
 from xbarc.graph.dependencies import Dependencies, Dim, analyse
 from xbarc.graph.figures import leave
 from xbarc.graph.fold import drop_unused
-from xbarc.graph.matrices import LayerMatrix, find_matrices
+from xbarc.graph.matrices import CONVOLUTIONS, LayerMatrix, find_matrices
 from xbarc.graph.query import attribute, constant, dims, is_op
 from xbarc.graph.refit import refit
 from xbarc.graph.run import Session, random_inputs
@@ -181,6 +181,8 @@ class Prune(GraphPass):
                 f"{self.granularity}: its matrix is block-diagonal, of {layer.groups} groups: "
                 "prune channels or kernels of it"
             )
+        if self.granularity == "crossbar" and is_op(layer.node, "ConvTranspose"):
+            return "crossbar: its matrix stands in a sub-array a kernel position: prune rows of it"
         return ""
 
     def _root(self, sizes: Array) -> Array:
@@ -251,7 +253,7 @@ class Prune(GraphPass):
         found: dict[str, Dim] = {}
         for producer in dependencies.producers:
             name, labels = producer.node.name or "", dependencies.labels[producer.output]
-            if name not in layers and not is_op(producer.node, "ConvTranspose"):
+            if name not in layers:
                 refused.setdefault(name, "its weights aren't static real numbers")
             elif reason := self._unfit_producer(producer.node):
                 refused[name] = reason
@@ -444,13 +446,6 @@ class _Sizes:
             layer = layers.get(producer.node.name or "")
             if layer is not None:
                 found[producer.output] = self.of(layer).mean(0)
-                continue
-            w = constant(producer.node.inputs[1])
-            if is_op(producer.node, "ConvTranspose") and w is not None:
-                size = np.abs(w) if self.criterion == "l1" else np.square(w, dtype=np.float64)
-                groups = attribute(producer.node, "group", 1)
-                of_group = size.reshape(groups, len(w) // groups, w.shape[1], -1)
-                found[producer.output] = of_group.mean((1, 3)).ravel()
         return found
 
     def _power(self, layer: LayerMatrix) -> Array:
@@ -469,7 +464,7 @@ class _Sizes:
             count += 1
             for name, layer in layers.items():
                 x = found[str(layer.source.name)].astype(np.float64)
-                axis = 1 if is_op(layer.node, "Conv") else x.ndim - 1
+                axis = 1 if is_op(layer.node, *CONVOLUTIONS) else x.ndim - 1
                 if layer.side == 0 and x.ndim > 1:
                     axis = x.ndim - 2
                 if is_op(layer.node, "Gemm") and attribute(layer.node, "transA", 0):
@@ -500,15 +495,29 @@ def _count(layers: Mapping[str, LayerMatrix], target: Target | None) -> dict[str
         mask = layer.matrix != 0
         weights += mask.size
         nonzero += int(mask.sum())
-        shape, columns = dims(layer.output) or (), layer.matrix.shape[1]
-        elements = int(np.prod([s or 1 for s in shape[1:]] or [columns], dtype=np.int64))
-        macs += int(mask.sum()) * max(1, elements // columns)
+        macs += int(mask.sum()) * _vectors(layer)
         if target is not None:
-            crossbars += _tiles(mask, layer.groups, target) * target.array.crossbars_per_tile(
-                target.weights.bits
-            )
+            tiles = sum(_tiles(part, layer.groups, target) for part in _arrays(layer, mask))
+            crossbars += tiles * target.array.crossbars_per_tile(target.weights.bits)
     counted = {"weights": weights, "nonzero_weights": nonzero, "macs": macs}
     return counted if target is None else {**counted, "crossbars": crossbars}
+
+
+def _vectors(layer: LayerMatrix) -> int:
+    """Vectors that meet the matrix for a batch of one; a transposed convolution's are inputs."""
+    value, length = layer.output, layer.matrix.shape[1]
+    if is_op(layer.node, "ConvTranspose"):
+        value, length = layer.source, len(layer.weights)
+    shape = dims(value) or ()
+    return max(1, int(np.prod([s or 1 for s in shape[1:]] or [length], dtype=np.int64)) // length)
+
+
+def _arrays(layer: LayerMatrix, mask: Mask) -> list[Mask]:
+    """The matrices [K, N] that are cut into tiles: of a transposed convolution one an offset."""
+    if not is_op(layer.node, "ConvTranspose"):
+        return [mask]
+    offsets = mask.reshape(len(layer.weights) // layer.groups, -1, mask.shape[1])
+    return [offsets[:, i] for i in range(offsets.shape[1])]
 
 
 def _tiles(mask: Mask, groups: int, target: Target) -> int:
@@ -562,7 +571,9 @@ def _fold_constants(
         padded = any(attribute(layer.node, "pads", ())) or attribute(
             layer.node, "auto_pad", "NOTSET"
         ).startswith("SAME")
-        if mask is not None and layer.groups == 1 and not padded:
+        # Not every value of a transposed convolution's result meets the whole kernel.
+        whole = layer.groups == 1 and not padded and not is_op(layer.node, "ConvTranspose")
+        if mask is not None and whole:
             readers.append((layer, ~mask))
     if not readers:
         return
@@ -582,7 +593,7 @@ def _fold_constants(
 def _channel_axis(layer: LayerMatrix) -> int | None:
     """The axis of a layer's input along which its rows' channels lie."""
     rank = len(dims(layer.source) or ())
-    if is_op(layer.node, "Conv"):
+    if is_op(layer.node, *CONVOLUTIONS):
         return 1
     if is_op(layer.node, "Gemm"):
         return 0 if attribute(layer.node, "transA", 0) else 1

@@ -80,7 +80,7 @@ class Replicate(ModulePass):
         clear_schedule(op)
         clear_places(op)
         for mvm in mvms:
-            set_copies(mvm, by_name[weights_of(mvm).symbol])
+            set_copies(mvm, by_name[_home(mvm)])
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ class Layer:
 
 
 def _layers(mvms: Sequence[MvmOp], counts: Mapping[MvmOp, tuple[int, int]]) -> list[Layer]:
-    """A layer each symbol: all its mvms are copied together."""
+    """A layer each symbol: all its mvms, and those that stand beside them, are copied together."""
     layers: dict[str, Layer] = {}
     for op in mvms:
-        name = weights_of(op).symbol
+        name = _home(op)
         old = layers.get(name, Layer(name, 0, ()))
         layers[name] = replace(
             old,
@@ -117,6 +117,11 @@ def _layers(mvms: Sequence[MvmOp], counts: Mapping[MvmOp, tuple[int, int]]) -> l
             streams=(*old.streams, counts[op]),
         )
     return list(layers.values())
+
+
+def _home(op: MvmOp) -> str:
+    """The layer whose crossbars it stands on: with that one it is copied."""
+    return weights_of(op.host or op).symbol
 
 
 def balance(layers: Sequence[Layer], budget: int) -> list[int]:

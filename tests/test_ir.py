@@ -407,6 +407,177 @@ def test_refused(there, instead, said):
     assert "\n" not in line
 
 
+UNROLLED = f"""\
+builtin.module attributes {{xbar.crossbar = {CROSSBAR}}} {{
+  xbar.weights @up : 16x3xi8
+  xbar.weights @pixels : 4x3xi8
+  func.func @main(%0: tensor<?x4x8x8xui8>) {{
+    %1 = xbar.conv_transpose %0, @up window [2, 2] strides [2, 2] pads [0, 0, -1, 0] : tensor<?x4x8x8xui8> -> tensor<?x3x17x16xsi32>
+    %2 = xbar.gather %0 axis 1 : tensor<?x4x8x8xui8> -> !xbar.stream<64 x 4 x ui8>
+    %3 = xbar.mvm %2, @up by "deconv-scatter" unroll [2, 2] window [1, 1] patch [2, 2] kernel_steps [-1, -1] gated sparse offsets [1, 4] without [1, 3] grid [128, 16] : !xbar.stream<64 x 4 x ui8> -> !xbar.stream<64 x 12 x si32>
+    %4 = xbar.scatter %3 window [2, 2] strides [2, 2] pads [0, 0, -1, 0] : !xbar.stream<64 x 12 x si32> -> tensor<?x3x17x16xsi32>
+    %5 = xbar.gather %0 flat window [2] strides [2] : tensor<?x4x8x8xui8> -> !xbar.stream<32 x 8 x ui8>
+    %6 = xbar.mvm %5, @pixels by "mine" unroll [1] window [2] patch [2] grid [128, 16] : !xbar.stream<32 x 8 x ui8> -> !xbar.stream<32 x 6 x si32>
+    %7 = xbar.scatter %6 flat window [2] strides [2] : !xbar.stream<32 x 6 x si32> -> tensor<?x3x8x8xsi32>
+    %8 = xbar.gather %0 spread [2, 2] window [2, 2] pads [1, 1, 1, 1] : tensor<?x4x8x8xui8> -> !xbar.stream<256 x 16 x ui8>
+    %9 = xbar.mvm %8, @up by "mine" unroll [2, 2] window [2, 2] patch [1, 1] kernel_steps [-1, -1] shifts [1, 1] offsets [4, 1] grid [128, 16] : !xbar.stream<256 x 16 x ui8> -> !xbar.stream<256 x 3 x si32>
+    func.return
+  }}
+}}
+"""
+
+REFUSED_UNROLLED = [
+    # conv_transpose
+    ("@up window [2, 2] strides", "@up window [2] strides", "a window over 1 axes has 1 strides"),
+    (
+        "@up window [2, 2] strides",
+        "@pixels window [2, 2] strides",
+        "4 channels x 4 kernel positions",
+    ),
+    (
+        "-1, 0] : tensor<?x4x8x8xui8>",
+        "-2, 0] : tensor<?x4x8x8xui8>",
+        "the window has [7, 8] positions",
+    ),
+    (
+        "ui8> -> tensor<?x3x17x16xsi32>",
+        "ui8> -> tensor<?x4x17x16xsi32>",
+        "4 entries, @up 3 columns",
+    ),
+    (
+        "ui8> -> tensor<?x3x17x16xsi32>",
+        "ui8> -> tensor<?x3x?x16xsi32>",
+        "the spatial sizes are known",
+    ),
+    (
+        "ui8> -> tensor<?x3x17x16xsi32>",
+        "ui8> -> tensor<?x3x17xsi32>",
+        "a window over 2 axes on a rank",
+    ),
+    # unroll
+    ("unroll [2, 2] window [1, 1]", "unroll [2, 2] window [1]", "say one number an axis"),
+    ("unroll [2, 2] window [1, 1]", "unroll [2] window [1, 1]", "say one number an axis"),
+    ("unroll [2, 2] window [1, 1]", "unroll [2, 0] window [1, 1]", "sizes are at least 1"),
+    (
+        "patch [2, 2] kernel_steps [-1, -1] gated",
+        "patch [2, 2] kernel_steps [0, -1] gated",
+        "steps aren't 0",
+    ),
+    (
+        "patch [2, 2] kernel_steps [-1, -1] gated",
+        "patch [2, 1] kernel_steps [-1, -1] gated",
+        "a kernel position of axis 1 stands nowhere",
+    ),
+    ("unroll [2, 2] window [1, 1]", "unroll [3, 3] window [1, 1]", "stands nowhere in the window"),
+    (
+        "unroll [1] window [2] patch [2]",
+        "unroll [1] window [90000] patch [90000]",
+        "pairs of positions",
+    ),
+    (
+        "unroll [1] window [2] patch [2]",
+        "unroll [3] window [4] patch [2]",
+        "4 rows of @pixels aren't channels of 3",
+    ),
+    (
+        "unroll [1] window [2] patch [2]",
+        "unroll [1] window [3] patch [2]",
+        "vectors of 8 and 6, @pixels is 12 x 6 unrolled",
+    ),
+    ("patch [2] grid", "patch [2] rows @r 8 grid", "expected"),
+    ('"mine" unroll [1]', '"mine" rows @r 8 unroll [1]', "an unrolled matrix stands whole"),
+    (
+        "patch [2] grid [128, 16]",
+        "patch [2] sparse tiles [[0, 8, 0, 6]]",
+        "an unrolled matrix stands whole",
+    ),
+    ("patch [2] grid [128, 16]", "patch [2] tiles [[0, 8, 0, 5]]", "[0:8, 5:6] stand on no tile"),
+    # offsets
+    ("offsets [1, 4]", "offsets [1, 5]", "1 x 5 offsets don't divide 4 rows and 12 columns"),
+    ("offsets [1, 4]", "offsets [4]", "offsets are [of the rows, of the columns]"),
+    ("offsets [1, 4]", "offsets [0, 4]", "offsets are at least 1"),
+    ("without [1, 3]", "without [3, 1]", "each once, in order"),
+    ("without [1, 3]", "without [1, 4]", "each once, in order"),
+    ("without [1, 3]", "without [0, 1, 2, 3]", "one offset stands at least"),
+    ("sparse offsets", "offsets", "sparse belongs to offsets without some"),
+    ("without [1, 3] ", "", "sparse belongs to offsets without some"),
+    (
+        "without [1, 3] grid [128, 16]",
+        "without [1, 3] tiles [[0, 4, 0, 3]]",
+        "cut by a grid or packed",
+    ),
+    (
+        "[1, 1] offsets [4, 1]",
+        "[1, 1] sparse offsets [4, 1]",
+        "sparse belongs to offsets without some",
+    ),
+    ("gated sparse", "sparse gated", "expected 'tiles' (or grid, packed, offsets)"),
+    # spread and flat
+    ("spread [2, 2]", "spread [2]", "one distance an axis of the window"),
+    ("spread [2, 2]", "spread [0, 2]", "one distance an axis of the window"),
+    ("spread [2, 2]", "spread [3, 2]", "256 vectors don't fit"),
+    (
+        "spread [2, 2] window [2, 2] pads [1, 1, 1, 1]",
+        "spread [2, 2] axis 1",
+        "spread and flat are about a window",
+    ),
+    (
+        "gather %0 flat window [2] strides",
+        "gather %0 flat window [2, 1] strides",
+        "over 2 axes has 2 strides",
+    ),
+    (
+        "gather %0 flat window [2] strides [2]",
+        "gather %0 flat window [2, 1] strides [2, 1]",
+        "a flat window over 2 axes",
+    ),
+    ("gather %0 flat window", "gather %0 window", "a window over 1 axes on a rank 4 tensor"),
+    (
+        "gather %0 flat window [2] strides [2]",
+        "gather %0 flat axis 1",
+        "expected 'window' (or axis)",
+    ),
+    # a scatter's window
+    (
+        "scatter %3 window [2, 2]",
+        "scatter %3 window [2, 1]",
+        "vectors of 12 aren't 3 channels x 2 window",
+    ),
+    (
+        "%3 window [2, 2] strides [2, 2]",
+        "%3 window [2, 2] strides [2, 1]",
+        "64 vectors don't fit the tensor",
+    ),
+    (
+        "scatter %6 flat window [2]",
+        "scatter %6 window [2]",
+        "a window over 1 axes on a rank 4 tensor",
+    ),
+    (
+        "scatter %6 flat window [2]",
+        "scatter %6 flat window [3]",
+        "vectors of 6 aren't 3 channels x 3",
+    ),
+]
+
+
+def test_unrolled_text_is_its_own_normal_form():
+    assert print_module(round_trip(parse_module(UNROLLED))) == UNROLLED
+    assert parse_module(generic(parse_module(UNROLLED))).is_structurally_equivalent(
+        parse_module(UNROLLED)
+    )
+
+
+@pytest.mark.parametrize(("there", "instead", "said"), REFUSED_UNROLLED)
+def test_unrolled_refused(there, instead, said):
+    text = UNROLLED.replace(there, instead)
+    assert text != UNROLLED
+    with pytest.raises(XbarcError) as error:
+        parse_module(text, "m.mlir")
+    assert said.lower() in str(error.value).lower()
+    assert "\n" not in str(error.value)
+
+
 def test_the_place_of_a_fault():
     with pytest.raises(XbarcError, match=r"^m\.mlir:7:25: "):
         parse_module(MODULE.replace("gather %1 window", "gather %1 widow"), "m.mlir")

@@ -10,6 +10,7 @@ import pytest
 from models import reference, snr_db
 
 import xbarc
+from xbarc.inspect import inspect
 from xbarc.ir import print_module
 
 DATA = Path(os.environ.get("XBARC_DATA", ""))
@@ -128,6 +129,55 @@ def test_resnet20_keeps_its_accuracy():
     real = (reference(str(model), {"input": images})["logits"].argmax(axis=1) == labels).mean()
     assert real == pytest.approx(0.9045, abs=1e-4)
     assert found == pytest.approx(real, abs=0.005)
+
+
+@needs_data
+@pytest.mark.parametrize("scheme", ["scatter", "phases"])
+def test_a_unet_finds_what_it_was_trained_for(scheme):
+    pairs = np.load(DATA / "models" / "unet_sed_data" / "pairs.npz")
+    x, wanted, model = pairs["x"], pairs["t"], DATA / "models" / "unet_sed.onnx"
+    program = xbarc.compile(
+        model, "mca128", calibration=x[::5], passes=f"deconv{{scheme={scheme}}}"
+    )
+    rows = [row for row in program.report["layers"] if row["op"] == "ConvTranspose"]
+    assert [row["mapping"] for row in rows] == [f"deconv-{scheme}"] * 2
+    assert program.report["coverage"]["mac_share"] == 1
+
+    def correlations(found):
+        return np.array(
+            [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(found, wanted, strict=True)]
+        )
+
+    (found,) = program.run(x).values()
+    (real,) = expected_of("unet_sed", x).values()
+    assert (correlations(found) >= correlations(real) - 0.01).all()
+    assert correlations(real).min() > 0.8
+
+
+@needs_data
+def test_every_squeeze_and_excitation_block_stands_on_crossbars():
+    inputs, model = inputs_of("ppocr_cls_se"), DATA / "models" / "ppocr_cls_se.onnx"
+    plain, packed = (
+        xbarc.compile(
+            model,
+            "mca128",
+            calibration=inputs,
+            input_shapes=SHAPES["ppocr_cls_se"],
+            overrides=["array.cell_bits=7"],
+            passes=passes,
+        )
+        for passes in ("", "squeeze-excitation")
+    )
+    blocks = inspect(plain)["blocks"]
+    assert [block["channels"] for block in blocks] == [8, 32, 88, 88, 40, 48, 104, 200, 200]
+    assert all(block["gate"] == "HardSigmoid" for block in blocks)
+    assert plain.report["coverage"]["digital_reasons"] == {}
+    crossbars = [block["crossbars"] for block in blocks]
+    assert crossbars == [block["tiles"] for block in blocks] == [2, 2, 3, 3, 2, 2, 3, 6, 6]
+    together = [block["crossbars"] for block in inspect(packed)["blocks"]]
+    assert together == [1, 1, 1, 1, 1, 1, 3, 6, 6]
+    (want,), (have,) = plain.run(inputs).values(), packed.run(inputs).values()
+    assert have.tobytes() == want.tobytes()
 
 
 @pytest.mark.parametrize("name", LIGHT)

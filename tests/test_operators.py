@@ -24,6 +24,7 @@ with warnings.catch_warnings():
 
 MAPPED = {
     "Conv",
+    "ConvTranspose",
     "Gemm",
     "MatMul",
     "ConvInteger",

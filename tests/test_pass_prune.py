@@ -16,6 +16,7 @@ from xbarc.frontends.onnx import load
 from xbarc.graph.calibration import attach
 from xbarc.graph.dependencies import analyse
 from xbarc.graph.figures import figures_of
+from xbarc.graph.matrices import find_matrices
 from xbarc.graph.query import constant
 from xbarc.graph.run import Session, random_inputs, same_function
 from xbarc.graph.serialize import to_proto
@@ -452,3 +453,109 @@ def test_nothing_to_prune_changes_nothing():
     model = load(text_model(SIMPLE))
     assert prune(model, sparsity=0.0)[1] is None
     assert prune(model, granularity="depthwise-kernel")[1] is None
+
+
+# --- transposed convolutions ----------------------------------------------------------------------
+
+UNET = """g (float[N,2,6,6] x) => (float[N,1,12,12] y)
+<float[6,2,3,3] w1, float[6] b1, float[6,4,3,3] wu, float[4] bu, float[1,4,1,1] w2> {
+  c = Conv<pads=[1,1,1,1]>(x, w1, b1) r = Relu(c)
+  u = ConvTranspose<strides=[2,2], pads=[1,1,1,1], output_padding=[1,1]>(r, wu, bu)
+  s = Relu(u) y = Conv(s, w2) }"""
+
+
+def transposed(groups=2, opset=18):
+    """One ConvTranspose of two groups with every attribute."""
+    return load(
+        text_model(
+            f"""g (float[N,4,5,6] x) => (float[N,6,H,W] y)
+            <float[4,{6 // groups},3,2] w, float[6] b> {{
+            y = ConvTranspose<group={groups}, strides=[2,3], pads=[1,0,2,1], dilations=[1,2],
+                              output_padding=[1,2]>(x, w, b) }}""",
+            opset=opset,
+        )
+    )
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_matrix_of_a_transposed_convolution_meets_windows_of_its_spread_input(groups):
+    model = transposed(groups)
+    layer = find_matrices(model.graph)[0][model.graph[0].name]
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 4, 5, 6)).astype(np.float32)}
+    y = Session(model).run(feeds)["y"]
+    x, wanted = layer.positions(feeds["x"], y, 50)
+    k = len(layer.matrix)
+    found = np.concatenate(
+        [
+            layer.matrix[:, 6 // groups * g : 6 // groups * (g + 1)].T @ x[g * k : (g + 1) * k]
+            for g in range(groups)
+        ]
+    )
+    bias = constant(model.graph.initializers["b"])
+    np.testing.assert_allclose(found + bias[:, None], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_transposed_convolutions_weights_come_back_as_they_were(groups):
+    model = transposed(groups)
+    before = constant(model.graph.initializers["w"]).copy()
+    layer = find_matrices(model.graph)[0][model.graph[0].name]
+    layer.replace(layer.matrix.copy())
+    np.testing.assert_array_equal(constant(model.graph.initializers["w"]), before)
+
+
+def test_every_layer_of_a_network_that_upsamples_loses_weights():
+    model = load(text_model(UNET))
+    pruned, figures = prune(model, granularity="weight", sparsity=0.562)
+    arrays = {name: constant(pruned.graph.initializers[name]) for name in ("w1", "wu", "w2")}
+    assert all((a == 0).any() for a in arrays.values())
+    zeros = sum(int((a == 0).sum()) for a in arrays.values())
+    size = sum(a.size for a in arrays.values())
+    assert zeros == round(0.562 * size) == figures["removed"]
+    left = {name: int((a != 0).sum()) for name, a in arrays.items()}
+    assert figures["after"]["macs"] == 36 * left["w1"] + 36 * left["wu"] + 144 * left["w2"]
+    # The smallest weights of each layer went.
+    w, kept = constant(model.graph.initializers["wu"]), arrays["wu"] != 0
+    assert np.abs(w[~kept]).max() <= np.abs(w[kept]).min()
+    np.testing.assert_array_equal(w[kept], arrays["wu"][kept])
+
+
+@pytest.mark.parametrize("granularity", ["weight", "kernel", "row", "column"])
+@pytest.mark.parametrize("criterion", ["l1", "activation"])
+def test_refitting_a_transposed_convolution_makes_up_for_what_went(granularity, criterion):
+    model = load(text_model(UNET))
+    rng = np.random.default_rng(3)
+    feeds = {"x": rng.standard_normal((24, 2, 6, 6)).astype(np.float32)}
+    layer = next(n for n in model.graph if n.op_type == "ConvTranspose").name
+    pruned, figures = prune(
+        model, feeds=feeds, granularity=granularity, criterion=criterion, layers=(layer,)
+    )
+    assert figures["deviation"]["refitted"] <= figures["deviation"]["pruned"]
+    w = constant(pruned.graph.initializers["wu"])
+    assert (w == 0).sum() >= w.size // 3
+
+
+def test_crossbars_of_a_transposed_convolution_are_counted_as_sub_arrays():
+    _, figures = prune(load(text_model(UNET)), granularity="weight", sparsity=0.1)
+    # One for the 18 x 6 (two blocks of rows: 16 + 2), nine offsets of 6 x 4, one for 4 x 1.
+    assert figures["before"]["crossbars"] == 2 + 9 + 1
+    model = load(text_model(UNET))
+    layer = next(n for n in model.graph if n.op_type == "ConvTranspose").name
+    with pytest.raises(UsageError, match="sub-array a kernel position"):
+        prune(model, granularity="crossbar", layers=(layer,))
+
+
+def test_a_constant_channel_goes_into_no_transposed_convolutions_bias():
+    # Not every output of it meets the whole kernel: no one number would be right.
+    text = """g (float[N,2,6,6] x) => (float[N,3,13,13] y)
+    <float[4,2,1,1] w1, float[4] b1, float[4,3,3,3] wu, float[3] bu> {
+      c = Conv(x, w1, b1) r = Relu(c) y = ConvTranspose<strides=[2,2]>(r, wu, bu) }"""
+    rng = np.random.default_rng(1)
+    w1 = rng.standard_normal((4, 2, 1, 1))
+    w1[2] = 0
+    model = load(text_model(text, w1=w1, b1=[0.1, 0.2, 5, 0.3]))
+    layer = next(n for n in model.graph if n.op_type == "Conv").name
+    pruned, figures = prune(model, granularity="channel", sparsity=0.25, layers=(layer,))
+    assert figures["removed"] == 1 and weights(pruned, "w1").shape == (3, 2, 1, 1)
+    assert 5 not in weights(pruned, "b1")
+    np.testing.assert_array_equal(weights(pruned, "bu"), weights(model, "bu"))

@@ -1,6 +1,7 @@
 """The whole way from a model to a program."""
 
 import hashlib
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -319,7 +320,8 @@ def coverage(planned: "Plan", calibrated: "Calibration") -> Coverage:
             layer = planned.layers[node]
             out = calibrated.first[layer.output.name or ""]
             if node.op_type == "ConvTranspose":
-                crossbar += _macs(node.op_type, [s for s in shapes if s is not None])
+                items, _, *spatial = calibrated.first[layer.source.name or ""]
+                crossbar += items * math.prod(spatial) * math.prod(layer.matrix)
             else:
                 crossbar += int(np.prod(out, dtype=np.int64)) * layer.matrix[0]
         elif is_op(node, *WEIGHTED) and None not in shapes and len(shapes) > 1:

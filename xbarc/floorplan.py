@@ -9,7 +9,7 @@ import numpy as np
 
 from xbarc.cost.time import placed
 from xbarc.ir.placement import copies_of, ranges_of
-from xbarc.ir.stages import stages_of
+from xbarc.ir.stages import homes, stages_of
 from xbarc.mesh import Mesh, Range, path
 from xbarc.program import Program
 
@@ -37,7 +37,10 @@ def floorplan(program: Program) -> dict[str, Any]:
     stages = stages_of(program.module)
     mesh, ranges = placed(stages, program.target)
     merged: dict[str, dict[str, Any]] = {}
+    own = homes(stages)
     for index, found in ranges.items():
+        if own[index] != index:
+            continue  # on another's crossbars
         name = stages[index].name
         layer = merged.setdefault(
             name,

@@ -1,11 +1,12 @@
 """How a program stands on crossbars: what `xbarc inspect` prints."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, cast
 
 from xbarc.cost.layer import FIGURES
 from xbarc.errors import XbarcError, nearest
 from xbarc.ir.attributes import StreamType
+from xbarc.ir.blocks import SqueezeExcitationOp
 from xbarc.ir.ops import MvmOp, weights_of
 from xbarc.ir.placement import copies_of
 from xbarc.partition import partition, patches
@@ -19,6 +20,7 @@ def inspect(
 
     `standing` is the rows and columns that the tiles count: fewer than the matrix's where some
     stand on no crossbar, more where tiles have rows or columns in common.
+    `blocks` are the squeeze-and-excitation blocks: their layers, and what else belongs to them.
     `collapsed` is the share of a layer's physical columns (weight column x slice x polarity x row
     block) that provably can't reach the converters' limit and so are computed as one exact integer
     product. `partition`: the patches of outputs that one shot gives (`xbarc.partition`); of a named
@@ -30,6 +32,7 @@ def inspect(
     known = [weights_of(op).symbol for op in mvms]
     if layer is not None and layer not in known:
         raise XbarcError(f"no layer {layer!r}: {nearest(layer, known)}")
+    blocks = [op for op in program.module.walk() if isinstance(op, SqueezeExcitationOp)]
     return {
         "target": program.target.name,
         "layers": [
@@ -37,7 +40,39 @@ def inspect(
             for op, name in zip(mvms, known, strict=True)
             if layer in (None, name)
         ],
+        "blocks": [
+            _describe_block(program, op, mvms)
+            for op in blocks
+            if layer is None or layer in op.layers
+        ],
     }
+
+
+def _describe_block(
+    program: Program, op: SqueezeExcitationOp, mvms: Sequence[MvmOp]
+) -> dict[str, Any]:
+    """A squeeze-and-excitation block: what computes each part of it, and where."""
+    symbols = {weights_of(mvm).symbol for mvm in mvms}
+    mine = [mvm for mvm in mvms if weights_of(mvm).symbol in op.layers]
+    tiles = [(len(m.tiles()), weights_of(m).weight_bits, m.beside is None) for m in mine]
+    channels, squeezed = op.weights.matrix
+    array = program.target.array
+    return {
+        "kind": "squeeze-excitation",
+        "layers": list(op.layers),
+        "channels": channels,
+        "squeezed": squeezed,
+        "pool": {"name": op.text("pool"), "on": _where(op.text("pool"), symbols)},
+        "activation": op.text("activation"),
+        "gate": op.text("gate"),
+        "scale": {"name": op.text("scale"), "on": "digital", "behind": op.text("behind") or None},
+        "tiles": sum(count for count, _, _ in tiles),
+        "crossbars": sum(n * array.crossbars_per_tile(bits) for n, bits, own in tiles if own),
+    }
+
+
+def _where(name: str, symbols: Container[str]) -> str:
+    return "crossbar" if name in symbols else "digital"
 
 
 def _describe(
@@ -65,7 +100,8 @@ def _describe(
         "vectors": stream.vectors.data,
         "tiles": len(tiles),
         "copies": copies_of(op),
-        "crossbars": len(tiles) * array.crossbars_per_tile(bits) * copies_of(op),
+        "crossbars": op.crossbars() * copies_of(op),
+        "beside": op.beside.root_reference.data if op.beside else None,
         "collapsed": matrix.collapsed,
         "lossless": matrix.lossless,
     }

@@ -351,24 +351,19 @@ def result_pads(
     """Strides, pads and dilations of a ConvTranspose from `spatial` to a `result` of that size.
 
     The pads say how far the first and the last product hang over the result; those at the end are
-    negative where the result goes on behind it (output padding). Rules of `auto_pad` and
-    `output_shape` as onnxruntime has them.
+    negative where the result goes on behind it (output padding). `auto_pad` and `output_shape` are
+    gone: `xbarc.graph.shapes` writes out what they mean.
     """
     rank = len(kernel)
     strides = list(attribute(node, "strides", ())) or [1] * rank
     dilations = list(attribute(node, "dilations", ())) or [1] * rank
-    given = list(attribute(node, "pads", ())) or [0] * (2 * rank)
-    auto = attribute(node, "auto_pad", "NOTSET")
-    extra = list(attribute(node, "output_padding", ())) or [0] * rank
-    begins = given[:rank]
-    full = [
-        (s - 1) * st + (k - 1) * d + 1
-        for s, st, k, d in zip(spatial, strides, kernel, dilations, strict=True)
-    ]
-    if attribute(node, "output_shape", ()) or auto.startswith("SAME"):
-        total = [max(f + e - r, 0) for f, e, r in zip(full, extra, result, strict=True)]
-        begins = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
-    elif auto == "VALID":
+    begins = list(attribute(node, "pads", ()))[:rank] or [0] * rank
+    if attribute(node, "auto_pad", "NOTSET") == "VALID":
         begins = [0] * rank
-    ends = [f - b - r for f, b, r in zip(full, begins, result, strict=True)]
+    ends = [
+        (n - 1) * s + (k - 1) * d + 1 - begin - size
+        for n, s, k, d, begin, size in zip(
+            spatial, strides, kernel, dilations, begins, result, strict=True
+        )
+    ]
     return strides, [*begins, *ends], dilations

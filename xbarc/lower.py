@@ -20,7 +20,9 @@ from xdsl.utils.exceptions import VerifyException
 from xbarc.data import Array
 from xbarc.errors import XbarcError
 from xbarc.graph.query import attribute, inner_nodes, is_op
+from xbarc.graph.squeeze_excitation import find_blocks
 from xbarc.ir.attributes import CrossbarAttr, DigitalType, WindowAttr, code_type
+from xbarc.ir.blocks import SqueezeExcitationOp
 from xbarc.ir.interface import COUPLED, element_type, name_attributes
 from xbarc.ir.ops import (
     CROSSBAR,
@@ -209,6 +211,7 @@ class _Lowering:
         self.block = Block()
         self.values: dict[ir.Value, SSAValue] = {}
         self.quantized: dict[tuple[ir.Value, float], SSAValue] = {}
+        self.symbols: dict[ir.Node, str] = {}
         self.faults: list[str] = []
 
     def run(self) -> Lowered:
@@ -223,6 +226,7 @@ class _Lowering:
                 self.add_digital(part)
         if self.faults:
             raise XbarcError("\n".join(self.faults))
+        self.add_blocks()
         block.add_op(ReturnOp(*[self.values[v] for v in graph.outputs]))
         function = FuncOp(
             "main",
@@ -241,6 +245,21 @@ class _Lowering:
                 f"the model can't be written as tile IR: {' '.join(str(error).split())}"
             ) from error
         return self.result
+
+    def add_blocks(self) -> None:
+        """Write down which layers are squeeze-and-excitation blocks."""
+        for found in find_blocks(self.model.graph):
+            if found.first not in self.symbols or found.second not in self.symbols:
+                continue
+            names = {
+                "pool": found.pool.name or "",
+                "activation": ", ".join(found.activation),
+                "gate": ", ".join(found.gate),
+                "scale": found.scale.name or "",
+                "behind": "" if found.folded is None else found.folded.name or "",
+            }
+            layers = [self.symbols[found.first], self.symbols[found.second]]
+            self.result.module.body.block.add_op(SqueezeExcitationOp(layers, **names))
 
     def type_of(self, value: ir.Value) -> Attribute:
         """A tensor type with the shape that was measured; opaque where it is no plain tensor."""
@@ -280,6 +299,7 @@ class _Lowering:
             )
         rows, cols = layer.matrix
         symbol = self._symbol(layer.name)
+        self.symbols[layer.node] = symbol
         weights = WeightsOp(
             symbol,
             rows,

@@ -278,6 +278,27 @@ def source_tables(document: Mapping[str, Any]) -> None:
     console.print("\narea and power at full load of one core, one node and one chip")
 
 
+def _blocks_table(console: Console, blocks: Sequence[Mapping[str, Any]]) -> None:
+    """A row a squeeze-and-excitation block; nothing where there is none."""
+    if not blocks:
+        return
+    console.print("\nsqueeze-and-excitation")
+    table = _table("layers", "channels", "pool", "activation", "gate", "scale", "tiles", "xbars")
+    for block in blocks:
+        behind = block["scale"]["behind"]
+        table.add_row(
+            Text(" + ".join(block["layers"])),
+            f"{block['channels']}-{block['squeezed']}-{block['channels']}",
+            block["pool"]["on"],
+            block["activation"],
+            block["gate"],
+            Text("digital" if behind is None else f"digital, behind {behind}"),
+            number(block["tiles"]),
+            number(block["crossbars"]),
+        )
+    console.print(table)
+
+
 def inspect_tables(document: Mapping[str, Any], *, with_choices: bool = False) -> None:
     """A row a layer; below, where they were asked for, what was chosen from, and the tiles."""
     console = _console()
@@ -298,6 +319,7 @@ def inspect_tables(document: Mapping[str, Any], *, with_choices: bool = False) -
             f"{row['collapsed']:.1%}",
         )
     console.print(table)
+    _blocks_table(console, document["blocks"])
     for row in document["layers"] if with_choices else ():
         if "choice" in row:
             _choice(console, row["choice"])

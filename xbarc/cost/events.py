@@ -171,7 +171,8 @@ def _add(
     activations = int(seen.activations.sum())
     layer.copies = max(layer.copies, copies)
     layer.tiles += len(seen.tiles)
-    layer.crossbars += len(seen.tiles) * crossbars * copies
+    if op.beside is None:  # else they are counted where it stands
+        layer.crossbars += len(seen.tiles) * crossbars * copies
     layer.memristors += seen.programmed * slices * polarities
     layer.vectors = max(layer.vectors, vectors)
     layer.activations += activations

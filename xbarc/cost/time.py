@@ -28,7 +28,7 @@ from xbarc.cost.model import digital_unit
 from xbarc.ir.attributes import StreamType
 from xbarc.ir.ops import MvmOp, shape_of, weights_of
 from xbarc.ir.placement import STREAM, TIME, copies_of, mesh_of, ranges_of, span_of
-from xbarc.ir.stages import INPUT, Stage, stages_of
+from xbarc.ir.stages import INPUT, Stage, homes, stages_of
 from xbarc.mesh import Mesh, Range, Spread, WireLoads, mean_hops, mesh_for, wire_loads
 from xbarc.target import Target
 
@@ -154,9 +154,11 @@ def placed(stages: Sequence[Stage], target: Target) -> tuple[Mesh, dict[int, lis
     mesh = mesh_of(first) if first is not None else None
     if mesh is not None and all(ranges.values()):
         return mesh, ranges
-    counts = {i: op.crossbars() * copies_of(op) for i, op in layers.items()}
+    own = homes(stages)
+    counts = {i: op.crossbars() * copies_of(op) for i, op in layers.items() if own[i] == i}
     mesh = mesh_for(target, sum(counts.values()))
-    return mesh, in_order(mesh, counts)
+    found = in_order(mesh, counts)
+    return mesh, {i: found[own[i]] for i in layers}
 
 
 def in_order(mesh: Mesh, counts: Mapping[int, int]) -> dict[int, list[Range]]:
@@ -306,12 +308,15 @@ def demand(stages: Sequence[Stage], target: Target, unit_work: UnitWork, rates: 
     ]
     busy = [max(each.values(), default=0.0) for each in units]
     candidates = []
+    own, crossbars_ns = homes(stages), dict.fromkeys(range(len(stages)), 0.0)
     for index, stage in enumerate(stages):
         if isinstance(stage.op, MvmOp):
             vectors, slices = cycle_counts(stage.op, target)
             ns = cycles(vectors, slices, copies_of(stage.op)) * target.cycle_ns(rates.adc_gsps)
             busy[index] = max(busy[index], ns)
-            candidates.append(Bottleneck(stage.name, "crossbar", ns))
+            # Layers on the same crossbars take turns.
+            crossbars_ns[own[index]] += ns
+    candidates += [Bottleneck(stages[i].name, "crossbar", crossbars_ns[i]) for i in own.values()]
     names = [None if h is None else stages[h].name for h in at]
     candidates += _busiest_units(names, here, units, mesh.total_nodes)
     wires = _wires(stages, target, mesh, ranges, rates)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -17,12 +17,15 @@ from xbarc.graph.query import (
     is_op,
     only_consumer,
 )
-from xbarc.layers import resolved_pads
+from xbarc.layers import resolved_pads, result_pads
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""Operators whose weights are windows, an input and an output channel each."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerMatrix:
-    """A Conv, Gemm or MatMul with static real weights.
+    """A Conv, ConvTranspose, Gemm or MatMul with static real weights.
 
     `side` is the operand that is static. The matrix is [K, N]: rows of one group (input channel,
     kernel row, kernel column), columns of all groups.
@@ -49,7 +52,7 @@ class LayerMatrix:
     @property
     def groups(self) -> int:
         """Blocks of a block-diagonal matrix."""
-        return cast(int, attribute(self.node, "group", 1)) if is_op(self.node, "Conv") else 1
+        return cast(int, attribute(self.node, "group", 1)) if is_op(self.node, *CONVOLUTIONS) else 1
 
     @property
     def weights(self) -> Array:
@@ -61,15 +64,19 @@ class LayerMatrix:
 
     @property
     def kernel(self) -> tuple[int, ...]:
-        """The window of a Conv; `()` for others."""
-        return self.weights.shape[2:] if is_op(self.node, "Conv") else ()
+        """The window of a Conv or ConvTranspose; `()` for others."""
+        return self.weights.shape[2:] if is_op(self.node, *CONVOLUTIONS) else ()
 
     @property
     def matrix(self) -> Array:
-        """The weights as [K, N], a view."""
+        """The weights as [K, N] (never write to them)."""
         w = self.weights
         if is_op(self.node, "Conv"):
             return w.reshape(len(w), -1).T
+        if is_op(self.node, "ConvTranspose"):
+            # [(G, Cg), Fg, kernel] to [(Cg, kernel), (G, Fg)]
+            by_group = w.reshape(self.groups, len(w) // self.groups, w.shape[1], -1)
+            return by_group.transpose(1, 3, 0, 2).reshape(-1, self.groups * w.shape[1])
         return w.T if self._transposed else w
 
     @property
@@ -80,6 +87,9 @@ class LayerMatrix:
         """Give this layer, and no other reader of its weights, another [K, N]."""
         w = self.weights
         stored = matrix.T if is_op(self.node, "Conv") or self._transposed else matrix
+        if is_op(self.node, "ConvTranspose"):
+            channels = len(w) // self.groups
+            stored = matrix.reshape(channels, -1, self.groups, w.shape[1]).transpose(2, 0, 3, 1)
         self._replace_input(self.side, np.ascontiguousarray(stored.reshape(w.shape), w.dtype))
 
     def add_to_bias(self, shift: Array) -> bool:
@@ -143,7 +153,10 @@ class LayerMatrix:
         taken lie evenly spaced. `y` may have more channels than this layer.
         """
         if is_op(self.node, "Conv"):
-            return self._windows(x, y, limit)
+            window = _Window(self.kernel, *resolved_pads(self.node, x.shape[2:], self.kernel))
+            return _windows(x, y, limit, window)
+        if is_op(self.node, "ConvTranspose"):
+            return self._mirrored_windows(x, y, limit)
         if is_op(self.node, "Gemm"):
             x = x.T if attribute(self.node, "transA", 0) else x
         elif self.side == 0 and x.ndim > 1:
@@ -152,21 +165,54 @@ class LayerMatrix:
         taken = _spread(len(vectors), limit)
         return vectors[taken].T, results[taken].T
 
-    def _windows(self, x: Array, y: Array, limit: int) -> tuple[Array, Array]:
-        kernel, rank = list(self.kernel), x.ndim - 2
-        strides, pads, dilations = resolved_pads(self.node, x.shape[2:], kernel)
-        widths = [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)]
-        reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
-        view = np.lib.stride_tricks.sliding_window_view(
-            np.pad(x, widths), reach, axis=tuple(range(2, 2 + rank))
-        )
-        cuts = [slice(None)] * 2
-        cuts += [slice(None, None, s) for s in strides] + [slice(None, None, d) for d in dilations]
-        view = np.moveaxis(view[tuple(cuts)], 1, 1 + rank)
-        shape = (len(y), *y.shape[2:])
-        taken = np.unravel_index(_spread(int(np.prod(shape)), limit), shape)
-        vectors = view[taken].reshape(len(taken[0]), -1)
-        return vectors.T, np.moveaxis(y, 1, -1)[taken].T
+    def _mirrored_windows(self, x: Array, y: Array, limit: int) -> tuple[Array, Array]:
+        """A transposed convolution as one by the mirrored kernel of `x` spread with zeros."""
+        kernel = self.kernel
+        strides, pads, dilations = result_pads(self.node, x.shape[2:], kernel, y.shape[2:])
+        sizes = [(size - 1) * s + 1 for size, s in zip(x.shape[2:], strides, strict=True)]
+        spread = np.zeros((*x.shape[:2], *sizes), x.dtype)
+        places: list[Any] = [slice(None, None, s) for s in strides]
+        spread[(..., *places)] = x
+        reach = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)] * 2
+        around = [r - p for r, p in zip(reach, pads, strict=True)]
+        window = _Window(kernel, [1] * len(kernel), around, dilations)
+        vectors, results = _windows(spread, y, limit, window)
+        by_position = vectors.reshape(x.shape[1], *kernel, -1)
+        return np.flip(by_position, tuple(range(1, 1 + len(kernel)))).reshape(
+            vectors.shape
+        ), results
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A window over the spatial axes; a negative pad cuts off."""
+
+    kernel: Sequence[int]
+    strides: Sequence[int]
+    pads: Sequence[int]
+    dilations: Sequence[int]
+
+
+def _windows(x: Array, y: Array, limit: int, window: _Window) -> tuple[Array, Array]:
+    """Vectors [C * kernel, S] of `x` [B, C, spatial...] and what `y` has at their positions."""
+    rank = x.ndim - 2
+    around = list(zip(window.pads[:rank], window.pads[rank:], strict=True))
+    inside: list[Any] = [
+        slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape[2:], around, strict=True)
+    ]
+    widths = [(0, 0), (0, 0), *((max(a, 0), max(b, 0)) for a, b in around)]
+    reach = tuple((k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True))
+    view = np.lib.stride_tricks.sliding_window_view(
+        np.pad(x[(..., *inside)], widths), reach, axis=tuple(range(2, 2 + rank))
+    )
+    cuts = [slice(None)] * 2
+    cuts += [slice(None, None, s) for s in window.strides]
+    cuts += [slice(None, None, d) for d in window.dilations]
+    view = np.moveaxis(view[tuple(cuts)], 1, 1 + rank)
+    shape = (len(y), *y.shape[2:])
+    taken = np.unravel_index(_spread(int(np.prod(shape)), limit), shape)
+    vectors = view[taken].reshape(len(taken[0]), -1)
+    return vectors.T, np.moveaxis(y, 1, -1)[taken].T
 
 
 def _spread(count: int, limit: int) -> Array:
@@ -197,7 +243,7 @@ def _give(node: ir.Node, index: int, array: Array) -> None:
 
 def find_matrix(node: ir.Node) -> LayerMatrix | str | None:
     """The layer that `node` is; why its weights can't be taken; None where it has none."""
-    if not is_op(node, "Conv", "Gemm", "MatMul"):
+    if not is_op(node, *CONVOLUTIONS, "Gemm", "MatMul"):
         return None
     sides = [constant(v) for v in node.inputs[:2]]
     side = 1 if sides[1] is not None else 0 if is_op(node, "MatMul") else 1

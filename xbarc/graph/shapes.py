@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 
 from xbarc.errors import XbarcError
-from xbarc.graph.query import ONNX_DOMAINS, is_op
+from xbarc.graph.query import ONNX_DOMAINS, attribute, dims, is_op
 from xbarc.graph.run import runtime_shapes
 from xbarc.graph.serialize import without_weights
 
@@ -22,7 +22,8 @@ def infer_shapes(model: ir.Model) -> None:
     """Give every value of the graph the type and shape that follow from its inputs.
 
     What a value said before is dropped where its operator is of the default domain: a shape
-    that an exporter or an earlier rewrite left behind may be wrong.
+    that an exporter or an earlier rewrite left behind may be wrong. A ConvTranspose gets pads in
+    place of `auto_pad` and `output_shape`, which onnx's inference doesn't always follow.
 
     Raises:
         XbarcError: onnx finds the graph contradictory.
@@ -35,6 +36,8 @@ def infer_shapes(model: ir.Model) -> None:
         if not more:
             break
         refined.update(more)
+    while _pad_transposed(model.graph):
+        _merge(values, model, _inferred(model, refined))
     if any(node.domain not in ONNX_DOMAINS for node in model.graph):
         _ask_onnxruntime(model, values)
 
@@ -129,11 +132,70 @@ def _refine_reshapes(graph: ir.Graph) -> dict[str, tuple[Dim, ...]]:
         source, result = node.inputs[0].shape, node.outputs[0].shape
         if source is None or result is None:
             continue
-        dims = _solve(_plain(source), _plain(result), _symbols(graph))
-        if dims is not None:
-            node.outputs[0].shape = ir.Shape(dims)
-            refined[str(node.outputs[0].name)] = dims
+        solved = _solve(_plain(source), _plain(result), _symbols(graph))
+        if solved is not None:
+            node.outputs[0].shape = ir.Shape(solved)
+            refined[str(node.outputs[0].name)] = solved
     return refined
+
+
+def _pad_transposed(graph: ir.Graph) -> bool:
+    """Write out the pads that `auto_pad` or `output_shape` of each ConvTranspose means.
+
+    As the operator is defined, and onnxruntime computes it: the output padding counts within input
+    x stride, and a result may be smaller than the input. onnx's inference has both otherwise; so
+    where its sizes were wrong, what follows is inferred again before the next is looked at (True).
+    """
+    for node in graph:
+        if not is_op(node, "ConvTranspose"):
+            continue
+        pads = _meant_pads(node)
+        if pads is None:
+            continue
+        result, before = _padded_size(node, pads), dims(node.outputs[0])
+        for name in ("auto_pad", "output_shape"):
+            node.attributes.pop(name, None)
+        node.attributes["pads"] = ir.AttrInt64s("pads", pads)
+        if before is None or before[2:] != result:
+            return True
+    return False
+
+
+def _meant_pads(node: ir.Node) -> list[int] | None:
+    """The pads of a ConvTranspose that says a size or SAME; None for others, and open sizes."""
+    auto, shape = attribute(node, "auto_pad", "NOTSET"), attribute(node, "output_shape", ())
+    source = dims(node.inputs[0])
+    if source is None or not (shape or auto.startswith("SAME")):
+        return None
+    rank = len(source) - 2
+    full = _padded_size(node, [0] * (2 * rank))
+    if full is None:
+        return None
+    strides = attribute(node, "strides", ()) or [1] * rank
+    wanted = shape[-rank:] or [n * s for n, s in zip(source[2:], strides, strict=True) if n]
+    total = [max(f - w, 0) for f, w in zip(full, wanted, strict=True)]
+    if shape and any(f < w for f, w in zip(full, wanted, strict=True)):
+        return None  # which onnxruntime refuses
+    less, more = [t // 2 for t in total], [t - t // 2 for t in total]
+    return [*less, *more] if auto == "SAME_UPPER" else [*more, *less]
+
+
+def _padded_size(node: ir.Node, pads: Sequence[int]) -> tuple[int, ...] | None:
+    """The spatial size of a ConvTranspose's result under these pads; None where it is open."""
+    source, weights = dims(node.inputs[0]), dims(node.inputs[1])
+    if source is None or weights is None or len(source) != len(weights):
+        return None
+    rank = len(source) - 2
+    strides = attribute(node, "strides", ()) or [1] * rank
+    dilations = attribute(node, "dilations", ()) or [1] * rank
+    extra = attribute(node, "output_padding", ()) or [0] * rank
+    sizes = []
+    for axis, (n, k) in enumerate(zip(source[2:], weights[2:], strict=True)):
+        if n is None or k is None:
+            return None
+        reach = (n - 1) * strides[axis] + (k - 1) * dilations[axis] + 1 + extra[axis]
+        sizes.append(reach - pads[axis] - pads[axis + rank])
+    return tuple(sizes)
 
 
 def _plain(shape: ir.Shape) -> tuple[Dim, ...]:
@@ -169,6 +231,6 @@ def _solve(
         return None
     if left and elements != others:
         return None
-    dims = list(result)
-    dims[unknown[0]] = left[0] if left else elements // others
-    return tuple(dims)
+    solved = list(result)
+    solved[unknown[0]] = left[0] if left else elements // others
+    return tuple(solved)

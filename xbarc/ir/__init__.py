@@ -25,6 +25,7 @@ from xbarc.ir.attributes import (
     TileListAttr,
     WindowAttr,
 )
+from xbarc.ir.blocks import SqueezeExcitationOp
 from xbarc.ir.ops import (
     ConvOp,
     ConvTransposeOp,
@@ -44,6 +45,7 @@ Xbar = Dialect(
     "xbar",
     [
         WeightsOp,
+        SqueezeExcitationOp,
         QuantizeOp,
         ConvOp,
         ConvTransposeOp,

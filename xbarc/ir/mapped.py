@@ -62,8 +62,10 @@ from xbarc.ir.attributes import (
     parse_regular,
     print_ints,
 )
+from xbarc.ir.sharing import share
 from xbarc.ir.unroll import UnrollAttr
 from xbarc.ir.weights import WeightsOp, weights_of
+from xbarc.target import Array
 
 
 @irdl_op_definition
@@ -211,7 +213,8 @@ class MvmOp(IRDLOperation):
     `unroll ...` puts the kernel at many places of a larger matrix (`xbarc.ir.unroll`): the stream,
     the result and the tiles are that matrix's. `offsets` cut it by kernel offset. `gated`: rows and
     columns of a tile in which all weights are zero aren't driven or converted, a tile of zeros
-    isn't activated; results don't depend on it.
+    isn't activated; results don't depend on it. `beside @first`: the tiles stand on cells that
+    those of an earlier mvm leave free (`xbarc.ir.sharing`), on crossbars counted there.
     """
 
     name = "xbar.mvm"
@@ -226,6 +229,7 @@ class MvmOp(IRDLOperation):
     columns = opt_prop_def(SelectionAttr)
     sparse = opt_prop_def(UnitAttr)
     adc = opt_prop_def(DenseArrayBase)
+    beside = opt_prop_def(SymbolRefAttr)
     copies = opt_prop_def(IntegerAttr)
     at = opt_prop_def(DenseArrayBase)
     time = opt_prop_def(DenseArrayBase)
@@ -336,17 +340,56 @@ class MvmOp(IRDLOperation):
             if len(values) != 2 or not -math.inf < values[0] < values[1] < math.inf:
                 raise VerifyException("adc is [lo, hi] with lo < hi")
         self._verify_capacity(weights)
-        if self.copies is not None or self.at is not None:
+        if self.beside is not None:
+            self._verify_shared()
+        elif self.copies is not None or self.at is not None:
             placement.verify_placement(self, self.crossbars())
         placement.verify_times(self)
 
     def crossbars(self) -> int:
-        """Crossbars of one copy. Raises `VerifyException` where the module doesn't say which."""
+        """Crossbars of one copy, none of its own where it stands beside another mvm.
+
+        Raises `VerifyException` where the module doesn't say its crossbar.
+        """
+        if self.beside is not None:
+            return 0
         crossbar = crossbar_of(self)
         if crossbar is None:
             raise VerifyException("the module doesn't say its xbar.crossbar")
         bits = weights_of(self).weight_bits
         return len(self.tiles()) * crossbar.array().crossbars_per_tile(bits)
+
+    @property
+    def host(self) -> "MvmOp | None":
+        """The earlier mvm of its block on whose crossbars it stands; None where it has its own."""
+        block = self.parent_block()
+        if self.beside is None or block is None:
+            return None
+        for op in block.ops:
+            if op is self:
+                break
+            if isinstance(op, MvmOp) and op.weights == self.beside:
+                return op
+        return None
+
+    def _verify_shared(self) -> None:
+        name, host, crossbar = self.beside, self.host, crossbar_of(self)
+        if host is None:
+            raise VerifyException(f"{name} is no earlier mvm to stand beside")
+        if host.beside is not None:
+            raise VerifyException(f"{name} itself stands beside another")
+        if crossbar is None:
+            raise VerifyException("the module doesn't say its xbar.crossbar")
+        if placement.copies_of(host) != placement.copies_of(self):
+            raise VerifyException(f"it stands {placement.copies_of(self)} times, {name} doesn't")
+        if placement.ranges_of(host) != placement.ranges_of(self):
+            raise VerifyException(f"it stands elsewhere than {name}")
+        block = self.parent_block()
+        others = [] if block is None else [o for o in block.ops if isinstance(o, MvmOp)]
+        if next(o for o in (*others, self) if o.host is host) is not self:
+            raise VerifyException(f"another mvm stands beside {name} already")
+        if not fits_beside(self, host, crossbar.array()):
+            raise VerifyException(f"its tiles don't fit on what {name} leaves free")
 
     def _verify_capacity(self, weights: WeightsOp) -> None:
         crossbar = crossbar_of(self)
@@ -384,6 +427,9 @@ class MvmOp(IRDLOperation):
         cast(TilingAttr, self.tiling).print_clauses(printer)
         if (adc := self.adc_range) is not None:
             printer.print_string(f" adc [{real_text(adc[0])}, {real_text(adc[1])}]")
+        if self.beside is not None:
+            printer.print_string(" beside ")
+            printer.print_attribute(self.beside)
         placement.print_clauses(printer, self)
         print_signature(printer, self)
 
@@ -414,6 +460,8 @@ class MvmOp(IRDLOperation):
         if parser.parse_optional_keyword("adc"):
             values = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_number)
             properties["adc"] = DenseArrayBase.from_list(f64, [float(v) for v in values])
+        if parser.parse_optional_keyword("beside"):
+            properties["beside"] = SymbolRefAttr(parser.parse_symbol_name().data)
         properties |= placement.parse_clauses(parser, placed=True)
         attributes, source, result = parse_signature(parser)
         return cls.create(
@@ -422,6 +470,19 @@ class MvmOp(IRDLOperation):
             properties=properties,
             result_types=[result],
         )
+
+
+def fits_beside(guest: MvmOp, host: MvmOp, array: Array) -> bool:
+    """Whether the tiles of `guest` fit on cells that those of `host` leave free."""
+    bits = [weights_of(op).weight_bits for op in (host, guest)]
+    if array.crossbars_per_tile(bits[1]) > array.crossbars_per_tile(bits[0]):
+        return False
+    footprints = []
+    for op, width in zip((host, guest), map(array.columns_per_weight, bits), strict=True):
+        tiles = op.tiles()
+        rows, columns = tiles[:, 1] - tiles[:, 0], (tiles[:, 3] - tiles[:, 2]) * width
+        footprints.append(list(zip(rows.tolist(), columns.tolist(), strict=True)))
+    return share(footprints[0], footprints[1], (array.rows, array.cols)) is not None
 
 
 def _verify_offsets(tiling: OffsetsAttr, k: int, n: int, *, selected: bool, sparse: bool) -> None:

@@ -264,7 +264,8 @@ def _verify_disjoint(op: Operation, mesh: Mesh) -> None:
     block = op.parent_block()
     if block is None:
         return
-    placed = (o for o in block.ops if ranges_of(o))
+    # Where an mvm stands beside another, the crossbars are that one's.
+    placed = (o for o in block.ops if ranges_of(o) and "beside" not in o.properties)
     # Once for the whole block: its first operation with a place looks at all of them.
     if next(placed) is not op:
         return

@@ -7,7 +7,7 @@ needs everything.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -129,6 +129,12 @@ def stages_of(module: ModuleOp, needs: DigitalNeeds | None = None) -> list[Stage
             for value in op.results:
                 values[value] = _carried(op, value, read)
     return stages
+
+
+def homes(stages: Sequence[Stage]) -> dict[int, int]:
+    """For each layer, by the index of its stage, the one on whose crossbars it stands."""
+    index = {s.op: i for i, s in enumerate(stages)}
+    return {i: index[s.op.host or s.op] for i, s in enumerate(stages) if isinstance(s.op, MvmOp)}
 
 
 def _whole(value: _Value, rows: int) -> _Value:

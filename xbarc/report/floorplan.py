@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from xbarc.cost.time import placed
 from xbarc.ir.placement import ranges_of
-from xbarc.ir.stages import stages_of
+from xbarc.ir.stages import homes, stages_of
 from xbarc.mesh import Mesh, Range
 from xbarc.program import Program
 from xbarc.report import charts
@@ -44,8 +44,10 @@ def section(program: Program) -> Section | None:
     if not ranges:
         return None
     by_layer: dict[str, list[Range]] = {}
+    home = homes(stages)
     for index, found in ranges.items():
-        by_layer.setdefault(stages[index].name, []).extend(found)
+        if home[index] == index:  # else on another's crossbars
+            by_layer.setdefault(stages[index].name, []).extend(found)
     layers = []
     for name, found in by_layer.items():
         nodes, counts = mesh.load(found)

@@ -1,0 +1,115 @@
+"""squeeze-excitation: its pool on crossbars, its two products on one, its scale moved."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import onnx_ir as ir
+
+from xbarc.graph.edit import add_initializer
+from xbarc.graph.figures import leave
+from xbarc.graph.fold import drop_unused
+from xbarc.graph.pooling import Window, find_window, pool_by_convolution
+from xbarc.graph.query import constant, dims, input_at, only_consumer, unique_name, value_names
+from xbarc.graph.select import select
+from xbarc.graph.squeeze_excitation import SqueezeExcitation, find_blocks, is_depthwise
+from xbarc.pipeline import GraphPass
+from xbarc.target import Target
+
+
+@dataclass(frozen=True)
+class SqueezeExcite(GraphPass):
+    """Squeeze-and-excitation blocks: pool, C -> C/r -> C, gate, scale (`xbarc inspect` lists them).
+
+        %p = GlobalAveragePool(%x)         %s = HardSigmoid(Conv(Relu(Conv(%p, %w1)), %w2))
+        %y = Mul(%x, %s)                   # [N, C, H, W] x [N, C, 1, 1]
+
+    Both products stand on crossbars anyhow. `pack` puts them on one: the second, C/r x C, takes
+    rows and columns that the first, C x C/r, leaves free (`share-crossbars` does it after mapping).
+    They work one after the other, so that takes no more time.
+
+    `pool=crossbar` averages by a column of equal conductances a channel (a depthwise convolution as
+    large as the map) in the place of the digital unit; a pool over channels-last axes stays
+    digital. `fold` moves the scale behind a depthwise convolution that alone reads what is scaled:
+
+        %z = Conv<group=C>(Mul(%x, %s), %w, %b)   ->   %z = Add(Mul(Conv<group=C>(%x, %w), %s), %b)
+
+    That is exact, for each of its columns sees one channel, whose factor leaves the sum; so the
+    crossbars don't wait for the gate. In any other layer a column adds channels of different
+    factors: there the digital unit scales the map. `layers` names blocks by either of their layers;
+    without it, all are taken.
+    """
+
+    name: ClassVar[str] = "squeeze-excitation"
+    preserves: ClassVar[bool] = True
+
+    pack: bool = True
+    pool: Literal["digital", "crossbar"] = "digital"
+    fold: bool = True
+    layers: tuple[str, ...] = ()
+
+    @property
+    def follow_up(self) -> str:
+        """Sharing happens once both products are mapped."""
+        if not self.pack:
+            return ""
+        named = ",".join(f'"{name}"' for name in self.layers)
+        return f"share-crossbars{{layers={named}}}" if named else "share-crossbars"
+
+    def apply(self, model: ir.Model, target: Target | None) -> bool:
+        """Rewrite `model` in place; raises UsageError where `layers` names no layer of a block."""
+        found: dict[str, SqueezeExcitation] = {}
+        for block in find_blocks(model.graph):
+            found.update(dict.fromkeys(block.layers, block))
+        chosen = list(dict.fromkeys(select(self.layers, found, {})))
+        taken = value_names(model)
+        pooled = folded = 0
+        for block in chosen:
+            window = find_window(block.pool) if self.pool == "crossbar" else None
+            if isinstance(window, Window):
+                pool_by_convolution(block.pool, window, taken)
+                pooled += 1
+            if self.fold and block.folded is None and _fold(block, taken):
+                folded += 1
+        leave(model, self.name, {"blocks": len(chosen), "pooled": pooled, "folded": folded})
+        if pooled or folded:
+            drop_unused(model)
+        return bool(pooled or folded)
+
+
+def _fold(block: SqueezeExcitation, taken: set[str]) -> bool:
+    """Move a block's scale behind the depthwise convolution that alone reads what is scaled."""
+    product, factor = block.scale.outputs[0], block.factor
+    conv, graph, shape = only_consumer(product), block.scale.graph, dims(product)
+    if conv is None or not isinstance(graph, ir.Graph) or shape is None:
+        return False
+    if shape[1] is None or conv.inputs[0] is not product or not is_depthwise(conv, shape[1]):
+        return False
+    # One factor a channel, the same at every place.
+    factors = dims(factor)
+    if factors is None or len(factors) != len(shape) or set(factors[2:]) != {1}:
+        return False
+    bias, given = constant(input_at(conv, 2)), input_at(conv, 2)
+    if given is not None and bias is None:
+        return False
+    conv.replace_input_with(0, block.scaled)
+    conv.resize_inputs(2)
+    _behind(conv, "Mul", factor, taken)
+    if bias is not None:
+        column = bias.reshape(-1, *[1] * (len(shape) - 2))
+        added = add_initializer(graph, f"{conv.name}.bias", column, taken)
+        _behind(conv.outputs[0].consumers()[0], "Add", added, taken)
+    return True
+
+
+def _behind(node: ir.Node, op: str, operand: ir.Value, taken: set[str]) -> None:
+    """Whoever reads the result of `node` reads `op` of that and `operand`."""
+    result, graph = node.outputs[0], node.graph
+    if not isinstance(graph, ir.Graph):
+        raise TypeError(f"{node} stands in no graph")
+    new = ir.node(op, [result, operand], name=f"{node.name}.{op.lower()}")
+    graph.insert_after(node, new)
+    made, name = new.outputs[0], result.name
+    made.type, made.shape = result.type, result.shape
+    result.replace_all_uses_with(made, replace_graph_outputs=True)
+    new.replace_input_with(0, result)
+    result.name, made.name = unique_name(f"{name}.{op.lower()}.in", taken), name
