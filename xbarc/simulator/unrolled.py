@@ -171,6 +171,8 @@ def _segments(tiles: Indices, rows: Indices, columns: Indices) -> tuple[Segment,
     c0, c1 = np.searchsorted(columns, tiles[:, 2]), np.searchsorted(columns, tiles[:, 3])
     height = tiles[:, 1] - tiles[:, 0]
     parts = np.stack([r0, r1, height, c0, c1], axis=1)[(r0 < r1) & (c0 < c1)]
+    if not len(parts):
+        return ()  # all its weights are zero and stand on no tile
     parts = parts[np.lexsort(parts.T[::-1])]
     begins = np.ones(len(parts), bool)
     begins[1:] = (parts[1:, :3] != parts[:-1, :3]).any(axis=1) | (parts[1:, 3] != parts[:-1, 4])
