@@ -22,7 +22,7 @@ def cut(layer, passes="sub-image", size=128):
     target = load_target(f"mca{size}", ["array.cell_bits=7", "inputs.dac_bits=8"])
     module = mapped(target, [layer], passes)
     (mvm,) = (op for op in module.walk() if isinstance(op, MvmOp))
-    return partition(mvm, {"c0": np.ones(layer.matrix, np.int8)})
+    return partition(mvm, {"c0": np.ones(layer.matrix, np.int8)}, target)
 
 
 def test_sub_images_of_a_map():

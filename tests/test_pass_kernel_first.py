@@ -120,9 +120,10 @@ def test_a_fully_connected_layer_is_one_offset():
 # --- Counts ---------------------------------------------------------------------------------------
 
 
-def conv_row(w, groups=1):
+def conv_row(w, groups=1, target=None):
     """What the report says of a convolution of w [M, C / groups, k, k] with 6 x 6 results."""
-    target = make_target(array={"cols": 128, "cell_bits": 7}, inputs={"dac_bits": 8})
+    one_activation = {"array": {"cols": 128, "cell_bits": 7}, "inputs": {"dac_bits": 8}}
+    target = target or make_target(**one_activation)
     k, side = w.shape[2], 6
     q = w.reshape(len(w), -1).T.astype(np.int8)
     shape, out = (w.shape[1] * groups, side + k - 1, side + k - 1), (len(w), side, side)
@@ -132,7 +133,8 @@ def conv_row(w, groups=1):
 
 @pytest.mark.parametrize(("ci", "co", "k"), [(16, 16, 3), (200, 100, 3), (128, 64, 5), (3, 65, 1)])
 def test_tiles_of_the_paper(ci, co, k):
-    w = np.ones((co, ci, k, k))
+    # Both signs in every column: no bit line is off.
+    w = np.where(np.arange(ci) % 2, 1, -1)[:, None, None] * np.ones((co, ci, k, k))
     row = conv_row(w)
     assert row["tiles"] == row["crossbars"] == k * k * ceil(ci / 128) * ceil(2 * co / 128)
     assert row["macs"] == k * k * ci * co * 36
@@ -143,7 +145,7 @@ def test_tiles_of_the_paper(ci, co, k):
 
 def test_pruning_changes_work_and_not_tiles():
     rng = np.random.default_rng(0)
-    w = rng.integers(1, 128, (40, 200, 3, 3))
+    w = rng.integers(1, 128, (40, 200, 3, 3)) * rng.choice([-1, 1], (40, 200, 3, 3))
     dense = conv_row(w)
     # Rows 128 .. 199 of offset 0: a whole block. Column 5 of offsets 1 and 2. A row of offset 3.
     w[:, 128:, 0, 0] = 0
@@ -160,6 +162,24 @@ def test_pruning_changes_work_and_not_tiles():
     assert dense["row_pulses"] - row["row_pulses"] == 36 * (72 + 1)
     lower = ("adc", "dac", "crossbar", "shift_add", "input_register", "output_register")
     assert all(row["energy_pj"][part] < dense["energy_pj"][part] for part in lower)
+
+
+@pytest.mark.parametrize(
+    ("target", "lines"),
+    [
+        ({}, [1, 2, 1, 0]),
+        ({"adc": {"subtract": "analog"}}, [1, 1, 1, 0]),
+        ({"array": {"cols": 128, "cell_bits": 2}}, [3, 3, 1, 0]),
+        # Weights stand 128 higher, so all but a filter of zeros have a cell in the top slice.
+        ({"array": {"cols": 128, "encoding": "offset", "cell_bits": 2}}, [3, 4, 1, 0]),
+    ],
+)
+def test_bit_lines_without_a_level_are_not_converted(target, lines):
+    """Filters 0b1100001 and 0, 0b1 and -0b10100, -0b1000000 and 0, 0 and 0, of two channels."""
+    w = np.array([[0b1100001, 0], [0b1, -0b10100], [-0b1000000, 0], [0, 0]])[:, :, None, None]
+    settings = {"array": {"cols": 128, "cell_bits": 7}, "inputs": {"dac_bits": 8}} | target
+    row = conv_row(w, target=make_target(**settings))
+    assert row["adc_conversions"] == 36 * sum(lines)
 
 
 def test_an_offset_of_zeros_stands_nowhere():

@@ -144,12 +144,12 @@ def test_a_packed_baseline_saves_less():
 def test_mnist_with_one_filter(size, count, rows):
     target = two_columns_a_weight(size)
     module = mapped(target, [valid(28, 3, 1, 1)], "sub-image")
-    used = visits(the_mvm(module), {"c0": np.ones((9, 1), np.int8)})
+    used = visits(the_mvm(module), {"c0": np.ones((9, 1), np.int8)}, target)
     (layer,) = counted(target, [valid(28, 3, 1, 1)], "sub-image")
     assert (layer.crossbars, layer.cycles) == (count, 1)
-    assert used.rows.sum() == layer.row_pulses == rows
-    assert used.columns.sum() == 26 * 26
-    assert used.macs == used.programmed == 26 * 26 * 9
+    assert used.use.rows.sum() == layer.row_pulses == rows
+    assert used.use.columns.sum() == 26 * 26
+    assert used.use.macs == used.programmed == 26 * 26 * 9
 
 
 # --- Sizes ----------------------------------------------------------------------------------------

@@ -29,17 +29,21 @@ NETWORK = """g (float[N,4,10,10] x) => (float[N,6] y)
 PRUNE = "prune{granularity=weight sparsity=0.5 refit=false}"
 
 
-def conductances_us(weight, target):
-    """The conductances of all cells of one weight, both polarities, cell by cell."""
-    array, device = target.array, target.device
+def levels_of(weight, target):
+    """The levels of all cells of one weight, both polarities, one a bit line."""
+    array = target.array
     top = 2**array.cell_bits - 1
     if array.encoding == "offset":
         held = [weight + 128]
     else:
         held = [max(weight, 0), max(-weight, 0)]
     slices = array.slices(8)
-    levels = [v >> (s * array.cell_bits) & top for v in held for s in range(slices)]
-    return sum(device.g_off_us + v * (device.g_on_us - device.g_off_us) / top for v in levels)
+    return [v >> (s * array.cell_bits) & top for v in held for s in range(slices)]
+
+
+def conductance_us(level, target):
+    device, top = target.device, 2**target.array.cell_bits - 1
+    return device.g_off_us + level * (device.g_on_us - device.g_off_us) / top
 
 
 @pytest.mark.parametrize("encoding", ["differential", "offset"])
@@ -59,8 +63,9 @@ def test_cell_by_cell(encoding, cell_bits):
         for begin in (0, 3):
             tile = w[:, begin : begin + 3, i, j].T
             rows, columns = tile.any(1), tile.any(0)
-            read = tile[np.ix_(rows, columns)].ravel().tolist()
-            total += sum(conductances_us(weight, target) for weight in read)
+            for column in tile[np.ix_(rows, columns)].T.tolist():
+                lines = np.transpose([levels_of(weight, target) for weight in column])
+                total += sum(conductance_us(v, target) for v in lines[lines.any(1)].ravel())
     vectors, input_slices = 6 * 7, 2
     device = target.device
     energy = device.read_voltage_v**2 * total * device.read_pulse_ns * 1e-3

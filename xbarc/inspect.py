@@ -105,7 +105,7 @@ def _describe(
         "collapsed": matrix.collapsed,
         "lossless": matrix.lossless,
     }
-    if (cut := partition(op, program.weights)) is not None:
+    if (cut := partition(op, program.weights, program.target)) is not None:
         described["partition"] = cut
         if with_patches:
             described["patches"] = [

@@ -10,6 +10,7 @@ from xbarc.data import Array
 from xbarc.ir.mapped import spatial_size
 from xbarc.ir.ops import MvmOp, shape_of
 from xbarc.ir.patches import each_output, scatter_of
+from xbarc.target import Target
 
 WIDTH, HEIGHT = 72, 36
 """Columns and lines that a drawing fits into; beyond that several outputs are one character."""
@@ -18,7 +19,7 @@ Span = tuple[int, int]
 """Begin and end, the end not included."""
 
 
-def partition(op: MvmOp, arrays: Mapping[str, Array]) -> dict[str, Any] | None:
+def partition(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> dict[str, Any] | None:
     """The patches of the output that an mvm computes one shot each; None where it has none.
 
     `{"outputs", "window", "overlap", "map", "flat", "axes", "patches", "rows", "columns"}`:
@@ -47,7 +48,7 @@ def partition(op: MvmOp, arrays: Mapping[str, Array]) -> dict[str, Any] | None:
         spans = [(b, min(b + outputs, size)) for b in range(0, size, outputs)]
         axes.append({"outputs": spans, "window": [seen(axis, *span) for span in spans]})
     window = [b - a for a, b in (seen(axis, 0, o) for axis, o in enumerate(patch))]
-    used = visits(op, arrays)
+    used = visits(op, arrays, target).use
     return {
         "outputs": patch,
         "window": window,

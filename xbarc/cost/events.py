@@ -160,15 +160,14 @@ def _add(
     slices_in = target.input_slices(width, signed)
     array, bits = target.array, stored.weight_bits
     slices, polarities = array.slices(bits), array.polarities
-    seen = visits(op, arrays)
+    seen = visits(op, arrays, target)
+    use = seen.use
     copies = copies_of(op)
     crossbars = array.crossbars_per_tile(bits)
-    # Under analog subtraction G+ and G- meet before the ADC: one conversion for both.
-    converted = slices * (1 if target.adc.subtract == "analog" else polarities)
-    partial_sums = int(seen.columns.sum())
-    conversions = slices_in * partial_sums * converted
-    driven = slices_in * int(seen.rows.sum()) * crossbars
-    activations = int(seen.activations.sum())
+    partial_sums = int(use.columns.sum())
+    conversions = slices_in * use.conversions
+    driven = slices_in * int(use.rows.sum()) * crossbars
+    activations = int(use.activations.sum())
     layer.copies = max(layer.copies, copies)
     layer.tiles += len(seen.tiles)
     if op.beside is None:  # else they are counted where it stands
@@ -177,11 +176,11 @@ def _add(
     layer.vectors = max(layer.vectors, vectors)
     layer.activations += activations
     layer.cycles = max(layer.cycles, math.ceil(vectors / copies) * slices_in)
-    layer.macs += seen.macs
+    layer.macs += use.macs
     layer.adc_conversions += conversions
     layer.row_pulses += driven
     layer.crossbar_reads += slices_in * activations * crossbars
-    layer.cell_reads += slices_in * int(seen.cells.sum()) * slices * polarities
+    layer.cell_reads += slices_in * use.cells
     layer.cell_level_reads += slices_in * level_reads(seen, arrays[stored.symbol], bits, array)
     layer.shift_adds += conversions + max(0, partial_sums - seen.results)
     layer.input_bits += driven * target.inputs.dac_bits

@@ -30,7 +30,7 @@ def level_reads(seen: Visits, q: Numbers, bits: int, array: Array) -> int:
     """The levels of all cells that are read, added up, for one input slice; weights q [Kg, N]."""
     first, levels = _level_sums(bits, array)
     zero = int(levels[-first])
-    total = zero * int(seen.cells.sum())
+    total = zero * int(seen.use.places.sum())
     step = max(1, CHUNK // q.shape[1])
     for begin in range(0, len(q), step):
         held = levels[q[begin : begin + step].astype(np.int32) - first].sum(axis=1, dtype=np.int64)

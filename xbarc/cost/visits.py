@@ -1,8 +1,8 @@
 """How often the rows and columns of an mvm's tiles are used for one image.
 
 Each vector drives every row and converts every column, but for two cases. A patch that hangs over
-the edge of the output needs fewer of both. And in a `gated` mvm rows and columns of a tile that
-hold zeros alone stay off.
+the edge of the output needs fewer of both. And in a `gated` mvm the rows of a tile that hold zeros
+alone stay off, and the bit lines on which all cells are.
 """
 
 import math
@@ -13,34 +13,49 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from xbarc.data import Array
+from xbarc.data import Array as Numbers
 from xbarc.ir.attributes import StreamType, Tiles
+from xbarc.ir.bit_lines import live_lines
 from xbarc.ir.coverage import Coverage, coverage_of, weights_on_tiles
 from xbarc.ir.mapped import spatial_size
 from xbarc.ir.ops import MvmOp, shape_of, weights_of
 from xbarc.ir.patches import is_side_by_side, scatter_of
 from xbarc.ir.placement import copies_of
+from xbarc.target import Target
 
 Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Visits:
-    """What an mvm's tiles do for one image, before input slices, weight slices and polarities.
+class Use:
+    """What an mvm's tiles do for one image, before input slices.
 
-    `tiles` [T, 4]; by tile [T]: `activations` vectors that it meets, `rows` rows driven and
-    `columns` weight columns converted over all vectors, `cells` the weights' places that are read:
-    rows driven x columns that are ever converted. `macs`: products of a weight; `programmed`: cells
-    of weights over all copies; `results`: values of the layer's result. `driven` [Kg, 1]: how often
-    the rows that a stored weight stands on are driven, all its places together.
+    By tile [T]: `activations` vectors that it meets, `rows` rows driven and `columns` weight
+    columns that give a partial sum over all vectors, `places` the weights' places that are read:
+    rows driven x columns in use. Over all tiles: `conversions` bit lines converted, `cells` cells
+    read, of all slices and polarities, `macs` products of a weight.
     """
 
-    tiles: Tiles
     activations: Counts
     rows: Counts
     columns: Counts
-    cells: Counts
+    places: Counts
+    conversions: int
+    cells: int
     macs: int
+
+
+@dataclass(frozen=True)
+class Visits:
+    """An mvm's tiles [T, 4] and their use for one image.
+
+    `programmed`: cells of weights over all copies; `results`: values of the layer's result;
+    `driven` [Kg, 1]: how often the rows that a stored weight stands on are driven, all its places
+    together.
+    """
+
+    tiles: Tiles
+    use: Use
     programmed: int
     results: int
     driven: Counts
@@ -49,7 +64,7 @@ class Visits:
     def entries(self) -> int:
         """Input entries that leave the buffer: tiles on the same rows get the same ones."""
         _, first = np.unique(self.tiles[:, :2], axis=0, return_index=True)
-        return int(self.rows[first].sum())
+        return int(self.use.rows[first].sum())
 
 
 @dataclass(frozen=True)
@@ -64,24 +79,12 @@ class _Often:
     patch: Counts
 
 
-def visits(op: MvmOp, arrays: Mapping[str, Array]) -> Visits:
+def visits(op: MvmOp, arrays: Mapping[str, Numbers], target: Target) -> Visits:
     """Count an mvm's tiles. Raises `XbarcError` where its arrays don't fit."""
     vectors = cast(StreamType, op.input.type).vectors.data
     placed = coverage_of(op, arrays)
     often = _often(op, vectors)
-    tiles = placed.tiles
-    if op.gated is not None:
-        q = arrays[weights_of(op).symbol]
-        activations, rows, columns, cells, macs = _gated(placed, q, often, vectors)
-    else:
-        activations = np.full(len(tiles), vectors, np.int64)
-        rows = _over(often.rows if placed.rows is None else often.rows[placed.rows], tiles[:, :2])
-        columns = _over(
-            often.columns if placed.columns is None else often.columns[placed.columns],
-            tiles[:, 2:],
-        )
-        cells = rows * (tiles[:, 3] - tiles[:, 2])
-        macs = _products(op, often, vectors, arrays)
+    use = (_ungated if op.gated is None else _gated)(op, placed, often, arrays, target)
     copies = copies_of(op)
     # Where every patch of an image has crossbars of its own, they hold what that patch needs.
     patches = _patches(op)
@@ -89,12 +92,8 @@ def visits(op: MvmOp, arrays: Mapping[str, Array]) -> Visits:
     if copies == patches:
         programmed = _products(op, often, vectors, arrays) * patches // vectors
     return Visits(
-        tiles,
-        activations,
-        rows,
-        columns,
-        cells,
-        macs,
+        placed.tiles,
+        use,
         programmed,
         _results(op, vectors),
         _driven(placed, often),
@@ -139,7 +138,7 @@ def _over(counts: Counts, ranges: Counts) -> Counts:
     return cast(Counts, total[ranges[:, 1]] - total[ranges[:, 0]])
 
 
-def _products(op: MvmOp, often: _Often, vectors: int, arrays: Mapping[str, Array]) -> int:
+def _products(op: MvmOp, often: _Often, vectors: int, arrays: Mapping[str, Numbers]) -> int:
     """Products with weights that stand on tiles, zeros among them."""
     if op.unroll is None or op.sparse is not None:
         return vectors * weights_on_tiles(op, arrays)
@@ -148,23 +147,68 @@ def _products(op: MvmOp, often: _Often, vectors: int, arrays: Mapping[str, Array
     return rows // op.unroll.kernel_size * cols * int(standing @ often.patch)
 
 
+def _ungated(
+    op: MvmOp,
+    placed: Coverage,
+    often: _Often,
+    arrays: Mapping[str, Numbers],
+    target: Target,
+) -> Use:
+    """All rows and columns of a tile, whatever its weights are."""
+    vectors = cast(StreamType, op.input.type).vectors.data
+    tiles, array = placed.tiles, target.array
+    rows = _over(_standing(often.rows, placed.rows), tiles[:, :2])
+    columns = _over(_standing(often.columns, placed.columns), tiles[:, 2:])
+    places = rows * (tiles[:, 3] - tiles[:, 2])
+    slices = array.slices(weights_of(op).weight_bits)
+    return Use(
+        np.full(len(tiles), vectors, np.int64),
+        rows,
+        columns,
+        places,
+        int(columns.sum()) * slices * (1 if _analog(target) else array.polarities),
+        int(places.sum()) * slices * array.polarities,
+        _products(op, often, vectors, arrays),
+    )
+
+
 def _gated(
-    placed: Coverage, q: Array, often: _Often, vectors: int
-) -> tuple[Counts, Counts, Counts, Counts, int]:
-    """Activations, rows, columns and cells by tile, and products: of weights that aren't zero."""
-    often_row = often.rows if placed.rows is None else often.rows[placed.rows]
-    often_column = often.columns if placed.columns is None else often.columns[placed.columns]
+    op: MvmOp,
+    placed: Coverage,
+    often: _Often,
+    arrays: Mapping[str, Numbers],
+    target: Target,
+) -> Use:
+    """Rows with a weight that isn't zero, and bit lines that it puts a cell above level 0 on."""
+    vectors = cast(StreamType, op.input.type).vectors.data
+    weights, array = weights_of(op), target.array
+    often_row = _standing(often.rows, placed.rows)
+    often_column = _standing(often.columns, placed.columns)
     counts = np.zeros((4, len(placed.tiles)), np.int64)
-    macs = 0
+    conversions = cells = macs = 0
     for index, (r0, r1, c0, c1) in enumerate(placed.tiles.tolist()):
-        some = placed.dense(q, (r0, r1, c0, c1)) != 0
-        counts[0, index] = vectors * bool(some.any())
-        counts[1, index] = often_row[r0:r1] @ some.any(axis=1)
-        counts[2, index] = often_column[c0:c1] @ some.any(axis=0)
-        counts[3, index] = counts[1, index] * np.count_nonzero(some.any(axis=0))
-        macs += int(some.sum(axis=0) @ often_column[c0:c1])
-    activations, rows, columns, cells = counts
-    return activations, rows, columns, cells, macs
+        q = placed.dense(arrays[weights.symbol], (r0, r1, c0, c1))
+        row, column = (q != 0).any(axis=1), (q != 0).any(axis=0)
+        lines = np.zeros(c1 - c0, np.int64)
+        lines[column] = live_lines(
+            q[row][:, column], weights.weight_bits, array, analog=_analog(target)
+        )
+        rows = int(often_row[r0:r1] @ row)
+        columns = int(often_column[c0:c1] @ column)
+        counts[:, index] = vectors * row.any(), rows, columns, rows * np.count_nonzero(column)
+        conversions += int(often_column[c0:c1] @ lines)
+        cells += rows * int(lines.sum()) * (array.polarities if _analog(target) else 1)
+        macs += int(np.count_nonzero(q, axis=0) @ often_column[c0:c1])
+    return Use(*counts, conversions, cells, macs)
+
+
+def _standing(counts: Counts, order: Counts | None) -> Counts:
+    """Counts of rows or columns in the order in which tiles count them."""
+    return counts if order is None else counts[order]
+
+
+def _analog(target: Target) -> bool:
+    return target.adc.subtract == "analog"
 
 
 def _driven(placed: Coverage, often: _Often) -> Counts:

@@ -16,7 +16,7 @@ MOST_LINES = 128
 def section(program: Program) -> Section | None:
     """A picture a layer that is cut in patches; none of a program without one."""
     mvms = [op for op in program.module.walk() if isinstance(op, MvmOp)]
-    cuts = [(weights_of(op).symbol, partition(op, program.weights)) for op in mvms]
+    cuts = [(weights_of(op).symbol, partition(op, program.weights, program.target)) for op in mvms]
     figures = [_figure(name, found) for name, found in cuts if found is not None]
     if not figures:
         return None

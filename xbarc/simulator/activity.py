@@ -5,7 +5,7 @@ simulating a column: every sum over cells is a sum over rows of (what drove the 
 row's cells hold).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from xbarc.data import Array
 from xbarc.ir.attributes import StreamType
+from xbarc.ir.bit_lines import live_lines
 from xbarc.ir.coverage import coverage_of
 from xbarc.ir.ops import MvmOp, weights_of
 from xbarc.program import Program
@@ -182,12 +183,13 @@ def programmed(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Progra
     bits, tiles, q = weights.weight_bits, placed.tiles, arrays[weights.symbol]
     slices, polarities = array.slices(bits), array.polarities
     standing, crossbars = op.standing[0], array.crossbars_per_tile(bits)
-    per_column = slices * (1 if target.adc.subtract == "analog" else polarities)
+    analog = target.adc.subtract == "analog"
+    per_column = slices * (1 if analog else polarities)
     level_sum, first = _level_sums(bits, target)
     crossed, cells, levels = np.zeros((3, standing), np.int64)
     live: dict[Range, int] = {}
     driving: dict[Range, Counts] = {}
-    columns_in_use = 0
+    conversions = 0
     # Gating goes tile by tile; without it, tiles side by side are one.
     gated = op.gated is not None
     for r0, r1, c0, c1 in tiles.tolist() if gated else [s.bounds for s in segments(tiles)]:
@@ -198,10 +200,12 @@ def programmed(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Progra
             dense = dense[some.any(axis=1)][:, some.any(axis=0)]
             rows, columns = rows[some.any(axis=1)], dense.shape[1]
             crossed[rows] += crossbars
-        columns_in_use += columns
-        cells[rows] += columns * slices * polarities
+        lines = int(live_lines(dense, bits, array, analog=analog).sum())
+        # A gated bit line that holds nothing is neither read nor converted.
+        conversions += lines if gated else columns * per_column
+        cells[rows] += (lines if gated else columns * per_column) * (polarities if analog else 1)
         levels[rows] += level_sum[dense.astype(np.int64) - first].sum(axis=1)
-        live[r0, r1] = live.get((r0, r1), 0) + live_columns(dense, bits, target)
+        live[r0, r1] = live.get((r0, r1), 0) + lines
         driving[r0, r1] = np.union1d(driving.get((r0, r1), rows), rows)
     if not gated:
         crossed = _over_rows(standing, tiles, np.full(len(tiles), crossbars))
@@ -211,7 +215,7 @@ def programmed(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Progra
         _by_row(levels, placed.rows, op.matrix[0]),
         live,
         driving,
-        columns_in_use * per_column,
+        conversions,
         placed.rows,
     )
 
@@ -230,20 +234,6 @@ def _level_sums(bits: int, target: Target) -> tuple[Counts, int]:
     values = np.arange(first, 1 << (bits - 1))
     levels = encoding.weight_levels(values, bits, target.array.cell_bits, target.array.encoding)
     return levels.sum(axis=(0, 1), dtype=np.int64), first
-
-
-def live_columns(dense: Array, bits: int, target: Target) -> int:
-    """Columns to be converted of a segment's weights [R, C] with a cell above level 0."""
-    array = target.array
-    wide = dense.astype(np.int32)
-    if array.encoding == "offset":
-        held = np.bitwise_or.reduce(wide + (1 << (bits - 1)), axis=0)[None]
-    else:
-        signs: Iterable[Array] = (np.maximum(wide, 0), np.maximum(-wide, 0))
-        held = np.stack([np.bitwise_or.reduce(part, axis=0) for part in signs])
-        if target.adc.subtract == "analog":
-            held = held[:1] | held[1:]
-    return int((encoding.digits(held, array.cell_bits, array.slices(bits)) > 0).sum())
 
 
 def _over_rows(rows: int, tiles: Counts, amounts: Counts) -> Counts:
