@@ -213,8 +213,9 @@ class MvmOp(IRDLOperation):
     `unroll ...` puts the kernel at many places of a larger matrix (`xbarc.ir.unroll`): the stream,
     the result and the tiles are that matrix's. `offsets` cut it by kernel offset. `gated`: rows
     of a tile in which all weights are zero aren't driven, bit lines on which all cells are at level
-    0 aren't converted, a tile of zeros isn't activated; results don't depend on it. `beside @first`: the tiles stand on cells that
-    those of an earlier mvm leave free (`xbarc.ir.sharing`), on crossbars counted there.
+    0 aren't converted, a tile of zeros isn't activated; results don't depend on it. `beside
+    @first`: the tiles stand on cells that those of an earlier mvm leave free (`xbarc.ir.sharing`),
+    on crossbars counted there.
     """
 
     name = "xbar.mvm"
