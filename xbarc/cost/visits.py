@@ -199,7 +199,8 @@ def _gated(
         conversions += int(often_column[c0:c1] @ lines)
         cells += rows * int(lines.sum()) * (array.polarities if _analog(target) else 1)
         macs += int(np.count_nonzero(q, axis=0) @ often_column[c0:c1])
-    return Use(*counts, conversions, cells, macs)
+    activations, driven, used, places = counts
+    return Use(activations, driven, used, places, conversions, cells, macs)
 
 
 def _standing(counts: Counts, order: Counts | None) -> Counts:
