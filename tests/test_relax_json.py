@@ -102,10 +102,11 @@ def xbarc_cli(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_without_tvm_the_extra_is_named(bound, tmp_path):
+@pytest.mark.parametrize("command", [("compile", "--target", "mca128"), ("opt", "-o", "a.onnx")])
+def test_without_tvm_the_extra_is_named(bound, command, tmp_path):
     path = tmp_path / "net.json"
     path.write_text(bound[1])
-    done = xbarc_cli("compile", path, "--target", "mca128", without_tvm=True)
+    done = xbarc_cli(*command, path, without_tvm=True)
     assert done.returncode == 1
     assert done.stderr.strip() == (
         f"xbarc: {path} is a Relax module, which apache-tvm reads: pip install 'xbarc[tvm]'"

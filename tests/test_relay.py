@@ -89,12 +89,76 @@ def test_calls_of_functions_are_inlined():
     [
         f"fn (%x: {TYPE}) {{ nn.relu(%x) }}",
         f"free_var %x: {TYPE};\nnn.relu(%x)",
+        f"free_var %x: {TYPE}\n%0 = nn.relu(%x);\n%0",
         f"def @only(%x: {TYPE}) {{ nn.relu(%x) }}",
     ],
 )
 def test_a_program_may_be_a_function_or_an_expression(text):
     (found,) = run_text(HEADER + text, {"x": X})
     np.testing.assert_array_equal(found, np.maximum(X, 0))
+
+
+def test_names_of_other_frameworks():
+    text = NETWORK.replace("%x", "%input.1").replace("%w", "%onnx::Conv_7")
+    given = Weights({"onnx::Conv_7": WEIGHTS["w"], "b": WEIGHTS["b"]})
+    x = np.ones((1, 2, 4, 4), np.float32)
+    (found,) = run_text(text, {"input.1": x}, given)
+    np.testing.assert_array_equal(found, run_text(NETWORK, {"x": x}, Weights(WEIGHTS))[0])
+
+
+def test_a_name_with_a_number_is_no_projection_of_another():
+    text = f"{HEADER}def @main(%x: {TYPE}, %x.1: {TYPE}) {{ %0 = (%x.1, %x); subtract(%x, %0.0) }}"
+    (found,) = run_text(text, {"x": X, "x.1": X * 3})
+    np.testing.assert_array_equal(found, -2 * X)
+
+
+@pytest.mark.parametrize("name", ["193", "_param_1"])
+def test_weights_whose_names_tvm_prints_with_a_v(name):
+    text = NETWORK.replace("%w", f"%v{name}")
+    x = np.ones((1, 2, 4, 4), np.float32)
+    (found,) = run_text(text, {"x": x}, Weights({name: WEIGHTS["w"], "b": WEIGHTS["b"]}), True)
+    np.testing.assert_array_equal(found, run_text(NETWORK, {"x": x}, Weights(WEIGHTS))[0])
+
+
+def test_a_v_before_a_letter_belongs_to_the_name():
+    text = NETWORK.replace("%w", "%vw")
+    assert "%vw  float32 [3, 2, 3, 3]" in refusal(text, Weights(WEIGHTS), complete=True)
+
+
+def test_a_module_as_print_shows_it_lacks_its_first_line():
+    text = f"def @main(%x: {TYPE}) {{\n  nn.relu(%x)\n}}"
+    assert refusal(text).startswith("the Relay text lacks the first line of Relay text, #[version")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "net.txt"
+    path.write_text(NETWORK, encoding="utf-8-sig")
+    assert load(path, weights=Weights(WEIGHTS)).model.graph.outputs[0].name == "output"
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("dyn.reshape(%x, shape_of(%y), newshape=[])", X.reshape(3, 2)),
+        (
+            "dyn.strided_slice(%x, %begin, %end, %steps, begin=None, end=None, strides=None)",
+            X[1:2, 0:3:2],
+        ),
+        ("dyn.tile(%x, %end, reps=None)", np.tile(X, (2, 3))),
+        ('add(%x, dyn.full(2f, %end, shape=None, dtype="float32"))', X + 2),
+        ("dyn.expand_dims(%x, 1, num_newaxis=1)", X[:, None]),
+    ],
+)
+def test_dynamic_operators_with_constants(call, expected):
+    weights = {"begin": [1, 0], "end": [2, 3], "steps": [1, 2]}
+    weights = {name: np.array(array, np.int64) for name, array in weights.items()}
+    found = run(call, {"x": X, "y": X.reshape(3, 2)}, weights)[0]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_dynamic_operators_need_constants():
+    text = program("dyn.reshape(%x, %s, newshape=[])", {"x": X, "s": np.array([3, 2])})
+    assert refusal(text) == "the Relay text: dyn.reshape: needs a constant newshape"
 
 
 def outputs_of(body):
@@ -228,7 +292,7 @@ def test_missing_weights_are_listed():
     text = refusal(NETWORK, complete=True)
     assert text.splitlines() == [
         "the Relay text: 2 weights are missing; give --params FILE, "
-        "or --random-weights SEED for a cost study",
+        "or --random-weights SEED for a cost study; --input-shape names an input",
         "  %w  float32 [3, 2, 3, 3]",
         "  %b  float32 [3]",
     ]
@@ -254,6 +318,23 @@ def test_inputs_are_told_from_weights():
     assert lines == ["  %w  float32 [4, 5]", "  %b  float32 [1, 4]"]
     two = program("add(%x, %y)", {"x": X, "y": X})
     assert len(load(two).model.graph.inputs) == 2
+
+
+def test_the_index_of_a_table_is_an_input():
+    table, index = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([2, 0])
+    text = program("take(%t, %i, axis=0)", {"t": table, "i": index})
+    (found,) = run_text(text, {"i": index}, Weights({"t": table}), complete=True)
+    np.testing.assert_array_equal(found, table[index])
+    assert refusal(text, complete=True).splitlines()[1:] == ["  %t  float32 [4, 3]"]
+    fixed = program("take(%x, 1, axis=0)", {"x": X})
+    assert len(load(fixed).model.graph.inputs) == 1
+
+
+def test_a_shape_names_an_input():
+    text = program("add(nn.relu(%x), %mask)", {"x": X, "mask": X})
+    assert "1 weight is missing" in refusal(text, complete=True)
+    model = load(text, {"mask": (2, 3)}).model
+    assert [v.name for v in model.graph.inputs] == ["x", "mask"]
 
 
 @pytest.mark.parametrize(
@@ -357,6 +438,15 @@ def test_compile_takes_text_and_says_what_is_random():
 
 def command(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def test_opt_tells_a_program_by_its_first_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("net.txt").write_text(NETWORK)
+    Path("net.params").write_bytes(params_bytes(WEIGHTS))
+    done = command("opt", "net.txt", "--params", "net.params", "-o", "net.onnx")
+    assert done.exit_code == 0, done.exception
+    assert [v.name for v in ir.load("net.onnx").graph.inputs] == ["x"]
 
 
 def test_the_command_line(tmp_path, monkeypatch):

@@ -109,6 +109,17 @@ def test_depthwise_kernel_in_hwoi():
     check(body, expected.transpose(0, 2, 3, 1), {"x": x}, {"w": w}, 1e-4)
 
 
+@pytest.mark.parametrize("attributes", ["", ", channels=8, kernel_size=[3, 2]"])
+def test_depthwise_kernel_of_several_outputs_for_each_channel(attributes):
+    x, w = real(1, 4, 5, 6), real(4, 2, 3, 2)
+    expected = functional.conv2d(t(x), t(w.reshape(8, 1, 3, 2)), groups=4)
+    body = f"nn.conv2d(%x, %w, groups=4{attributes})"
+    check(body, expected, {"x": x}, {"w": w}, 1e-4)
+    body = body[:-1] + ', data_layout="NHWC", kernel_layout="HWOI")'
+    inputs, weights = {"x": x.transpose(0, 2, 3, 1)}, {"w": w.transpose(2, 3, 0, 1)}
+    check(body, expected.numpy().transpose(0, 2, 3, 1), inputs, weights, 1e-4)
+
+
 def test_conv1d_and_conv3d():
     x, w = real(2, 3, 9), real(4, 3, 3)
     expected = functional.conv1d(t(x), t(w), stride=2, padding=1)
@@ -715,6 +726,9 @@ def test_filling():
     check("%0 = zeros_like(%x);\nadd(%x, %0)", x, inputs)
     check("%0 = ones_like(%x);\nadd(%x, %0)", x + 1, inputs)
     body = '%0 = arange(1f, 7f, 2f, dtype="float32");\nadd(%x, %0)'
+    check(body, x + np.arange(1, 7, 2, dtype=np.float32), inputs)
+    again = "start=meta[relay.Constant][0], stop=meta[relay.Constant][1], step=meta[relay.Call][0]"
+    body = body.replace("dtype=", f"{again}, dtype=")
     check(body, x + np.arange(1, 7, 2, dtype=np.float32), inputs)
     i = whole(0, 4, 3)
     eye = np.eye(4, dtype=np.float32)[i]

@@ -25,6 +25,9 @@ from xbarc.frontends.relay_text import (
     parse,
 )
 
+INT8 = TensorType("int8", ())
+X1 = Projection(Name("%x"), 1)
+
 
 def body(text):
     return parse(HEADER + text, "t").body
@@ -43,6 +46,11 @@ def refusal(text, header=HEADER):
         ("%x", Name("%x")),
         ("%12", Name("%12")),
         ("%layer1.0.weight", Name("%layer1.0.weight")),
+        ("%onnx::Conv_0", Name("%onnx::Conv_0")),
+        ("%dense/kernel:0", Name("%dense/kernel:0")),
+        ("fn (%x.1: int8) { %x.1 }", Function((Parameter("%x.1", INT8),), X1)),
+        ("let %x.1 = %y; %x.1", Block((Binding("%x.1", None, Name("%y")),), X1)),
+        ("%x.1 == %y", Call(Operator("equal"), (X1, Name("%y")), {})),
         ("%x.0", Projection(Name("%x"), 0)),
         ("%1.0.1", Projection(Projection(Name("%1"), 0), 1)),
         ("1f", Scalar(1.0, "float32")),
@@ -140,6 +148,12 @@ def test_comments_are_space():
     assert found.bindings[0].value.attributes == {"s": "/* no comment */"}
 
 
+@pytest.mark.parametrize("comment", ["span=http://a.b:0:0", '5" wide', '"', "//", '// /* " */'])
+def test_quotes_and_slashes_in_comments_are_text(comment):
+    assert body(f'f(%x, a="y") /* {comment} */') == body('f(%x, a="y")')
+    assert body(f'f(%x, /* {comment} */ a="y")') == body('f(%x, a="y")')
+
+
 def test_types_of_constants_stand_in_comments():
     text = (
         "f(meta[relay.Constant][0] /* ty=Tensor[(8, 1), float32] span=a:1:2 */, "
@@ -177,9 +191,9 @@ def test_refusals(text, what):
 @pytest.mark.parametrize(
     ("header", "what"),
     [
-        ("", "t isn't Relay text"),
+        ("", 't lacks the first line of Relay text, #[version = "0.0.5"]'),
         ('#[version = "0.0.4"]\n', "version '0.0.4': 0.0.5 is read"),
-        ("PK", "t isn't Relay text"),
+        ("PK", "t lacks the first line"),
     ],
 )
 def test_headers(header, what):

@@ -438,12 +438,24 @@ def compare(
         print(f"\nwritten to {output}")
 
 
+def _is_model(file: Path) -> bool:
+    """Whether a file is a model and not tile IR: by its name, else by its beginning."""
+    if file.suffix in (".onnx", ".relay"):
+        return True
+    if file.suffix == ".mlir" or not file.is_file():  # a pipe is read once
+        return False
+    from xbarc.frontends.load import is_tvm_file
+
+    return is_tvm_file(file)
+
+
 @app.command()
 def opt(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Tile IR (.mlir; - is stdin) or a model (.onnx, .relay)."
+            metavar="FILE",
+            help="Tile IR (.mlir; - is stdin) or a model: .onnx, .relay, Relax (JSON).",
         ),
     ],
     passes: Passes = "",
@@ -488,7 +500,7 @@ def opt(
     if sets and target is None:
         raise UsageError("--set needs --target")
     seen = _instrumentation(print_ir_after, None, time_passes=time_passes)
-    if file.suffix in (".onnx", ".relay"):
+    if _is_model(file):
         if output is None or output.suffix != ".onnx":
             raise UsageError(f"a model is written to a file: xbarc opt {file} -o smaller.onnx")
         from xbarc.frontends.load import Weights

@@ -56,7 +56,7 @@ def load(
     if is_relay(source):
         from xbarc.frontends.relay import load_relay
 
-        relay = load_relay(source, weights, complete=complete)
+        relay = load_relay(source, weights, input_shapes, complete=complete)
         return Loaded(load_onnx(relay.model, input_shapes), relay.random)
     model = _relax(source, input_shapes, weights)
     if model is None:
@@ -64,6 +64,14 @@ def load(
             raise UsageError("an ONNX model holds its weights: params and constants are for TVM's")
         return Loaded(load_onnx(source, input_shapes))
     return Loaded(load_onnx(model, input_shapes))
+
+
+def is_tvm_file(path: Path) -> bool:
+    """Whether a file holds a program of TVM's, by its name or its beginning."""
+    from xbarc.frontends.relax_json import form_of
+    from xbarc.frontends.relay import is_relay
+
+    return is_relay(path) or form_of(path) is not None
 
 
 def _relax(

@@ -8,9 +8,10 @@ taken. Nothing recurses: expressions are evaluated by generators on a stack of t
 
 The parameters of `@main` that the given weights name become initialisers, the others inputs. One
 that is used as weights are (as a later argument of an operator, never as its first, its only one or
-in a tuple) and isn't given is a missing weight.
+in a tuple) and isn't given is a missing weight, unless the caller names it as an input.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -54,19 +55,51 @@ MAX_CALLS = 100_000
 MAX_STEPS = 1_000_000
 """Expressions evaluated: ten times what a program of 10,000 lines needs."""
 
+MAX_DOTS = 4
+"""Numbers that a name may end in: `%input.1` has one."""
+
 LISTED = 30
 """Missing weights that an error names."""
 
 VIEWS = ("cast", "copy", "expand_dims", "layout_transform", "reshape", "squeeze", "transpose")
 """A weight may pass through these first."""
 
+INDEXED = ("gather", "gather_nd", "take")
+"""The data of these is the index, unless that is constant: the other is a table, as of words."""
+
+DYNAMIC: dict[str, tuple[str, ...]] = {
+    "dyn.broadcast_to": ("", "shape"),
+    "dyn.expand_dims": ("", "axis"),
+    "dyn.full": ("", "shape"),
+    "dyn.image.resize2d": ("", "size", "roi"),
+    "dyn.nn.pad": ("", "pad_width"),
+    "dyn.nn.upsampling": ("", "scale_h", "scale_w"),
+    "dyn.one_hot": ("", "", "", "depth"),
+    "dyn.ones": ("shape",),
+    "dyn.reshape": ("", "newshape"),
+    "dyn.squeeze": ("", "axis"),
+    "dyn.strided_slice": ("", "begin", "end", "strides"),
+    "dyn.tile": ("", "reps"),
+    "dyn.topk": ("", "k"),
+    "dyn.zeros": ("shape",),
+}
+"""Which arguments are attributes of the operator without `dyn.`, by their order there."""
+
 PAIRED = ("add", "divide", "equal", "maximum", "minimum", "multiply", "power", "subtract", "matmul")
 """Of two parameters in one of these, both are data."""
 
 
+BEGINNINGS = ("#[version", "def @")
+"""Of Relay text: with its first line, and as `print` shows a module, which is refused by name."""
+
+
+def _is_text(source: object) -> bool:
+    return isinstance(source, str) and source.lstrip().startswith(BEGINNINGS)
+
+
 def is_relay(source: object) -> bool:
     """Whether `source` is Relay text, or the path of a file that holds some."""
-    if isinstance(source, str) and source.lstrip().startswith("#[version"):
+    if _is_text(source):
         return True
     if not isinstance(source, str | Path) or len(str(source)) > 4096 or "\n" in str(source):
         return False
@@ -75,28 +108,31 @@ def is_relay(source: object) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return file.read(64).lstrip().startswith(b"#[version")
+            return _is_text(file.read(64).decode("utf-8-sig", errors="replace"))
     except (OSError, ValueError):
         return False
 
 
-def load_relay(source: str | Path, weights: Weights, *, complete: bool = True) -> Loaded:
+def load_relay(
+    source: str | Path, weights: Weights, inputs: Iterable[str] = (), *, complete: bool = True
+) -> Loaded:
     """Import Relay text, or a file of it; the model isn't in the ONNX importer's form yet.
 
-    With `complete`, missing weights are an error; without it, missing parameters stay inputs.
+    The parameters `inputs` are inputs, however they are used. With `complete`, missing weights
+    are an error; without it, missing parameters stay inputs.
 
     Raises:
         XbarcError: the text can't be read, an operator or a type isn't known (all are named), or
             weights are missing or don't fit.
     """
-    if isinstance(source, str) and source.lstrip().startswith("#[version"):
+    if isinstance(source, str) and _is_text(source):
         text, where = source, "the Relay text"
     else:
         text, where = _read(Path(source)), str(source)
     program = parse(text, where)
     params = _params(weights.params)
     constants = {**program.constants, **_constants(weights.constants)}
-    first = _import(program, where, params, constants, weights.seed)
+    first = _import(program, where, params, constants, weights.seed, inputs)
     if not first.missing or (not complete and weights.seed is None):
         first.check_constants()
         return Loaded(first.finish(), tuple(first.random))
@@ -107,7 +143,7 @@ def load_relay(source: str | Path, weights: Weights, *, complete: bool = True) -
         name: _random(rng, kind) for name, kind in first.missing.items() if name.startswith("%")
     }
     params |= {name[1:]: array for name, array in generated.items()}
-    second = _import(program, where, params, constants, weights.seed)
+    second = _import(program, where, params, constants, weights.seed, inputs)
     if second.missing:
         raise XbarcError(_missing(where, second.missing))
     return Loaded(second.finish(), (*(name[1:] for name in generated), *second.random))
@@ -115,7 +151,7 @@ def load_relay(source: str | Path, weights: Weights, *, complete: bool = True) -
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise XbarcError(f"{path}: not a text file") from None
     except OSError as error:
@@ -155,7 +191,9 @@ def _missing(where: str, missing: Mapping[str, TensorType | None]) -> str:
         options.append("--constants FILE.npz")
     known = all(kind is not None for kind in missing.values())
     random = ", or --random-weights SEED for a cost study" if known else ""
-    lines = [f"{where}: {len(missing)} weights are missing; give {' and '.join(options)}{random}"]
+    inputs = "; --input-shape names an input" if "--params FILE" in options else ""
+    count = f"{len(missing)} weights are" if len(missing) > 1 else "1 weight is"
+    lines = [f"{where}: {count} missing; give {' and '.join(options)}{random}{inputs}"]
     for name, kind in list(missing.items())[:LISTED]:
         lines.append(f"  {name}  {_describe(kind)}")
     if len(missing) > LISTED:
@@ -195,12 +233,13 @@ class _Scope:
     values: dict[str, Any] = field(default_factory=dict)
 
     def find(self, name: str) -> Any:
+        """The value, or None where there is no such name."""
         scope: _Scope | None = self
         while scope is not None:
             if name in scope.values:
                 return scope.values[name]
             scope = scope.outer
-        raise KeyError(name)
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,8 +265,9 @@ def _import(
     params: Mapping[str, Array],
     constants: Mapping[int, Array],
     seed: int | None,
+    inputs: Iterable[str],
 ) -> "_Importer":
-    importer = _Importer(program, where, params, constants, seed)
+    importer = _Importer(program, where, params, constants, seed, inputs)
     importer.run()
     return importer
 
@@ -240,6 +280,7 @@ class _Importer:
         params: Mapping[str, Array],
         constants: Mapping[int, Array],
         seed: int | None,
+        inputs: Iterable[str],
     ):
         self.program, self.where = program, where
         self.params, self.constants = params, constants
@@ -251,7 +292,7 @@ class _Importer:
         self._inputs: dict[str, tuple[ir.Value, TensorType]] = {}
         self._origin: dict[int, str] = {}
         self._used: set[str] = set()
-        self._data: set[str] = set()
+        self._data: set[str] = set(inputs)
         self._active: list[Function] = []
         self._calls = self._steps = 0
         self._result: Any = None
@@ -336,10 +377,10 @@ class _Importer:
     def _evaluate(self, expr: Expr, scope: _Scope, label: str = "") -> Steps:
         match expr:
             case Name(text):
-                try:
-                    return scope.find(text)
-                except KeyError:
-                    raise self._fail(f"{text} isn't defined where it is used") from None
+                value = scope.find(text)
+                if value is None:
+                    raise self._fail(f"{text} isn't defined where it is used")
+                return value
             case Global(text):
                 if text not in self.program.functions:
                     raise self._fail(f"function {text} isn't defined")
@@ -353,6 +394,9 @@ class _Importer:
             case TupleOf(fields):
                 return tuple((yield from self._each(fields, scope)))
             case Projection(of, index):
+                named = scope.find(_dotted(expr))
+                if named is not None:
+                    return named
                 return self._project((yield self._evaluate(of, scope)), index)
             case Block(bindings, result):
                 inner = _Scope(scope)
@@ -416,8 +460,8 @@ class _Importer:
         self._calls += 1
         if self._calls > MAX_CALLS:
             raise self._fail(f"more than {MAX_CALLS} operator calls is no network")
-        plain = name.removeprefix("dyn.")
-        name = plain if plain in OPERATORS else name
+        names = DYNAMIC.get(name, ())
+        name = name.removeprefix("dyn.") if names else name
         if name in OPERATORS:
             arguments = self._guessed(name, arguments, attributes)
         elif any(isinstance(argument, _Unknown) for argument in arguments):
@@ -427,12 +471,37 @@ class _Importer:
                 self.builder.note(f"{name}: a function as an argument isn't imported")
                 return FAILED
         self._note_roles(name, arguments)
+        if names:
+            try:
+                arguments, attributes = self._settled(names, arguments, attributes)
+            except Unsupported as error:
+                self.builder.note(f"dyn.{name}: {error}")
+                return FAILED
         result = self.builder.call(name, arguments, attributes, label)
         if name in VIEWS and arguments and isinstance(result, ir.Value):
             origin = self._origin.get(id(arguments[0]))
             if origin is not None:
                 self._origin[id(result)] = origin
         return result
+
+    def _settled(
+        self, names: Sequence[str], arguments: Sequence[Any], attributes: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Arguments of a `dyn.` operator, those that `names` names as attributes.
+
+        Raises `Unsupported` where one isn't constant.
+        """
+        given = {key: value for key, value in attributes.items() if value not in (None, ())}
+        kept = []
+        for name, argument in itertools.zip_longest(names[: len(arguments)], arguments):
+            if not name or argument is FAILED:
+                kept.append(argument)
+                continue
+            array = self.builder.static(argument)
+            if array is None:
+                raise Unsupported(f"needs a constant {name}")
+            given[name] = array.tolist()
+        return kept, given
 
     def _project(self, value: Any, index: int) -> Any:
         if value is FAILED:
@@ -462,8 +531,8 @@ class _Importer:
             return self._inputs[plain][0]
         if kind is not None and not isinstance(kind, TensorType):
             raise self._fail(f"parameter {name} is {kind.text}: tensors are imported")
-        if plain in self.params:
-            array = self.params[plain]
+        array = self._given(plain)
+        if array is not None:
             if kind is not None and not _fits(array, kind):
                 given = _describe(TensorType(str(array.dtype), array.shape))
                 raise self._fail(f"parameter {name} is {_describe(kind)}, its weights are {given}")
@@ -479,10 +548,16 @@ class _Importer:
         self._origin[id(value)] = plain
         return value
 
+    def _given(self, name: str) -> Array | None:
+        """A parameter's weights. TVM prints `193` and `_w`, that begin with no letter, with a v."""
+        if name in self.params or not re.match(r"v[^A-Za-z]", name):
+            return self.params.get(name)
+        return self.params.get(name[1:])
+
     def _check_params(self) -> None:
         """Weights of which none is a parameter's are another program's."""
-        taken = {parameter.name[1:] for parameter in self._parameters()}
-        if self.params and taken and not taken & set(self.params):
+        taken = [parameter.name[1:] for parameter in self._parameters()]
+        if self.params and taken and all(self._given(name) is None for name in taken):
             names = ", ".join(sorted(self.params)[:5])
             raise self._fail(f"none of its parameters is among the given weights ({names} ...)")
 
@@ -540,6 +615,8 @@ class _Importer:
 
     def _note_roles(self, name: str, arguments: Sequence[Any]) -> None:
         """Which parameters are data: see the module's docstring."""
+        if name in INDEXED and len(arguments) > 1 and self.builder.static(arguments[1]) is None:
+            arguments = [arguments[1], arguments[0], *arguments[2:]]
         for place, argument in enumerate(arguments):
             origin = self._origin.get(id(argument))
             if isinstance(argument, tuple):
@@ -556,6 +633,15 @@ class _Importer:
         origin = self._origin.get(id(value))
         if origin is not None:
             self._data.add(origin)
+
+
+def _dotted(expr: Expr) -> str:
+    """`%input.1` as the name that it may be; nothing for what is no name."""
+    indices: list[int] = []
+    while isinstance(expr, Projection) and len(indices) < MAX_DOTS:
+        indices.append(expr.index)
+        expr = expr.of
+    return ".".join([expr.text, *map(str, reversed(indices))]) if isinstance(expr, Name) else ""
 
 
 def _fits(array: Array, kind: TensorType) -> bool:

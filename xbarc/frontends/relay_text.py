@@ -188,6 +188,9 @@ PIECE = re.compile(
     re.MULTILINE,
 )
 
+COMMENT_EDGE = re.compile(r"/\*|\*/")
+"""All that counts within a comment, where quotes and slashes are text."""
+
 CONSTANT_TYPE = re.compile(r"\s*/\*\s*ty=(?:Tensor\[\(([\d, ]*)\),\s*(\w+)\]|(\w+))")
 
 HEADER = re.compile(r'\A\s*#\[version\s*=\s*"([^"\n]*)"\][ \t]*')
@@ -199,9 +202,9 @@ def _without_comments(text: str, where: str) -> tuple[str, str, dict[int, Tensor
     """The program with spaces for comments, the metadata behind it, and constants' types."""
     kept: list[str] = []
     types: dict[int, TensorType] = {}
-    depth = start = 0
-    for piece in PIECE.finditer(text):
-        found = piece.group()
+    depth = start = at = 0
+    while piece := (COMMENT_EDGE if depth else PIECE).search(text, at):
+        found, at = piece.group(), piece.end()
         if found == "/*":
             if not depth:
                 kept.append(text[start : piece.start()])
@@ -214,8 +217,6 @@ def _without_comments(text: str, where: str) -> tuple[str, str, dict[int, Tensor
             if not depth:
                 kept.append(_blank(text[start : piece.end()]))
                 start = piece.end()
-        elif depth:
-            continue
         elif found.startswith("//"):
             kept.append(text[start : piece.start()])
             start = piece.end()
@@ -298,7 +299,10 @@ def parse(text: str, where: str) -> Program:
 
     header = HEADER.match(text)
     if header is None:
-        raise XbarcError(f'{where} isn\'t Relay text: it begins with #[version = "{VERSION}"]')
+        raise XbarcError(
+            f'{where} lacks the first line of Relay text, #[version = "{VERSION}"]: '
+            "astext() writes it"
+        )
     if header[1] != VERSION:
         raise XbarcError(f"{where} is Relay text of version {header[1]!r}: {VERSION} is read")
     body = " " * header.end() + text[header.end() :]

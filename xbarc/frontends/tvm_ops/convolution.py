@@ -61,6 +61,15 @@ def _checked_kernel(
         raise Unsupported(f"channels {channels}, but the weights are {list(sizes)}")
 
 
+def _depthwise(b: Builder, x: ir.Value, w: ir.Value, groups: int) -> ir.Value:
+    """TVM's kernel of several outputs for each channel, [C, M, ...], as ONNX's [C M, 1, ...]."""
+    sizes = b.dims(w)
+    if groups == 1 or not b.dims(x)[1] == sizes[0] == groups or sizes[1] == 1:
+        return w
+    rows, *rest = b.sizes_of(w, range(1, len(sizes)))
+    return b.reshape(w, [groups * rows, 1, *rest])
+
+
 def _in_float(
     b: Builder, x: ir.Value, w: ir.Value, op: str, out_dtype: str, **attributes: Any
 ) -> ir.Value:
@@ -96,10 +105,8 @@ def _conv(space: int, data: str, kernel: str) -> Operator:
         out_layout: str = "",
         out_dtype: str = "",
     ) -> ir.Value:
-        if kernel_layout in ("HWOI", "HWOI1") and groups > 1:
-            kernel_layout = "HWOI"
         x = data_to_onnx(b, x, data_layout, space)
-        w = kernel_to_onnx(b, w, kernel_layout, space)
+        w = _depthwise(b, x, kernel_to_onnx(b, w, kernel_layout, space), groups)
         _checked_kernel(b, x, w, channels, kernel_size, 0, groups)
         y = _in_float(
             b,

@@ -205,13 +205,12 @@ def split(b: Builder, x: ir.Value, indices_or_sections: Any, axis: int = 0) -> t
 def strided_slice(
     b: Builder,
     x: ir.Value,
-    axes: Any = None,
+    *,
     begin: Any = None,
     end: Any = None,
     strides: Any = None,
-    *,
+    axes: Any = None,
     slice_mode: str = "end",
-    assume_inbound: bool = False,
 ) -> ir.Value:
     """Python's slice of each axis; `end` holds lengths where `slice_mode` is `size` (-1: the rest).
 
@@ -434,10 +433,21 @@ def full_like(b: Builder, x: ir.Value, number: Any, dtype: str = "") -> ir.Value
 
 
 def arange(
-    b: Builder, start: Any, stop: Any = None, step: Any = None, *, dtype: str = "float32"
+    b: Builder,
+    first: Any,
+    second: Any = None,
+    third: Any = None,
+    *,
+    start: Any = None,
+    stop: Any = None,
+    step: Any = None,
+    dtype: str = "float32",
 ) -> ir.Value:
-    """Numbers at equal distance, `stop` excluded."""
-    bounds = [b.static(number) for number in (start, stop, step) if number is not None]
+    """Numbers at equal distance: start, stop (excluded) and step, or stop alone.
+
+    Relay prints them a second time, as the attributes `start`, `stop` and `step`.
+    """
+    bounds = [b.static(number) for number in (first, second, third) if number is not None]
     if any(bound is None or bound.size != 1 for bound in bounds):
         raise Unsupported("needs constant bounds")
     plain = [bound.reshape(()).item() for bound in bounds if bound is not None]
@@ -473,7 +483,10 @@ def one_hot(
 
 def shape_of(b: Builder, x: ir.Value, *, dtype: str = "int32") -> ir.Value:
     """The shape as a tensor."""
-    return b.cast(b.op("Shape", x), onnx_dtype(dtype or "int32"))
+    kind = onnx_dtype(dtype or "int32")
+    if all(isinstance(size, int) for size in b.dims(x)):
+        return b.constant(np.array(b.sizes_of(x), kind.numpy()))
+    return b.cast(b.op("Shape", x), kind)
 
 
 def _triangle(upper: int) -> Operator:
