@@ -24,6 +24,7 @@ from xbarc.ir.ops import (
     DenseOp,
     LayerOp,
     MvmOp,
+    WeightsOp,
     crossbar_of,
     weights_of,
 )
@@ -274,13 +275,20 @@ class _Trial:
         mvms = [o for o in module.walk() if isinstance(o, MvmOp)]
         depends = weights.read or any(o.gated is not None or o.sparse is not None for o in mvms)
         arrays = ChainMap({}, weights.maps[0], self.context.weights)
-        if name not in arrays:  # a module without its weights: as if none were zero
-            arrays[name] = np.broadcast_to(np.int8(1), weights_of(layer).stored_shape)
+        if name not in arrays:  # a module without its weights: as if no cell were off
+            arrays[name] = _full(weights_of(layer))
         try:
             cost = layer_cost(module, arrays, self.target, self.parts)
         except XbarcError as error:
             return Candidate(scheme, refused=str(error)), True
         return Candidate(scheme, cost), depends
+
+
+def _full(weights: WeightsOp) -> Array:
+    """Weights of all bits and either sign, so that every bit line holds something."""
+    top = (1 << (weights.weight_bits - 1)) - 1
+    signs = np.random.default_rng(0).choice([-top, top], weights.stored_shape)
+    return signs.astype(np.int16)
 
 
 class _Watched(ChainMap[str, Array]):
