@@ -1,8 +1,8 @@
 """What the operations of the `xbar` dialect share: clauses of their text, shapes, checks."""
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, cast
 
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
@@ -10,12 +10,13 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     IntegerType,
     ModuleOp,
+    SymbolRefAttr,
     TensorType,
     f64,
     i64,
 )
 from xdsl.ir import Attribute, Operation, SSAValue
-from xdsl.parser import Parser
+from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
@@ -24,6 +25,8 @@ from xbarc.ir.attributes import (
     StreamType,
     is_code_type,
 )
+
+Op = TypeVar("Op", bound=Operation)
 
 CROSSBAR = "xbar.crossbar"
 """The module attribute that holds the crossbar geometry."""
@@ -94,13 +97,37 @@ def print_signature(printer: Printer, op: Operation) -> None:
     printer.print_attribute(op.results[0].type)
 
 
-def parse_signature(parser: Parser) -> tuple[dict[str, Attribute], Attribute, Attribute]:
-    """Attributes that a pass left on the operation, the operand's type, the result's."""
+def parsed(
+    cls: type[Op], parser: Parser, value: UnresolvedOperand, properties: Mapping[str, Attribute]
+) -> Op:
+    """The operation on `value`, once its signature is read: the inverse of `print_signature`."""
     attributes = parser.parse_optional_attr_dict()
     parser.parse_punctuation(":")
     operand = parser.parse_type()
     parser.parse_punctuation("->")
-    return attributes, operand, parser.parse_type()
+    result = parser.parse_type()
+    return cls.create(
+        operands=[parser.resolve_operand(value, operand)],
+        attributes=attributes,
+        properties=properties,
+        result_types=[result],
+    )
+
+
+def print_operands(printer: Printer, op: Operation) -> None:
+    """Print ` %1`, or ` %1, @conv1` of an operation that has weights."""
+    printer.print_string(" ")
+    printer.print_operand(op.operands[0])
+    if (weights := op.properties.get("weights")) is not None:
+        printer.print_string(", ")
+        printer.print_attribute(weights)
+
+
+def parse_with_weights(parser: Parser) -> tuple[UnresolvedOperand, dict[str, Attribute]]:
+    """`%1, @conv1`: the operand, and the weights as a property."""
+    value = parser.parse_unresolved_operand()
+    parser.parse_punctuation(",")
+    return value, {"weights": SymbolRefAttr(parser.parse_symbol_name().data)}
 
 
 def need_codes(value: SSAValue, what: str) -> None:

@@ -41,7 +41,9 @@ from xbarc.ir.assembly import (
     need_codes,
     parse_optional_int,
     parse_real,
-    parse_signature,
+    parse_with_weights,
+    parsed,
+    print_operands,
     print_optional_int,
     print_real,
     print_signature,
@@ -86,8 +88,7 @@ class QuantizeOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         """Custom assembly."""
-        printer.print_string(" ")
-        printer.print_operand(self.input)
+        print_operands(printer, self)
         print_real(printer, "scale", self.scale)
         print_signature(printer, self)
 
@@ -97,13 +98,7 @@ class QuantizeOp(IRDLOperation):
         value = parser.parse_unresolved_operand()
         parser.parse_keyword("scale")
         scale = parse_real(parser)
-        attributes, source, result = parse_signature(parser)
-        return cls.create(
-            operands=[parser.resolve_operand(value, source)],
-            attributes=attributes,
-            properties={"scale": scale},
-            result_types=[result],
-        )
+        return parsed(cls, parser, value, {"scale": scale})
 
 
 @irdl_op_definition
@@ -151,10 +146,7 @@ class DequantizeOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         """Custom assembly."""
-        printer.print_string(" ")
-        printer.print_operand(self.input)
-        printer.print_string(", ")
-        printer.print_attribute(self.weights)
+        print_operands(printer, self)
         print_real(printer, "scale", self.scale)
         print_optional_int(printer, "zero_point", self.zero_point.value.data)
         printer.print_string(f" axis {self.axis.value.data}")
@@ -163,26 +155,18 @@ class DequantizeOp(IRDLOperation):
     @classmethod
     def parse(cls, parser: Parser) -> "DequantizeOp":
         """Custom assembly."""
-        value = parser.parse_unresolved_operand()
-        parser.parse_punctuation(",")
-        weights = parser.parse_symbol_name()
+        value, properties = parse_with_weights(parser)
         parser.parse_keyword("scale")
         scale = parse_real(parser)
         zero_point = parse_optional_int(parser, "zero_point")
         parser.parse_keyword("axis")
         axis = parser.parse_integer()
-        attributes, source, result = parse_signature(parser)
-        return cls.create(
-            operands=[parser.resolve_operand(value, source)],
-            attributes=attributes,
-            properties={
-                "weights": SymbolRefAttr(weights.data),
-                "scale": scale,
-                "zero_point": integer(zero_point),
-                "axis": integer(axis),
-            },
-            result_types=[result],
-        )
+        properties |= {
+            "scale": scale,
+            "zero_point": integer(zero_point),
+            "axis": integer(axis),
+        }
+        return parsed(cls, parser, value, properties)
 
 
 @irdl_op_definition

@@ -39,7 +39,9 @@ from xbarc.ir.assembly import (
     need_codes,
     need_vectors,
     parse_optional_int,
-    parse_signature,
+    parse_with_weights,
+    parsed,
+    print_operands,
     print_optional_int,
     print_signature,
     real_text,
@@ -167,8 +169,7 @@ class GatherOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         """Custom assembly."""
-        printer.print_string(" ")
-        printer.print_operand(self.input)
+        print_operands(printer, self)
         if self.spread is not None:
             print_ints(printer, "spread", self.spreads())
         print_where(printer, self.window, self.axis, flat=self.flat is not None)
@@ -184,13 +185,7 @@ class GatherOp(IRDLOperation):
             properties["spread"] = ints(parse_ints(parser))
         properties |= parse_where(parser)
         properties["fill"] = integer(parse_optional_int(parser, "fill"))
-        attributes, source, result = parse_signature(parser)
-        return cls.create(
-            operands=[parser.resolve_operand(value, source)],
-            attributes=attributes,
-            properties=properties,
-            result_types=[result],
-        )
+        return parsed(cls, parser, value, properties)
 
 
 @irdl_op_definition
@@ -410,10 +405,7 @@ class MvmOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         """Custom assembly."""
-        printer.print_string(" ")
-        printer.print_operand(self.input)
-        printer.print_string(", ")
-        printer.print_attribute(self.weights)
+        print_operands(printer, self)
         printer.print_string(" by ")
         printer.print_string_literal(self.by.data)
         if self.rows is not None:
@@ -437,10 +429,7 @@ class MvmOp(IRDLOperation):
     @classmethod
     def parse(cls, parser: Parser) -> "MvmOp":
         """Custom assembly."""
-        value = parser.parse_unresolved_operand()
-        parser.parse_punctuation(",")
-        weights = parser.parse_symbol_name()
-        properties: dict[str, Attribute] = {"weights": SymbolRefAttr(weights.data)}
+        value, properties = parse_with_weights(parser)
         parser.parse_keyword("by")
         properties["by"] = StringAttr(parser.parse_str_literal())
         for keyword in ("rows", "columns"):
@@ -464,13 +453,7 @@ class MvmOp(IRDLOperation):
         if parser.parse_optional_keyword("beside"):
             properties["beside"] = SymbolRefAttr(parser.parse_symbol_name().data)
         properties |= placement.parse_clauses(parser, placed=True)
-        attributes, source, result = parse_signature(parser)
-        return cls.create(
-            operands=[parser.resolve_operand(value, source)],
-            attributes=attributes,
-            properties=properties,
-            result_types=[result],
-        )
+        return parsed(cls, parser, value, properties)
 
 
 def fits_beside(guest: MvmOp, host: MvmOp, array: Array) -> bool:
@@ -564,8 +547,7 @@ class ScatterOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         """Custom assembly."""
-        printer.print_string(" ")
-        printer.print_operand(self.input)
+        print_operands(printer, self)
         print_where(printer, self.window, self.axis, flat=self.flat is not None)
         print_signature(printer, self)
 
@@ -574,13 +556,7 @@ class ScatterOp(IRDLOperation):
         """Custom assembly."""
         value = parser.parse_unresolved_operand()
         properties = parse_where(parser)
-        attributes, source, result = parse_signature(parser)
-        return cls.create(
-            operands=[parser.resolve_operand(value, source)],
-            attributes=attributes,
-            properties=properties,
-            result_types=[result],
-        )
+        return parsed(cls, parser, value, properties)
 
 
 def spatial_size(shape: Sequence[int], *, flat: bool) -> list[int]:

@@ -29,7 +29,9 @@ from xbarc.ir.assembly import (
     need_axis,
     need_codes,
     parse_optional_int,
-    parse_signature,
+    parse_with_weights,
+    parsed,
+    print_operands,
     print_optional_int,
     print_signature,
     shape_of,
@@ -106,10 +108,7 @@ class ConvOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         """Custom assembly."""
-        printer.print_string(" ")
-        printer.print_operand(self.input)
-        printer.print_string(", ")
-        printer.print_attribute(self.weights)
+        print_operands(printer, self)
         self.window.print_clauses(printer)
         print_optional_int(printer, "fill", self.fill.value.data)
         print_optional_int(printer, "items", self.items.value.data, default=1)
@@ -118,25 +117,17 @@ class ConvOp(IRDLOperation):
     @classmethod
     def parse(cls, parser: Parser) -> "ConvOp":
         """Custom assembly."""
-        value = parser.parse_unresolved_operand()
-        parser.parse_punctuation(",")
-        weights = parser.parse_symbol_name()
+        value, properties = parse_with_weights(parser)
         parser.parse_keyword("window")
         window = WindowAttr.parse_clauses(parser)
         fill = parse_optional_int(parser, "fill")
         items = parse_optional_int(parser, "items", default=1)
-        attributes, source, result = parse_signature(parser)
-        return cls.create(
-            operands=[parser.resolve_operand(value, source)],
-            attributes=attributes,
-            properties={
-                "weights": SymbolRefAttr(weights.data),
-                "window": window,
-                "fill": integer(fill),
-                "items": integer(items),
-            },
-            result_types=[result],
-        )
+        properties |= {
+            "window": window,
+            "fill": integer(fill),
+            "items": integer(items),
+        }
+        return parsed(cls, parser, value, properties)
 
 
 @irdl_op_definition
@@ -205,10 +196,7 @@ class ConvTransposeOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         """Custom assembly."""
-        printer.print_string(" ")
-        printer.print_operand(self.input)
-        printer.print_string(", ")
-        printer.print_attribute(self.weights)
+        print_operands(printer, self)
         self.window.print_clauses(printer)
         print_optional_int(printer, "items", self.items.value.data, default=1)
         print_signature(printer, self)
@@ -216,23 +204,15 @@ class ConvTransposeOp(IRDLOperation):
     @classmethod
     def parse(cls, parser: Parser) -> "ConvTransposeOp":
         """Custom assembly."""
-        value = parser.parse_unresolved_operand()
-        parser.parse_punctuation(",")
-        weights = parser.parse_symbol_name()
+        value, properties = parse_with_weights(parser)
         parser.parse_keyword("window")
         window = WindowAttr.parse_clauses(parser)
         items = parse_optional_int(parser, "items", default=1)
-        attributes, source, result = parse_signature(parser)
-        return cls.create(
-            operands=[parser.resolve_operand(value, source)],
-            attributes=attributes,
-            properties={
-                "weights": SymbolRefAttr(weights.data),
-                "window": window,
-                "items": integer(items),
-            },
-            result_types=[result],
-        )
+        properties |= {
+            "window": window,
+            "items": integer(items),
+        }
+        return parsed(cls, parser, value, properties)
 
 
 @irdl_op_definition
@@ -292,10 +272,7 @@ class DenseOp(IRDLOperation):
 
     def print(self, printer: Printer) -> None:
         """Custom assembly."""
-        printer.print_string(" ")
-        printer.print_operand(self.input)
-        printer.print_string(", ")
-        printer.print_attribute(self.weights)
+        print_operands(printer, self)
         printer.print_string(f" axis {self.axis.value.data} to {self.to.value.data}")
         print_optional_int(printer, "items", self.items.value.data, default=1)
         print_signature(printer, self)
@@ -303,26 +280,18 @@ class DenseOp(IRDLOperation):
     @classmethod
     def parse(cls, parser: Parser) -> "DenseOp":
         """Custom assembly."""
-        value = parser.parse_unresolved_operand()
-        parser.parse_punctuation(",")
-        weights = parser.parse_symbol_name()
+        value, properties = parse_with_weights(parser)
         parser.parse_keyword("axis")
         axis = parser.parse_integer()
         parser.parse_keyword("to")
         to = parser.parse_integer()
         items = parse_optional_int(parser, "items", default=1)
-        attributes, source, result = parse_signature(parser)
-        return cls.create(
-            operands=[parser.resolve_operand(value, source)],
-            attributes=attributes,
-            properties={
-                "weights": SymbolRefAttr(weights.data),
-                "axis": integer(axis),
-                "to": integer(to),
-                "items": integer(items),
-            },
-            result_types=[result],
-        )
+        properties |= {
+            "axis": integer(axis),
+            "to": integer(to),
+            "items": integer(items),
+        }
+        return parsed(cls, parser, value, properties)
 
 
 LayerOp = ConvOp | ConvTransposeOp | DenseOp
