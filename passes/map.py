@@ -1,8 +1,10 @@
-"""map: for each layer the mapping that costs least."""
+"""map: for each layer the mapping with which the program costs least."""
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from math import inf, isfinite
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -13,9 +15,12 @@ from xdsl.ir import Block, Region
 from xdsl.passes import ModulePass
 
 from xbarc.cost.components import Component, components
-from xbarc.cost.layer import LayerCost, layer_cost
+from xbarc.cost.layer import FIGURES, LayerCost, layer_cost, together
+from xbarc.cost.rollup import has_room
+from xbarc.cost.time import digital_work, rates_of, times
 from xbarc.data import Array
 from xbarc.errors import UsageError, XbarcError, nearest
+from xbarc.graph.serialize import to_proto
 from xbarc.ir.interface import name_attributes
 from xbarc.ir.ops import (
     CROSSBAR,
@@ -28,6 +33,7 @@ from xbarc.ir.ops import (
     crossbar_of,
     weights_of,
 )
+from xbarc.ir.stages import stages_of
 from xbarc.pipeline import Registry, XbarContext, parse_passes
 from xbarc.target import Target
 
@@ -54,6 +60,12 @@ FOR: Mapping[str, tuple[type[LayerOp], ...]] = {
 ROUNDING = 1e-9
 """Figures that differ by less, relatively, are equal."""
 
+PRODUCTS = ("energy", "area-delay")
+"""Figures that aren't sums over the layers: what one occupies waits for the others."""
+
+SWEEPS = 16
+"""How often the layers are gone through, at most, for a better choice."""
+
 CHOICES = "mapping_choices"
 """The key of `report.json` under which the choices stand."""
 
@@ -77,15 +89,18 @@ class Map(ModulePass):
         %7 = xbar.scatter %6 axis 1 : ...
 
     Each layer is mapped by every one of `schemes`, by itself, and counted as the cost report counts
-    it. The least figure wins, of equals the earliest in the list:
+    it. What is least is a figure of all these layers together, one after the other, each on
+    crossbars of its own; of equals the earliest in the list wins:
 
     - `by=crossbars`: arrays occupied;
     - `by=cycles`: activations in sequence, all tiles and copies at work in parallel;
-    - `by=energy`: of the layer for one image, with the leakage of what it occupies while it runs;
-    - `by=area-delay`: its crossbars' share of the cores that they stand in, times its latency.
+    - `by=energy`: for one image, with the leakage of all that they occupy until the last is through
+      (a second chip brings links, which leak all the time);
+    - `by=area-delay`: their crossbars' share of the cores that they stand in, times their latency.
 
-    What a layer by itself doesn't have isn't in these: tensors over the mesh, other layers and the
-    digital operations between them.
+    A choice that the target's chips have no room for isn't taken. Energy and area x delay are
+    looked for layer by layer, from several starts; of what is found the best is taken by the time
+    of the whole program, tensors over the mesh and digital operations included.
 
     `schemes` are names of mapping passes, each in all its ways (`window` is `window{scheme=sdk}`
     and `window{scheme=vw-sdk}`), or the text of one in quotes: `"sub-image{outputs=8,8}"`. What a
@@ -126,24 +141,33 @@ class Map(ModulePass):
             if name not in found:
                 raise UsageError(f"no unmapped layer {name!r}: {nearest(name, found)}")
         trial = _Trial(context, schemes(self.schemes, context.registry))
-        choices = {
-            name: choose(self.by, trial.candidates(layer))
+        candidates = {
+            name: trial.candidates(layer)
             for name, layer in found.items()
             if not self.layers or name in self.layers
         }
+        ends = descents(self.by, candidates, context.target, trial.parts)
+        choices = ends[0]
+        if len(ends) > 1:
+            choices = min(ends, key=lambda end: self._in_program(op, trial, end))
         for name in self.layers:
             if choices[name].chosen is None:
                 reasons = "; ".join(f"{c.scheme}: {c.refused}" for c in choices[name].candidates)
                 raise UsageError(f"no scheme takes layer {name!r}: {reasons}")
-        taken: dict[str, list[str]] = {}
-        for name, choice in choices.items():
-            if choice.chosen is not None:
-                taken.setdefault(choice.chosen, []).append(name)
-        for scheme, names in taken.items():
-            _with_layers(trial.schemes[scheme], names).apply(context, op)
+        trial.carry_out(choices, context, op)
         context.figures.setdefault(CHOICES, {}).update(
             {name: choice.document() for name, choice in choices.items()}
         )
+
+    def _in_program(self, op: ModuleOp, trial: "_Trial", choices: Mapping[str, "Choice"]) -> float:
+        """The figure that counts, with the time of the whole program: mesh and digital too."""
+        whole = together(
+            [cost for choice in choices.values() if (cost := choice.cost) is not None],
+            trial.target,
+            trial.parts,
+            trial.latency_ns(choices, op),
+        )
+        return whole.figure(self.by) if has_room(whole.crossbars, trial.target) else inf
 
 
 # --- Schemes ------------------------------------------------------------------------------------
@@ -183,17 +207,23 @@ def _with_layers(scheme: ModulePass, names: list[str]) -> ModulePass:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A scheme on a layer: its cost, or why it can't take the layer."""
+    """A scheme on a layer: its cost, or why it can't take the layer.
+
+    `program`: the figure that it was chosen by, of all layers together with this scheme here; no
+    number where they don't fit the target's chips.
+    """
 
     scheme: str
     cost: LayerCost | None = None
     refused: str = ""
+    program: float = inf
 
     def document(self) -> dict[str, Any]:
         """As `report.json` has it."""
         if self.cost is None:
             return {"scheme": self.scheme, "refused": self.refused}
-        return {"scheme": self.scheme, **self.cost.document()}
+        whole = {"program": self.program} if isfinite(self.program) else {}
+        return {"scheme": self.scheme, **self.cost.document(), **whole}
 
 
 @dataclass(frozen=True)
@@ -204,6 +234,11 @@ class Choice:
     chosen: str | None
     candidates: tuple[Candidate, ...]
 
+    @property
+    def cost(self) -> LayerCost | None:
+        """What the chosen one costs."""
+        return next((c.cost for c in self.candidates if c.scheme == self.chosen), None)
+
     def document(self) -> dict[str, Any]:
         """As `report.json` has it."""
         return {
@@ -213,15 +248,63 @@ class Choice:
         }
 
 
-def choose(by: str, candidates: tuple[Candidate, ...]) -> Choice:
-    """The least by a figure of `xbarc.cost.layer.FIGURES`; of equals the first."""
-    costs = {c.scheme: c.cost.figure(by) for c in candidates if c.cost is not None}
-    least = min(costs.values(), default=0.0)
-    # Products of the same factors in another order differ in their last bits.
-    chosen = next(
-        (scheme for scheme, cost in costs.items() if cost <= least * (1 + ROUNDING)), None
+def descents(
+    by: str,
+    candidates: Mapping[str, tuple[Candidate, ...]],
+    target: Target,
+    parts: Mapping[str, Component],
+) -> list[dict[str, Choice]]:
+    """What is least for all layers together by a figure of `xbarc.cost.layer.FIGURES`.
+
+    Crossbars and cycles are sums: each layer's own least, if there is room for it. Energy and
+    area x delay are what layers multiply each other's of, so from the least of every figure on a
+    layer at a time takes what makes the whole least, of equals the first, until none changes: of
+    these ends all that differ.
+    """
+    costs = {n: [c.cost for c in found if c.cost is not None] for n, found in candidates.items()}
+
+    def whole(taken: Iterable[LayerCost]) -> float:
+        cost = together([*taken], target, parts)
+        return cost.figure(by) if has_room(cost.crossbars, target) else inf
+
+    def counted(name: str, taken: Mapping[str, LayerCost]) -> tuple[Candidate, ...]:
+        rest = together([cost for n, cost in taken.items() if n != name], target, parts)
+        return tuple(
+            c if c.cost is None else replace(c, program=whole([rest, c.cost]))
+            for c in candidates[name]
+        )
+
+    def descended(taken: dict[str, LayerCost]) -> dict[str, LayerCost]:
+        for _ in range(SWEEPS):
+            before = dict(taken)
+            for name in taken:
+                taken[name] = _least(counted(name, taken))
+            if taken == before:
+                break
+        return taken
+
+    starts = (
+        {n: min(some, key=lambda c: c.figure(figure)) for n, some in costs.items() if some}
+        for figure in (FIGURES if by in PRODUCTS else (by,))
     )
-    return Choice(by, chosen, candidates)
+    ends: list[dict[str, Choice]] = []
+    for taken in map(descended, starts):
+        found = {n: counted(n, taken) for n in candidates}
+        end = {n: Choice(by, _scheme(some, taken.get(n)), some) for n, some in found.items()}
+        if end not in ends:
+            ends.append(end)
+    return ends
+
+
+def _least(candidates: tuple[Candidate, ...]) -> LayerCost:
+    """The cost of the first candidate of the least program."""
+    least = min(c.program for c in candidates)
+    # Products of the same factors in another order differ in their last bits.
+    return next(c.cost for c in candidates if c.cost and c.program <= least * (1 + ROUNDING))
+
+
+def _scheme(candidates: tuple[Candidate, ...], cost: LayerCost | None) -> str | None:
+    return next((c.scheme for c in candidates if c.cost is not None and c.cost == cost), None)
 
 
 @dataclass
@@ -243,6 +326,38 @@ class _Trial:
     def candidates(self, layer: LayerOp) -> tuple[Candidate, ...]:
         """Every scheme that is for such a layer, tried."""
         return tuple(self._candidates(layer))
+
+    def carry_out(
+        self, choices: Mapping[str, Choice], context: XbarContext, module: ModuleOp
+    ) -> None:
+        """Map the layers of `module` as chosen."""
+        taken: dict[str, list[str]] = {}
+        for name, choice in choices.items():
+            if choice.chosen is not None:
+                taken.setdefault(choice.chosen, []).append(name)
+        for scheme, names in taken.items():
+            _with_layers(self.schemes[scheme], names).apply(context, module)
+
+    def latency_ns(self, choices: Mapping[str, Choice], module: ModuleOp) -> float:
+        """The time of one image through `module` mapped as chosen, other layers as always."""
+        module = module.clone()
+        context = XbarContext(
+            self.target,
+            ChainMap({}, self.context.weights),
+            self.context.digital,
+            registry=self.context.registry,
+        )
+        self.carry_out(choices, context, module)
+        for mapping in parse_passes("deconv,im2col", context.registry).mapping:
+            mapping.apply(context, module)
+        stages = stages_of(module)
+        work = digital_work(stages, self.files, self.target)
+        return times(stages, self.target, work, rates_of(self.target, self.parts)).latency_ns
+
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """The digital operations, as the time model reads them."""
+        return {path: to_proto(g).SerializeToString() for path, g in self.context.digital.items()}
 
     def _candidates(self, layer: LayerOp) -> Iterator[Candidate]:
         for scheme, mapping in self.schemes.items():

@@ -95,8 +95,8 @@ class SubImage(ModulePass):
         return ways[-1]
 
     def _tiled(self, patches: Patches, array: Array) -> "Cut":
-        fit, pixels = Fit.of(patches, array), isinstance(self.outputs, str)
-        if self.pack == "channels" or (pixels and _pointwise(patches.layer)):
+        fit = Fit.of(patches, array)
+        if self.pack == "channels" or _pointwise(patches.layer):
             return patches, fit.whole()
         return patches, fit.one_each()
 

@@ -61,7 +61,7 @@ def figure(report, by):
     if by == "energy":
         return sum(layer["energy_pj"].values())
     if by == "area-delay":
-        return layer["crossbars"] * layer["latency_ns"]
+        return report["totals"]["area_mm2"]["total"] * layer["latency_ns"]
     return layer[by]
 
 
@@ -121,7 +121,7 @@ def test_candidates_cost_what_the_program_costs(model, hardware):
         (CONV, "by=crossbars", target(), "im2col"),
         (CONV, "by=cycles", target(), "sub-image{outputs=fewest pack=channels}"),
         (CONV, "by=energy", target(512, *TWO_COLUMNS), "window{scheme=vw-sdk}"),
-        (CONV, "by=area-delay", target(512, *TWO_COLUMNS), "window{scheme=vw-sdk}"),
+        (CONV, "by=area-delay", target(), "sub-image{outputs=fewest pack=channels}"),
         (CONV, "by=cycles schemes=im2col,window", target(512), "window{scheme=sdk}"),
         (DEPTHWISE, "by=crossbars", target(), "im2col"),
         (DEPTHWISE, "schemes=depthwise-mapping,im2col", target(), "depthwise-mapping"),
@@ -216,6 +216,68 @@ def test_layers_alike_have_the_same_candidates():
     # But each is told by its own name why a scheme is out.
     assert "'Conv' has no groups" in of(first, "depthwise-mapping")["refused"]
     assert "'Conv_1' has no groups" in of(second, "depthwise-mapping")["refused"]
+
+
+# --- All layers together --------------------------------------------------------------------------
+
+CHAIN = """g (float[N,32,16,16] x) => (float[N,32,H,W] y)
+<float[32,1,3,3] a, float[32,1,3,3] b, float[48,32,1,1] c, float[32,48,3,3] d> {
+  p = Conv<group=32, pads=[1,1,1,1]>(x, a) q = Conv<group=32, pads=[1,1,1,1]>(p, b)
+  r = Conv(q, c) y = Conv<pads=[1,1,1,1]>(r, d) }"""
+
+
+def whole_program(report, by):
+    """A figure of a program, mesh and what is between the layers included."""
+    totals = report["totals"]
+    if by == "energy":
+        return totals["energy_uj"]["total"]
+    if by == "area-delay":
+        return totals["area_mm2"]["total"] * totals["latency_us"]
+    return totals[by]
+
+
+def alone(choices, by, figures):
+    """Each layer's own least, added up: what is least for each layer but not for the program."""
+    least = [
+        min((c for c in found["candidates"] if "refused" not in c), key=lambda c: c[FIGURES[by]])
+        for found in choices.values()
+    ]
+    return [sum(c[key] for c in least) for key in figures]
+
+
+def test_links_of_a_second_chip_count():
+    """Each depthwise layer takes less energy as sub-images, which fill most of the chip."""
+    chip = target(128, "chip.nodes=6")  # 576 crossbars
+    program = mapped(CHAIN, "map{by=energy schemes=im2col,sub-image}", chip)
+    choices = program.report["mapping_choices"]
+    assert alone(choices, "energy", ["crossbars"])[0] > 576
+    assert program.report["totals"]["chips"] == 1
+    plain, packed = (
+        whole_program(mapped(CHAIN, p, chip).report, "energy")
+        for p in ("", "sub-image{outputs=fewest pack=channels}")
+    )
+    assert whole_program(program.report, "energy") < plain < packed
+
+
+@pytest.mark.parametrize("hardware", [target(), target(512, *TWO_COLUMNS)], ids=["128", "512"])
+def test_the_area_of_one_layer_waits_for_the_others(hardware):
+    """As sub-images all layers are through before one is by im2col, whose crossbars wait then."""
+    program = mapped(CHAIN, "map{by=area-delay}", hardware)
+    for found in program.report["mapping_choices"].values():
+        tried = {c["scheme"]: c["program"] for c in found["candidates"] if "refused" not in c}
+        assert tried[found["chosen"]] <= min(tried.values()) * (1 + 1e-9)
+    others = ["", "sub-image{outputs=fewest pack=channels}", "window", "map{by=energy}"]
+    least = min(whole_program(mapped(CHAIN, p, hardware).report, "area-delay") for p in others)
+    assert whole_program(program.report, "area-delay") <= least * (1 + 1e-9)
+
+
+def test_what_the_chips_have_no_room_for_together_is_not_taken():
+    small = target(128, "chip.chips=1", "chip.nodes=6")  # 576 crossbars
+    program = mapped(CHAIN, "map{by=cycles}", small)
+    assert program.report["totals"]["crossbars"] <= 576
+    found = program.report["mapping_choices"]["Conv_3"]
+    assert "program" not in of(found, "sub-image{outputs=fewest pack=channels}")
+    assert program.report["totals"]["cycles"] < mapped(CHAIN, "", small).report["totals"]["cycles"]
 
 
 # --- The program ----------------------------------------------------------------------------------

@@ -261,6 +261,11 @@ def test_pixels_left_out_or_added_stand_in_rectangles(layer):
     assert copies_of(mvm) == min(5 * 2, 3 * 3, 2 * 5)
 
 
+def test_pixels_that_are_asked_for_have_all_their_channels():
+    # 2 x 2 pixels of 16 channels: 64 rows, 64 weight columns.
+    assert crossbars(128, [Conv((8, 8), (1, 1), 16, 16)], "outputs=2") == [4 * 4]
+
+
 # --- Refusals -------------------------------------------------------------------------------------
 
 
@@ -268,6 +273,12 @@ def refusal(layers, passes, size=128):
     with pytest.raises(XbarcError) as caught:
         mapped(two_columns_a_weight(size), layers, passes)
     return str(caught.value)
+
+
+def test_a_size_that_is_none():
+    layers = [valid(8, 3, 1, 1)]
+    said = refusal(layers, "sub-image{outputs=largest}")
+    assert "option 'outputs' expects tuple[int, ...] | auto | fewest, got largest" in said
 
 
 def test_a_kernel_larger_than_a_crossbar():

@@ -3,7 +3,6 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, cast
 
-from xbarc.cost.layer import FIGURES
 from xbarc.errors import XbarcError, nearest
 from xbarc.ir.attributes import StreamType
 from xbarc.ir.blocks import SqueezeExcitationOp
@@ -119,9 +118,11 @@ def _describe(
 
 
 def ranked(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """A choice's candidates: the chosen one, the others from the least on, the refused ones."""
-    figure = FIGURES[choice["by"]]
+    """A choice's candidates: the chosen one, the others by the program's figure, the refused."""
     last = float("inf")
-    return sorted(
-        choice["candidates"], key=lambda c: (c["scheme"] != choice["chosen"], c.get(figure, last))
-    )
+
+    def place(candidate: Mapping[str, Any]) -> tuple[bool, bool, float]:
+        out = "refused" in candidate
+        return candidate["scheme"] != choice["chosen"], out, candidate.get("program", last)
+
+    return sorted(choice["candidates"], key=place)

@@ -445,6 +445,10 @@ def _default_text(option: "dataclasses.Field[Any]") -> str | None:
 def _type_text(wanted: Any) -> str:
     if typing.get_origin(wanted) is Literal:
         return " | ".join(str(value) for value in typing.get_args(wanted))
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        return " | ".join(map(_type_text, typing.get_args(wanted)))
+    if wanted is types.NoneType:
+        return "None"
     return wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("typing.", "")
 
 

@@ -362,12 +362,17 @@ def _partition_lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _choice(console: Console, choice: Mapping[str, Any]) -> None:
-    """What a layer's mapping was chosen from: the least first, then what can't take the layer."""
+    """What a layer's mapping was chosen from: the least first, then what can't take the layer.
+
+    `program`: the figure chosen by of all layers together, as multiples of the chosen scheme's.
+    """
     from xbarc.inspect import ranked
 
-    columns = ("scheme", "crossbars", "cycles", "energy uJ", "latency us", "area mm2", "mm2 us")
+    figures = ("crossbars", "cycles", "energy uJ", "latency us", "area mm2", "mm2 us")
+    columns = ("scheme", *figures, "program")
     table = _table(*columns, title=f"\nchosen by {choice['by']}")
     refused = [c for c in choice["candidates"] if "refused" in c]
+    least = ranked(choice)[0].get("program")
     for candidate in ranked(choice):
         if "refused" not in candidate:
             table.add_row(
@@ -378,6 +383,7 @@ def _choice(console: Console, choice: Mapping[str, Any]) -> None:
                 f"{candidate['latency_ns'] * 1e-3:.4g}",
                 f"{candidate['area_mm2']:.4g}",
                 f"{candidate['area_delay_mm2_ns'] * 1e-3:.4g}",
+                f"{candidate['program'] / least:.6g}" if "program" in candidate else "no room",
             )
     console.print(table)
     for candidate in refused:

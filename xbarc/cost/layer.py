@@ -1,6 +1,6 @@
 """What one mapped layer costs by itself: what a mapping is chosen by."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from xdsl.dialects.builtin import ModuleOp
@@ -8,7 +8,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xbarc.cost.components import Component
 from xbarc.cost.events import count_events
 from xbarc.cost.model import energy_pj, leakage_pj
-from xbarc.cost.rollup import check_capacity, roll_up
+from xbarc.cost.rollup import area_mm2, check_capacity, leakage_mw, roll_up
 from xbarc.cost.time import digital_work, rates_of, times
 from xbarc.data import Array
 from xbarc.ir.stages import stages_of
@@ -28,13 +28,15 @@ class LayerCost:
     """One layer on crossbars of its own, for a batch of one.
 
     `cycles` and `crossbars` as the report counts them. `energy_pj` is that of all components, with
-    the leakage of what the layer occupies while it runs; `latency_ns` that of its crossbars and of
-    the scale and bias of its results; `area_mm2` its crossbars' share of the cores they stand in.
+    `leakage_pj`, that of what the layer occupies while it runs; `latency_ns` that of its crossbars
+    and of the scale and bias of its results; `area_mm2` its crossbars' share of the cores they
+    stand in.
     """
 
     crossbars: int
     cycles: int
     energy_pj: float
+    leakage_pj: float
     latency_ns: float
     area_mm2: float
 
@@ -69,6 +71,32 @@ def layer_cost(
         layer.crossbars,
         layer.cycles,
         sum(energy_pj(layer, target, parts).values()) + leaked,
+        leaked,
         found.by_layer()[layer.name]["latency_ns"],
         core_mm2 * layer.crossbars / target.core.crossbars,
+    )
+
+
+def together(
+    costs: Sequence[LayerCost],
+    target: Target,
+    parts: Mapping[str, Component],
+    latency_ns: float | None = None,
+) -> LayerCost:
+    """The cost of layers on crossbars of their own, through in `latency_ns`: else one by one.
+
+    All that they occupy leaks until the last is through. `area_mm2` is all that is in use, as the
+    report has it, nodes and chips too. Where one chip isn't enough both have its links.
+    """
+    crossbars = sum(c.crossbars for c in costs)
+    if latency_ns is None:
+        latency_ns = sum(c.latency_ns for c in costs)
+    leaked = leakage_mw(crossbars, target, parts) * latency_ns
+    return LayerCost(
+        crossbars,
+        sum(c.cycles for c in costs),
+        sum(c.energy_pj - c.leakage_pj for c in costs) + leaked,
+        leaked,
+        latency_ns,
+        sum(area_mm2(crossbars, target, parts).values()),
     )

@@ -84,6 +84,12 @@ def chips_needed(crossbars: int, target: Target) -> int:
     return math.ceil(crossbars / target.crossbars_per_chip)
 
 
+def has_room(crossbars: int, target: Target) -> bool:
+    """Whether the target's chips have that many crossbars."""
+    chips = target.chip.chips
+    return chips is None or crossbars <= chips * target.crossbars_per_chip
+
+
 def check_capacity(needs: Mapping[str, int], target: Target) -> None:
     """Refuse a program whose layers need more crossbars than the target's chips have.
 
@@ -91,7 +97,7 @@ def check_capacity(needs: Mapping[str, int], target: Target) -> None:
     """
     chips = target.chip.chips
     needed = sum(needs.values())
-    if chips is None or needed <= chips * target.crossbars_per_chip:
+    if chips is None or has_room(needed, target):
         return
     has = chips * target.crossbars_per_chip
     largest = max(needs, key=needs.__getitem__)

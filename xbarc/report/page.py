@@ -271,8 +271,8 @@ def choices(report: Mapping[str, Any]) -> Section | None:
             rows.append([breakable(name), scheme, state, *map(_figure(candidate), CANDIDATE)])
     by = ", ".join(dict.fromkeys(choice["by"] for choice in found.values()))
     lead = (
-        f"Each layer by itself under every scheme, chosen by {by}; the others follow from the "
-        "least on, then those that can't take the layer, and why."
+        f"Each layer by itself under every scheme, chosen by {by} of all layers together; the "
+        "others follow from the least on, then those that can't take the layer, and why."
     )
     table = charts.grid("What each scheme would cost, for one input", head, rows, numbers=3)
     return Section("choices", "Choice of the mappings", [tag("p", lead, class_="lead"), table])
