@@ -158,28 +158,25 @@ def convolved(x, w, *, strides, pads, dilations, groups=1, fill=0):
 def transposed(x, w, size, *, strides, pads, dilations, groups=1):
     """The transposed convolution of x [N, C, spatial...] by w [C, M / groups, kernel...].
 
-    `size` is the result's; `pads`, begins and then ends, are cut off what the products reach.
+    `size` is the result's; `pads` begin with how far the first products hang over it, axis by axis.
     """
     x, w = np.asarray(x, np.int64), np.asarray(w, np.int64)
-    rank, kernel, channels = x.ndim - 2, w.shape[2:], len(w) // groups
-    whole = [
-        max(b + s, (n - 1) * t + d * (k - 1) + 1)
-        for b, s, n, t, d, k in zip(
-            pads[:rank], size, x.shape[2:], strides, dilations, kernel, strict=True
-        )
-    ]
-    out = np.zeros((len(x), w.shape[1] * groups, *whole), np.int64)
-    for c in range(len(w)):
-        first = c // channels * w.shape[1]
-        for where in np.ndindex(*kernel):
-            places = tuple(
-                slice(i * d, i * d + (n - 1) * t + 1, t)
-                for i, d, n, t in zip(where, dilations, x.shape[2:], strides, strict=True)
-            )
-            for m in range(w.shape[1]):
-                out[(slice(None), first + m, *places)] += w[(c, m, *where)] * x[:, c]
-    kept = tuple(slice(b, b + s) for b, s in zip(pads[:rank], size, strict=True))
-    return out[(slice(None), slice(None), *kept)]
+    begins, channels, filters = pads[: x.ndim - 2], len(w) // groups, w.shape[1]
+    out = np.zeros((len(x), groups * filters, *size), np.int64)
+    for place in np.ndindex(*x.shape[2:]):
+        for tap in np.ndindex(*w.shape[2:]):
+            at = [
+                p * s + t * d - b
+                for p, s, t, d, b in zip(place, strides, tap, dilations, begins, strict=True)
+            ]
+            if any(not 0 <= a < n for a, n in zip(at, size, strict=True)):
+                continue
+            for g in range(groups):
+                rows = slice(g * channels, (g + 1) * channels)
+                columns = slice(g * filters, (g + 1) * filters)
+                products = x[(slice(None), rows, *place)] @ w[(rows, slice(None), *tap)]
+                out[(slice(None), columns, *at)] += products
+    return out
 
 
 def padded(x, conv):
@@ -190,19 +187,12 @@ def padded(x, conv):
 
 
 def direct_convolution(x, q, conv):
-    """Codes x [N, C, spatial...] convolved with weights q [C of a group x kernel, filters]."""
-    strides, _, dilations = conv.geometry()
-    wide, out = padded(x, conv), np.zeros((len(x), conv.filters, *conv.output()), np.int64)
-    each, kernel = conv.channels // conv.groups, conv.kernel
-    for f in range(conv.filters):
-        first = f // (conv.filters // conv.groups) * each
-        weights = q[:, f].reshape(each, *kernel).astype(np.int64)
-        for y in np.ndindex(*conv.output()):
-            for i in np.ndindex(*kernel):
-                at = np.multiply(strides, y) + np.multiply(dilations, i)
-                read = wide[(slice(None), slice(first, first + each), *at)]
-                out[(slice(None), f, *y)] += read @ weights[(slice(None), *i)]
-    return out
+    """`convolved` by weights q [C of a group x kernel, filters]."""
+    strides, pads, dilations = conv.geometry()
+    w = q.T.reshape(conv.filters, -1, *conv.kernel)
+    return convolved(
+        x, w, strides=strides, pads=pads, dilations=dilations, groups=conv.groups, fill=conv.fill
+    )
 
 
 def toeplitz(q, conv, window, apart, patch):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import reference, snr_db, text_model
-from reference import crossbar_matmul, make_target
+from reference import crossbar_matmul, make_target, transposed
 
 import xbarc
 from xbarc.errors import UsageError
@@ -28,30 +28,6 @@ from xbarc.simulator.run import Simulator
 SCHEMES = ("scatter", "phases", "zero-insert")
 LOSSLESS = ("adc.mode=lossless",)
 EXACT = (*LOSSLESS, "weights.bits=16", "inputs.bits=16")
-
-
-def transposed(x, w, groups, strides, pads, dilations, result):
-    """ConvTranspose in plain numpy: x [B, C, spatial...], w [C, F, kernel...], int64.
-
-    `pads`: how far the first products hang over the result, which has the spatial size `result`.
-    """
-    x, w = np.asarray(x, np.int64), np.asarray(w, np.int64)
-    per_group, filters = w.shape[0] // groups, w.shape[1]
-    out = np.zeros((len(x), groups * filters, *result), np.int64)
-    for place in itertools.product(*map(range, x.shape[2:])):
-        for tap in itertools.product(*map(range, w.shape[2:])):
-            at = [
-                p * s + t * d - a
-                for p, s, t, d, a in zip(place, strides, tap, dilations, pads, strict=True)
-            ]
-            if any(not 0 <= a < size for a, size in zip(at, result, strict=True)):
-                continue
-            for g in range(groups):
-                rows = slice(g * per_group, (g + 1) * per_group)
-                columns = slice(g * filters, (g + 1) * filters)
-                products = x[(slice(None), rows, *place)] @ w[(rows, slice(None), *tap)]
-                out[(slice(None), columns, *at)] += products
-    return out
 
 
 @dataclass(frozen=True)
@@ -155,8 +131,8 @@ def test_every_scheme_gives_the_integers_of_plain_numpy(layer, seed):
     programs = [compiled(model, x, scheme, LOSSLESS) for scheme in SCHEMES]
     window, result = the(programs[0], ScatterOp).window, reference(model, {"x": x})["y"]
     _, strides, pads, dilations = window.lists()
-    begins = pads[: len(strides)]
-    want = transposed(x, w, layer.groups, strides, begins, dilations, result.shape[2:])
+    placing = {"strides": strides, "pads": pads, "dilations": dilations, "groups": layer.groups}
+    want = transposed(x, w, result.shape[2:], **placing)
     np.testing.assert_array_equal(result, want)
     for program in programs:
         np.testing.assert_array_equal(program.run({"x": x})["y"], want)

@@ -398,6 +398,14 @@ def test_converters_are_close_to_the_float_model(small, mode):
     assert snr_db(reference(small, {"x": x})["y"], program.run(x)["y"]) > 22
 
 
+@pytest.mark.parametrize("first", ["schedule", "place", "replicate{budget=200}"])
+def test_it_does_not_come_too_late(small, first):
+    """Before a tile pass all layers get mapped: there would be nothing left for it to map."""
+    said = "'kernel-first' can't follow '\\w+', before which all layers are mapped: put it in front"
+    with pytest.raises(xbarc.UsageError, match=said):
+        xbarc.compile(small, "mca128", passes=f"{first},kernel-first")
+
+
 def test_layers_names_those_to_map(small):
     names = [row["name"] for row in xbarc.compile(small, "mca128").report["layers"]]
     program = xbarc.compile(small, "mca128", passes=f"kernel-first{{layers={names[1]}}}")

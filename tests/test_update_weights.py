@@ -166,6 +166,63 @@ def test_other_constants_of_digital_parts_are_refused():
     assert "only weights on crossbars can be written anew" in line
 
 
+def test_a_bias_that_a_digital_part_adds_is_a_weight():
+    """MatMul has no bias of its own: the Add behind it is part of what is trained."""
+    text = """g (float[N,6] x) => (float[N,4] y) <float[6,4] w, float[4] b> {
+      s = MatMul(x, w)
+      t = Add(b, s)
+      y = Relu(t)
+    }"""
+    x, old, new = images(shape=(6,)), text_model(text), text_model(text, seed=1)
+    program = xbarc.compile(old, "mca128", passes="kernel-first", calibration=x)
+    assert "MatMul.bias" not in program.weights
+    updated = program.update_weights(new)
+    assert snr_db(reference(new, {"x": x})["y"], updated.run(x)["y"]) > 22
+    wanted = xbarc.compile(new, "mca128", passes="kernel-first", calibration=x)
+    np.testing.assert_array_equal(updated.run(x)["y"], wanted.run(x)["y"])
+    assert snr_db(reference(old, {"x": x})["y"], program.run(x)["y"]) > 22
+
+
+def test_so_is_one_behind_a_scale_that_was_moved():
+    text = """g (float[N,8,6,6] x) => (float[N,8,6,6] z)
+    <float[4,8,1,1] w, float[8,4,1,1] v, float[8,1,3,3] d, float[8] b> {
+      p = GlobalAveragePool(x)
+      q = Conv(p, w)
+      r = Relu(q)
+      e = Conv(r, v)
+      s = Sigmoid(e)
+      y = Mul(x, s)
+      z = Conv<group=8,pads=[1,1,1,1]>(y, d, b)
+    }"""
+    x, old, new = images(shape=(8, 6, 6)), text_model(text), text_model(text, seed=1)
+    program = xbarc.compile(old, "mca128", passes="squeeze-excitation", calibration=x)
+    assert program.report["pass_figures"]["squeeze-excitation"]["folded"] == 1
+    updated = program.update_weights(new)
+    assert snr_db(reference(new, {"x": x})["z"], updated.run(x)["z"]) > 22
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        ("Add(b, s)", "Mul(b, s)"),  # a factor
+        ("y = Relu(t)", "u = Relu(t)\n  y = Add(u, b)"),  # read twice
+        # not all that is read of the sums
+        ("y = Relu(t)", "u = Relu(s)\n  y = Add(u, t)"),
+        ("y = Relu(t)", "u = MatMul(s, v)\n  y = Add(u, t)"),
+        ("float[4] b", "float b"),  # not one a column
+    ],
+)
+def test_no_other_constant_is_a_bias(there, instead):
+    text = """g (float[N,6] x) => (float[N,4] y) <float[6,4] w, float[4] b, float[4,4] v> {
+      s = MatMul(x, w)
+      t = Add(b, s)
+      y = Relu(t)
+    }""".replace(there, instead)
+    assert instead in text
+    program = xbarc.compile(text_model(text), "mca128")
+    refused(program, text_model(text, seed=1), "the constant 'b' differs")
+
+
 def test_the_scales_of_a_quantised_model_stay():
     text = """g (float[N,4] x) => (float[N,3] y) <float s, int8 z, int8[4,3] w, float t, int8 u> {
       q = QuantizeLinear(x, s, z)
@@ -265,6 +322,16 @@ def test_the_users_way(tmp_path):
     said = run(app, ["report", str(tmp_path / "n.xbar"), "-o", str(tmp_path / "r.html")])
     assert said.exit_code == 0, said.output
     assert "xbarc update-weights again.xbar pruned.onnx" in (tmp_path / "r.html").read_text()
+
+
+def test_arguments_the_wrong_way_round(tmp_path):
+    """Nobody is told to remove the model."""
+    model, program = tmp_path / "m.onnx", tmp_path / "m.xbar"
+    onnx.save(with_weights(CHAIN), model)
+    xbarc.compile(model, "mca128").save(program)
+    said = CliRunner().invoke(app, ["update-weights", str(model), str(program)])
+    assert isinstance(said.exception, xbarc.XbarcError)
+    assert str(said.exception) == f"{model}: not a directory"
 
 
 @pytest.mark.parametrize("key", ["lowered", "passes"])

@@ -295,8 +295,8 @@ def update_weights(
     from xbarc.program import check_free
 
     out = output or program
-    check_free(out)
     before = _load(program)
+    check_free(out)
     after = before.update_weights(model, plugins=plugin or ())
     after.save(out)
     if as_json:

@@ -165,6 +165,7 @@ class _Compilation:
         self.target = _costed(target, settings.plugins)
         self.always = parse_passes(ALWAYS, self.registry)
         self.asked = parse_passes(settings.passes, self.registry)
+        self.mapping, self.tile = split_tile_passes(self.asked.mapping)
         self.default = parse_passes("deconv,im2col", self.registry)
         named = {p.name for p in self.asked.mapping}
         texts = dict.fromkeys(p.follow_up for p in self.asked.graph if p.follow_up)
@@ -212,7 +213,7 @@ class _Compilation:
         covered = coverage(planned, calibrated)
         unmapped = print_module(lowered.module).splitlines()
         context = XbarContext(self.target, lowered.weights, lowered.digital, self.registry)
-        mapping, tile = split_tile_passes(pipeline.mapping)
+        mapping = list(self.mapping)
         run_module_passes(mapping, context, lowered.module, self.seen)
         for default in self.default.mapping:
             if _unmapped(lowered.module, default.name):
@@ -220,8 +221,8 @@ class _Compilation:
                 run_module_passes([default], context, lowered.module, self.seen)
         mapping += self.follow_up
         run_module_passes(self.follow_up, context, lowered.module, self.seen)
-        mapping += tile
-        run_module_passes(tile, context, lowered.module, self.seen)
+        mapping += self.tile
+        run_module_passes(self.tile, context, lowered.module, self.seen)
         program = Program(
             lowered.module,
             context.weights,

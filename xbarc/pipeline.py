@@ -347,8 +347,17 @@ def is_tile_pass(module_pass: ModulePass) -> bool:
 def split_tile_passes(
     passes: Sequence[ModulePass],
 ) -> tuple[list[ModulePass], list[ModulePass]]:
-    """The passes before the first tile pass, and from it on: between them all layers get mapped."""
+    """The passes before the first tile pass, and from it on: between them all layers get mapped.
+
+    Raises `UsageError` where a pass that maps follows a tile pass: it would find nothing to map.
+    """
     first = next((i for i, p in enumerate(passes) if is_tile_pass(p)), len(passes))
+    for late in passes[first:]:
+        if not is_tile_pass(late):
+            raise UsageError(
+                f"mapping pass {late.name!r} can't follow {passes[first].name!r}, before which all "
+                "layers are mapped: put it in front"
+            )
     return list(passes[:first]), list(passes[first:])
 
 

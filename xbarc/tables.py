@@ -198,10 +198,15 @@ def _power(totals: Mapping[str, Any]) -> str:
     """Power with the cells as they are programmed, and what it was before."""
     if "read_power_w" not in totals:
         return ""
+    now = (
+        f"{totals['crossbar_power_w']:.4g} W in them as they are programmed, "
+        f"{totals['read_power_w']:.4g} W with all else"
+    )
+    if totals["read_power_ratio"] == 1:
+        return now
     return (
-        f"{totals['read_power_w']:.4g} W as programmed, of it "
-        f"{totals['crossbar_power_w']:.4g} W in the cells; x{totals['read_power_ratio']:.3g} of "
-        f"{totals['read_power_before_w']:.4g} W with {totals['read_power_baseline']}"
+        f"{now}; {totals['read_power_ratio']:.1%} of {totals['read_power_before_w']:.4g} W with "
+        f"{totals['read_power_baseline']}"
     )
 
 

@@ -2,7 +2,7 @@
 
 A circuit that stands keeps its wiring: layers, tiles, converters' ranges, input scales and digital
 parts. What may change is what is written to cells: the integer weights, and with them their scales
-and the biases, and so what is gated.
+and the biases, those among them that a digital part adds to a layer's sums, and so what is gated.
 
 The new model goes through the graph passes that the program was compiled with and that keep the
 function (`fold-batchnorm`), so that its layers correspond. Lossy ones (`prune`, `depthwise`) aren't
@@ -11,6 +11,8 @@ shape, the new model is one that has been through them (`xbarc opt`).
 """
 
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +30,7 @@ from xbarc.ir import parse_module, print_module
 from xbarc.ir.assembly import shape_of
 from xbarc.ir.coverage import coverage_of
 from xbarc.ir.interface import main_function, names_in
-from xbarc.ir.ops import DequantizeOp, LayerOp, MvmOp, QuantizeOp, WeightsOp, weights_of
+from xbarc.ir.ops import DequantizeOp, DigitalOp, LayerOp, MvmOp, QuantizeOp, WeightsOp, weights_of
 from xbarc.pipeline import GraphPass, load_registry, parse_passes, run_graph_passes
 from xbarc.program import LOWERED, Program
 
@@ -84,10 +86,13 @@ def reprogrammed(program: Program, model: "ir.Model", passes: Sequence[GraphPass
 
     Report and origin are still those of `program`. Raises `XbarcError` as `update_weights`.
     """
+    from xbarc.graph.serialize import to_proto
+
     lowered = _lower(model, passes, program.target)
     _check_same(program, lowered)
     weights = {**program.weights, **lowered.weights}
-    result = replace(program, module=program.module.clone(), weights=weights)
+    digital = {path: to_proto(m).SerializeToString() for path, m in lowered.digital.items()}
+    result = replace(program, module=program.module.clone(), weights=weights, digital=digital)
     for op in result.module.walk():
         if isinstance(op, MvmOp):
             _check_tiles(op, weights)
@@ -121,8 +126,9 @@ def _check_same(program: Program, lowered: "Lowered") -> None:
             raise _differs(f"the program has {old!r}, the model {new!r}")
     if len(_lines(was)) != len(_lines(now)):
         raise _differs("the program and the model have more and fewer operations")
+    sums = _sums(now)
     for path, model in lowered.digital.items():
-        if reason := _digital_difference(program.digital[path], to_proto(model)):
+        if reason := _digital_difference(program.digital[path], to_proto(model), sums[path]):
             raise _differs(f"{path}: {reason}; only weights on crossbars can be written anew")
 
 
@@ -174,17 +180,57 @@ def _lines(module: ModuleOp) -> list[str]:
     return [line.strip() for line in print_module(module).splitlines()]
 
 
-def _digital_difference(old: bytes, new: onnx.ModelProto) -> str | None:
-    """What differs between two digital parts but for the names within; None where nothing does."""
-    was, now = _normal(onnx.load_from_string(old).graph), _normal(new.graph)
+def _sums(module: ModuleOp) -> dict[str, dict[int, int]]:
+    """Inputs of each digital part that are a layer's result, and read by nothing else: columns."""
+    return {
+        op.file.data: {
+            i: weights_of(value.owner).stored_shape[1]
+            for i, value in enumerate(op.inputs)
+            if isinstance(value.owner, DequantizeOp) and value.has_one_use()
+        }
+        for op in module.walk()
+        if isinstance(op, DigitalOp)
+    }
+
+
+def _biases(graph: onnx.GraphProto, sums: Mapping[int, int]) -> set[str]:
+    """Constants that are a layer's bias: one a column, added to all that is read of its result.
+
+    A factor may stand between, as a squeeze-and-excitation block's that was moved behind the layer.
+    """
+    columns = {graph.input[i].name: count for i, count in sums.items()}
+    read = Counter(name for node in graph.node for name in node.input)
+    read.update(value.name for value in graph.output)
+    for node in graph.node:
+        scaled = [name for name in node.input if name in columns and read[name] == 1]
+        if node.op_type == "Mul" and scaled:
+            columns[node.output[0]] = columns[scaled[0]]
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    pairs = [
+        pair
+        for node in graph.node
+        if node.op_type == "Add"
+        for pair in (tuple(node.input), tuple(reversed(node.input)))
+    ]
+    return {
+        bias
+        for total, bias in pairs
+        if read[total] == read[bias] == 1 and 0 < columns.get(total, 0) == sizes.get(bias)
+    }
+
+
+def _digital_difference(old: bytes, new: onnx.ModelProto, sums: Mapping[int, int]) -> str | None:
+    """What differs between two digital parts but for names and biases; None where nothing does."""
+    was, now = (_normal(graph, sums) for graph in (onnx.load_from_string(old).graph, new.graph))
     for (name, before), (_, after) in zip(was, now, strict=False):
         if before != after:
             return f"{name} differs"
     return None if len(was) == len(now) else "it has more or fewer nodes"
 
 
-def _normal(graph: onnx.GraphProto) -> list[tuple[str, bytes]]:
+def _normal(graph: onnx.GraphProto, sums: Mapping[int, int]) -> list[tuple[str, bytes]]:
     """(What to call it, content) of all constants and nodes; values are numbered as they come."""
+    biases = _biases(graph, sums)
     numbers: dict[str, str] = {"": ""}
     parts: list[tuple[str, bytes]] = []
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -194,7 +240,9 @@ def _normal(graph: onnx.GraphProto) -> list[tuple[str, bytes]]:
             numbers[name] = str(len(numbers))
             if name in constants:
                 array = onnx.numpy_helper.to_array(constants[name])
-                content = json.dumps([str(array.dtype), array.shape]).encode() + array.tobytes()
+                content = json.dumps([str(array.dtype), array.shape]).encode()
+                if name not in biases:
+                    content += array.tobytes()
                 parts.append((f"the constant {name!r}", content))
         return numbers[name]
 
