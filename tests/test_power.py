@@ -182,7 +182,7 @@ def test_it_is_shown(tmp_path):
     assert "without" not in print_module(programs[1].module)
     totals = programs[1].report["totals"]
     said = CliRunner().invoke(app, ["cost", str(tmp_path / "1.xbar")]).output
-    assert f"{totals['crossbar_power_w']:.4g} W in the cells" in said
+    assert f"{totals['crossbar_power_w']:.4g} W in them as they are programmed" in said
     assert f"{totals['read_power_before_w']:.4g} W with the weights before" in said
     page = str(report_page(programs[1], tmp_path / "1.xbar", []))
     for key in ("read_power_w", "crossbar_power_w", "read_power_before_w", "read_power_ratio"):
