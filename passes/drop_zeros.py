@@ -2,6 +2,7 @@
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from xdsl.context import Context
@@ -13,6 +14,7 @@ from xbarc.errors import UsageError, XbarcError, nearest
 from xbarc.ir.attributes import GridAttr, PackedAttr, SelectionAttr, TileListAttr
 from xbarc.ir.compaction import Layout, best_layout
 from xbarc.ir.ops import MvmOp, crossbar_of, weights_of
+from xbarc.ir.placement import TIME, copies_of, ranges_of, span_of
 from xbarc.pipeline import XbarContext
 
 
@@ -41,11 +43,17 @@ class DropZeros(ModulePass):
     """
 
     name = "drop-zeros"
+    tile: ClassVar[bool] = True
 
     layers: tuple[str, ...] = ()
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        """Raises `UsageError` where `layers` names one that isn't mapped."""
+        """Drop what is zero.
+
+        Raises:
+            UsageError: `layers` names one that isn't mapped; a layer with zeros is replicated,
+                placed or scheduled already.
+        """
         arrays = XbarContext.of(ctx).weights
         mvms = [o for o in op.walk() if isinstance(o, MvmOp)]
         known = {weights_of(o).symbol for o in mvms}
@@ -63,8 +71,14 @@ class DropZeros(ModulePass):
             if symbol not in arrays:
                 raise XbarcError(f"the weights of {symbol!r} aren't at hand: compile the model")
             layout = _layout(mvm, arrays[symbol])
-            if layout is not None:
-                _apply(mvm, layout, arrays)
+            if layout is None:
+                continue
+            if copies_of(mvm) != 1 or ranges_of(mvm) or span_of(mvm, TIME) is not None:
+                raise UsageError(
+                    f"drop-zeros changes the crossbars of {symbol!r}, which stands already: put it "
+                    "before replicate, place and schedule"
+                )
+            _apply(mvm, layout, arrays)
 
 
 def _layout(mvm: MvmOp, q: Array) -> Layout | None:
