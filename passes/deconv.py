@@ -11,6 +11,7 @@ from xdsl.rewriter import Rewriter
 
 from xbarc.errors import UsageError, XbarcError, nearest
 from xbarc.ir.attributes import GridAttr, OffsetsAttr, PackedAttr, WindowAttr
+from xbarc.ir.cut import full_cut
 from xbarc.ir.ops import (
     ConvTransposeOp,
     GatherOp,
@@ -127,7 +128,7 @@ def _phases(layer: ConvTransposeOp, array: Array) -> Triple:
         0,
     )
     rows, cols = unroll.stored_shape(*weights.stored_shape)
-    tiling = _cut(rows, cols // weights.group_count, weights, array)
+    tiling = full_cut(rows, cols // weights.group_count, weights, array)
     product = MvmOp(
         gather.result, weights, "deconv-phases", tiling, element_of(layer.result), unroll=unroll
     )
@@ -154,7 +155,7 @@ def _zero_insert(layer: ConvTransposeOp, array: Array) -> Triple:
         shifts=[k - 1 for k in kernel],
     )
     rows, cols = weights.stored_shape
-    tiling = _cut(rows, cols // weights.group_count, weights, array)
+    tiling = full_cut(rows, cols // weights.group_count, weights, array)
     product = MvmOp(
         gather.result,
         weights,
@@ -169,13 +170,4 @@ def _zero_insert(layer: ConvTransposeOp, array: Array) -> Triple:
 def _sub_array(weights: WeightsOp, offsets: int, array: Array) -> GridAttr | PackedAttr:
     """How the channels x filters of one kernel offset are cut."""
     rows, cols = weights.stored_shape
-    return _cut(rows // offsets, cols // weights.group_count, weights, array)
-
-
-def _cut(rows: int, cols: int, weights: WeightsOp, array: Array) -> GridAttr | PackedAttr:
-    """A grid; where groups of rows x cols are smaller than a crossbar, several on one."""
-    width = array.weights_per_row(weights.weight_bits)
-    together = min(array.rows // rows, width // cols, weights.group_count)
-    if weights.group_count > 1 and together:
-        return PackedAttr.of(together)
-    return GridAttr.of(array.rows, width)
+    return full_cut(rows // offsets, cols // weights.group_count, weights, array)

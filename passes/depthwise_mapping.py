@@ -10,7 +10,8 @@ from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
 from xbarc.errors import UsageError, XbarcError, nearest
-from xbarc.ir.attributes import GridAttr, PackedAttr, TilingAttr
+from xbarc.ir.attributes import PackedAttr, TilingAttr
+from xbarc.ir.cut import full_cut
 from xbarc.ir.ops import (
     ConvOp,
     DenseOp,
@@ -75,12 +76,11 @@ class DepthwiseMapping(ModulePass):
                 operation.tiling = tiling
 
     def _tiling(self, weights: WeightsOp, array: Array) -> TilingAttr:
-        (rows, cols), groups = weights.stored_shape, weights.group_count
-        width = array.weights_per_row(weights.weight_bits)
-        together = min(array.rows // rows, width // (cols // groups), groups)
-        if not together:
-            return GridAttr.of(array.rows, width)
-        return PackedAttr.of(together if self.layout == "packed" else 1)
+        rows, cols = weights.stored_shape
+        packed = full_cut(rows, cols // weights.group_count, weights, array)
+        if self.layout == "separate" and isinstance(packed, PackedAttr):
+            return PackedAttr.of(1)
+        return packed
 
 
 def _map(layer: ConvOp, weights: WeightsOp, tiling: TilingAttr) -> None:

@@ -16,20 +16,19 @@ from xdsl.pattern_rewriter import (
 )
 
 from xbarc.errors import UsageError, XbarcError, nearest
-from xbarc.ir.attributes import GridAttr, PackedAttr, TilingAttr, WindowAttr
+from xbarc.ir.attributes import WindowAttr
+from xbarc.ir.cut import full_cut
 from xbarc.ir.ops import (
     ConvOp,
     DenseOp,
     GatherOp,
     MvmOp,
     ScatterOp,
-    WeightsOp,
     crossbar_of,
     element_of,
     shape_of,
     weights_of,
 )
-from xbarc.target import Array
 
 
 @dataclass(frozen=True)
@@ -70,17 +69,6 @@ class Im2col(ModulePass):
         ).rewrite_module(op)
 
 
-def tiling(weights: WeightsOp, array: Array) -> TilingAttr:
-    """How im2col cuts a matrix for crossbars of `array`."""
-    (rows, cols), groups = weights.stored_shape, weights.group_count
-    width = array.weights_per_row(weights.weight_bits)
-    if groups > 1:
-        together = min(array.rows // rows, width // (cols // groups), groups)
-        if together:
-            return PackedAttr.of(together)
-    return GridAttr.of(array.rows, width)
-
-
 def map_stream(
     stream: SSAValue, layer: ConvOp | DenseOp, axis: int, rewriter: PatternRewriter
 ) -> None:
@@ -89,9 +77,9 @@ def map_stream(
     if crossbar is None:
         raise XbarcError("im2col: the module doesn't say its crossbar: compile it for a target")
     weights = weights_of(layer)
-    product = MvmOp(
-        stream, weights, "im2col", tiling(weights, crossbar.array()), element_of(layer.result)
-    )
+    rows, cols = weights.stored_shape
+    tiling = full_cut(rows, cols // weights.group_count, weights, crossbar.array())
+    product = MvmOp(stream, weights, "im2col", tiling, element_of(layer.result))
     rewriter.replace(
         layer,
         [

@@ -12,6 +12,7 @@ from xdsl.rewriter import Rewriter
 from xbarc.data import Array
 from xbarc.errors import UsageError, XbarcError, nearest
 from xbarc.ir.attributes import GridAttr, OffsetsAttr, PackedAttr, TilingAttr
+from xbarc.ir.cut import full_cut
 from xbarc.ir.ops import (
     ConvOp,
     DenseOp,
@@ -119,13 +120,8 @@ def _sub_array(layer: LayerOp, offsets: int) -> GridAttr | PackedAttr:
     crossbar, weights = crossbar_of(layer), weights_of(layer)
     if crossbar is None:
         raise XbarcError("the module doesn't say its crossbar: compile it for a target")
-    array, groups = crossbar.array(), weights.group_count
-    rows, cols = weights.stored_shape[0] // offsets, weights.stored_shape[1] // groups
-    width = array.weights_per_row(weights.weight_bits)
-    together = min(array.rows // rows, width // cols, groups)
-    if groups > 1 and together:
-        return PackedAttr.of(together)
-    return GridAttr.of(array.rows, width)
+    rows, cols = weights.stored_shape
+    return full_cut(rows // offsets, cols // weights.group_count, weights, crossbar.array())
 
 
 def _empty(weights: WeightsOp, offsets: int, arrays: Mapping[str, Array]) -> list[int]:
