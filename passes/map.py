@@ -188,7 +188,7 @@ def schemes(texts: tuple[str, ...], registry: Registry) -> dict[str, ModulePass]
         (scheme,) = pipeline.mapping
         if isinstance(scheme, Map) or "layers" not in {f.name for f in fields(_dataclass(scheme))}:
             raise UsageError(f"{text!r} maps no layers by name: it can't be a scheme")
-        if getattr(scheme, "layers"):  # noqa: B009
+        if _dataclass(scheme).layers:
             raise UsageError(f"{text!r} names layers: give `layers` to map")
         found[text] = scheme
     return found
