@@ -10,7 +10,7 @@ BIN := .venv/bin
 DEMO := .venv-demo/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: venv test style types filecheck pytest bench demo clean
+.PHONY: venv test style installed types filecheck pytest bench demo clean
 
 venv: .venv/made
 
@@ -27,16 +27,19 @@ test: venv
 	$(MAKE) --no-print-directory filecheck
 	$(MAKE) --no-print-directory pytest
 
-style: venv
+style: venv installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	cd build/installed && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --no-logo $(CURDIR)/pyproject.toml
 
-# mypy doesn't follow passes/ -> xbarc.passes in an editable install, so it sees a regular one.
-# build/lib is what an earlier build left; a pass deleted since would come back from there.
-types: venv
-	rm -rf build/lib build/typed
-	$(BIN)/pip install $(PIP_FLAGS) --no-deps --no-build-isolation --target build/typed .
-	cd build/typed && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml \
+# Neither mypy nor import-linter follows passes/ -> xbarc.passes in an editable install, so they see a
+# regular one. build/lib is what an earlier build left; a pass deleted since would come back from there.
+installed: venv
+	rm -rf build/lib build/installed
+	$(BIN)/pip install $(PIP_FLAGS) --no-deps --no-build-isolation --target build/installed .
+
+types: installed
+	cd build/installed && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml \
 		--python-executable $(CURDIR)/$(BIN)/python --cache-dir $(CURDIR)/.mypy_cache -p xbarc
 
 filecheck: venv

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 import xbarc
-from xbarc.errors import XbarcError
-from xbarc.frontends.onnx import load
-from xbarc.graph.calibration import attach
+from xbarc.frontends.onnx.importer import load
+from xbarc.graph.attachments import attach
 from xbarc.graph.run import Session
+from xbarc.hw.target import load_target
 from xbarc.pipeline import load_registry, parse_passes, run_graph_passes
-from xbarc.target import load_target
+from xbarc.support.errors import XbarcError
 
 ROOT = Path(__file__).parents[1]
 TARGET = "mca128"

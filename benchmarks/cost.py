@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx.backend.test
 from compile import measure
 
-from xbarc.target import target_names
+from xbarc.hw.target import target_names
 
 
 def main() -> None:

@@ -20,12 +20,11 @@ import onnx_ir as ir
 from compact import data
 
 import xbarc
-from xbarc.frontends.onnx import load
-from xbarc.graph.calibration import attach
-from xbarc.graph.figures import figures_of
+from xbarc.frontends.onnx.importer import load
+from xbarc.graph.attachments import attach, figures_of
 from xbarc.graph.run import Session
+from xbarc.hw.target import load_target
 from xbarc.pipeline import load_registry, parse_passes, run_graph_passes
-from xbarc.target import load_target
 
 ROOT = Path(__file__).parents[1]
 TARGET = "mca128"

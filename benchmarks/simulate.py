@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import xbarc
-from xbarc.simulator.run import Simulator
+from xbarc.simulator.interpreter import Simulator
 
 SETTINGS = {
     "saturating ADC": ("", []),

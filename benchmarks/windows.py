@@ -21,11 +21,11 @@ from simulate import network
 
 import xbarc
 from xbarc.cost.events import LayerEvents, count_events
+from xbarc.hw.target import Target, load_target
 from xbarc.ir import parse_module
-from xbarc.ir.attributes import CrossbarAttr
+from xbarc.ir.dialect import CrossbarAttr
 from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
-from xbarc.simulator.run import Simulator
-from xbarc.target import Target, load_target
+from xbarc.simulator.interpreter import Simulator
 
 ROOT = Path(__file__).parents[1]
 

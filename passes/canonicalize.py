@@ -6,8 +6,8 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from xbarc.graph.fold import simplify
+from xbarc.hw.target import Target
 from xbarc.pipeline import GraphPass
-from xbarc.target import Target
 
 
 @dataclass(frozen=True)

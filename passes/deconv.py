@@ -1,35 +1,38 @@
 """deconv: transposed convolutions on crossbars, three ways."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
-from xbarc.errors import UsageError, XbarcError, nearest
-from xbarc.ir.attributes import GridAttr, OffsetsAttr, PackedAttr, WindowAttr
-from xbarc.ir.cut import full_cut
-from xbarc.ir.ops import (
+from xbarc.hw.target import Array
+from xbarc.ir.analysis.cut import full_cut
+from xbarc.ir.dialect import (
     ConvTransposeOp,
     GatherOp,
+    GridAttr,
     MvmOp,
+    OffsetsAttr,
+    PackedAttr,
     ScatterOp,
+    UnrollAttr,
     WeightsOp,
+    WindowAttr,
     crossbar_of,
     element_of,
     shape_of,
     vectors_of,
     weights_of,
 )
-from xbarc.ir.unroll import UnrollAttr
-from xbarc.target import Array
+from xbarc.pipeline import MappingScheme
+from xbarc.support.errors import UsageError, XbarcError, nearest
 
 
 @dataclass(frozen=True)
-class Deconv(ModulePass):
+class Deconv(MappingScheme):
     """Map transposed convolutions (ConvTranspose, deconvolution).
 
     Before:
@@ -52,6 +55,14 @@ class Deconv(ModulePass):
     """
 
     name = "deconv"
+    takes: ClassVar[tuple[str, ...]] = ("xbar.conv_transpose",)
+    variants: ClassVar[tuple[str, ...]] = (
+        "deconv{scheme=scatter}",
+        "deconv{scheme=phases}",
+        "deconv{scheme=zero-insert}",
+    )
+    default: ClassVar[bool] = True
+    order: ClassVar[int] = 50
 
     scheme: Literal["scatter", "phases", "zero-insert"] = "scatter"
     layers: tuple[str, ...] = ()

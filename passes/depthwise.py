@@ -8,14 +8,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from xbarc.data import Feeds
-from xbarc.errors import UsageError
-from xbarc.graph.calibration import feeds_of
-from xbarc.graph.fold import drop_unused
-from xbarc.graph.least_squares import Moments, residual
-from xbarc.graph.query import value_names
-from xbarc.graph.select import select
-from xbarc.graph.separable import (
+from xbarc.graph.attachments import feeds_of
+from xbarc.graph.compress.least_squares import Moments, residual
+from xbarc.graph.compress.separable import (
     Convolution,
     bases,
     find_convolution,
@@ -24,8 +19,13 @@ from xbarc.graph.separable import (
     split,
     through,
 )
+from xbarc.graph.fold import drop_unused
+from xbarc.graph.query import value_names
+from xbarc.graph.select import select
+from xbarc.hw.target import Target
 from xbarc.pipeline import GraphPass
-from xbarc.target import Target
+from xbarc.support.data import Feeds
+from xbarc.support.errors import UsageError
 
 STEM_CHANNELS = 3
 """A convolution on no more input channels than this is a network's first: it is kept."""

@@ -2,33 +2,34 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import ClassVar, Literal
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
-from xbarc.errors import UsageError, XbarcError, nearest
-from xbarc.ir.attributes import PackedAttr, TilingAttr
-from xbarc.ir.cut import full_cut
-from xbarc.ir.ops import (
+from xbarc.hw.target import Array
+from xbarc.ir.analysis.cut import full_cut
+from xbarc.ir.dialect import (
     ConvOp,
     DenseOp,
     GatherOp,
     MvmOp,
+    PackedAttr,
     ScatterOp,
+    TilingAttr,
     WeightsOp,
     crossbar_of,
     element_of,
     shape_of,
     weights_of,
 )
-from xbarc.target import Array
+from xbarc.pipeline import MappingScheme
+from xbarc.support.errors import UsageError, XbarcError, nearest
 
 
 @dataclass(frozen=True)
-class DepthwiseMapping(ModulePass):
+class DepthwiseMapping(MappingScheme):
     """Map grouped and depthwise convolutions: channels packed on crossbars, or one on each.
 
     Before:
@@ -49,6 +50,8 @@ class DepthwiseMapping(ModulePass):
     """
 
     name = "depthwise-mapping"
+    takes: ClassVar[tuple[str, ...]] = ("xbar.conv",)
+    order: ClassVar[int] = 40
 
     layout: Literal["packed", "separate"] = "packed"
     layers: tuple[str, ...] = ()

@@ -9,13 +9,20 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.passes import ModulePass
 
-from xbarc.data import Array
-from xbarc.errors import UsageError, XbarcError, nearest
-from xbarc.ir.attributes import GridAttr, PackedAttr, SelectionAttr, TileListAttr
-from xbarc.ir.compaction import Layout, best_layout
-from xbarc.ir.ops import MvmOp, crossbar_of, weights_of
-from xbarc.ir.placement import TIME, copies_of, ranges_of, span_of
+from xbarc.ir.analysis.compaction import Layout, best_layout
+from xbarc.ir.dialect import (
+    GridAttr,
+    MvmOp,
+    PackedAttr,
+    SelectionAttr,
+    TileListAttr,
+    crossbar_of,
+    weights_of,
+)
+from xbarc.ir.dialect.placement import TIME, copies_of, ranges_of, span_of
 from xbarc.pipeline import XbarContext
+from xbarc.support.data import Array
+from xbarc.support.errors import UsageError, XbarcError, nearest
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class DropZeros(ModulePass):
 
     name = "drop-zeros"
     tile: ClassVar[bool] = True
+    follows: ClassVar[str] = "zeros"
 
     layers: tuple[str, ...] = ()
 

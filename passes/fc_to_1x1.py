@@ -7,24 +7,16 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import onnx_ir as ir
 
-from xbarc.data import Array
 from xbarc.graph.activations import activations
-from xbarc.graph.calibration import feeds_of
+from xbarc.graph.attachments import feeds_of
+from xbarc.graph.compress.least_squares import Moments, fit
 from xbarc.graph.edit import add_initializer, insert_before, stand_in
 from xbarc.graph.fold import drop_unused
-from xbarc.graph.least_squares import Moments, fit
-from xbarc.graph.query import (
-    attribute,
-    constant,
-    dims,
-    input_at,
-    is_op,
-    only_consumer,
-    value_names,
-)
+from xbarc.graph.query import attribute, constant, dims, input_at, is_op, only_consumer, value_names
 from xbarc.graph.select import select
+from xbarc.hw.target import Target
 from xbarc.pipeline import GraphPass
-from xbarc.target import Target
+from xbarc.support.data import Array
 
 ELEMENTWISE = (
     "Celu",

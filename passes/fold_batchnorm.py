@@ -16,8 +16,8 @@ from xbarc.graph.query import (
     unique_name,
     value_names,
 )
+from xbarc.hw.target import Target
 from xbarc.pipeline import GraphPass
-from xbarc.target import Target
 
 Array = np.ndarray[Any, Any]
 

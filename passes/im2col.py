@@ -1,12 +1,11 @@
 """The default mapping: one vector an output position, weights cut in a regular grid."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import SSAValue
-from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import (
     GreedyRewritePatternApplier,
     PatternRewriter,
@@ -15,24 +14,25 @@ from xdsl.pattern_rewriter import (
     op_type_rewrite_pattern,
 )
 
-from xbarc.errors import UsageError, XbarcError, nearest
-from xbarc.ir.attributes import WindowAttr
-from xbarc.ir.cut import full_cut
-from xbarc.ir.ops import (
+from xbarc.ir.analysis.cut import full_cut
+from xbarc.ir.dialect import (
     ConvOp,
     DenseOp,
     GatherOp,
     MvmOp,
     ScatterOp,
+    WindowAttr,
     crossbar_of,
     element_of,
     shape_of,
     weights_of,
 )
+from xbarc.pipeline import MappingScheme
+from xbarc.support.errors import UsageError, XbarcError, nearest
 
 
 @dataclass(frozen=True)
-class Im2col(ModulePass):
+class Im2col(MappingScheme):
     """Map layers as im2col does: gather windows, multiply by a matrix in tiles, scatter.
 
     Before:
@@ -52,6 +52,9 @@ class Im2col(ModulePass):
     """
 
     name = "im2col"
+    takes: ClassVar[tuple[str, ...]] = ("xbar.conv", "xbar.dense")
+    default: ClassVar[bool] = True
+    order: ClassVar[int] = 0
 
     layers: tuple[str, ...] = ()
 

@@ -9,33 +9,34 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from xbarc.cost.events import count_events
-from xbarc.data import Feeds, batches
-from xbarc.errors import UsageError, XbarcError
-from xbarc.graph.calibration import feeds_of
-from xbarc.graph.figures import leave
-from xbarc.graph.fold import drop_unused
-from xbarc.graph.query import dims, value_names
-from xbarc.graph.run import Session
-from xbarc.graph.select import select
-from xbarc.graph.separable import (
+from xbarc.graph.attachments import feeds_of, leave
+from xbarc.graph.calibration import calibrate
+from xbarc.graph.compress.separable import (
     Convolution,
     find_convolution,
     moments_of,
     put_split,
     split,
 )
-from xbarc.legalize import legalize
-from xbarc.lower import lower, measured, plan
+from xbarc.graph.fold import drop_unused
+from xbarc.graph.inputs import input_specs
+from xbarc.graph.query import dims, value_names
+from xbarc.graph.run import Session, relative_error
+from xbarc.graph.select import select
+from xbarc.hw.target import Target
+from xbarc.lowering.legalize import legalize
+from xbarc.lowering.lower import lower
+from xbarc.lowering.plan import measured, plan
 from xbarc.pipeline import (
     GraphPass,
     XbarContext,
-    deviation,
     load_registry,
+    map_rest,
     parse_passes,
     run_module_passes,
 )
-from xbarc.quantize import calibrate, input_specs
-from xbarc.target import Target
+from xbarc.support.data import Feeds, batches
+from xbarc.support.errors import UsageError, XbarcError
 
 SWEEPS = 8
 """How often 2D and 1D kernels are fitted to each other."""
@@ -179,7 +180,7 @@ class Kernel2d1d(GraphPass):
         for name in names:
             one = model.clone()
             replace(one, [name], feeds if self.refit else None)
-            moved[name] = deviation(outputs, Session(one).run(some))
+            moved[name] = relative_error(outputs, Session(one).run(some))
         return moved
 
 
@@ -255,7 +256,7 @@ def replace(model: ir.Model, names: Sequence[str], feeds: Feeds | None) -> None:
 def _crossbars(model: ir.Model, target: Target, mapping: str, feeds: Feeds) -> dict[str, int]:
     """Crossbars of each layer, counted on the tile IR as `mapping` maps it."""
     registry = load_registry()
-    pipeline = parse_passes(f"{mapping},deconv,im2col", registry)
+    pipeline = parse_passes(mapping, registry)
     if pipeline.graph:
         raise UsageError(f"mapping: {pipeline.graph[0].name!r} is no mapping pass")
     model = model.clone()
@@ -264,6 +265,7 @@ def _crossbars(model: ir.Model, target: Target, mapping: str, feeds: Feeds) -> d
     one = next(batches(input_specs(model), feeds, 1))
     calibrated = calibrate(model, one, planned.ranged, measured(model, planned))
     lowered = lower(model, planned, calibrated, target)
-    context = XbarContext(target, lowered.weights, lowered.digital, registry)
+    context = XbarContext(target, lowered.weights, lowered.digital)
     run_module_passes(pipeline.mapping, context, lowered.module)
+    map_rest(context, lowered.module, registry)
     return {la.name: la.crossbars for la in count_events(lowered.module, lowered.weights, target)}

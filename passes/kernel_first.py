@@ -2,24 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
-from xbarc.data import Array
-from xbarc.errors import UsageError, XbarcError, nearest
-from xbarc.ir.attributes import GridAttr, OffsetsAttr, PackedAttr, TilingAttr
-from xbarc.ir.cut import full_cut
-from xbarc.ir.ops import (
+from xbarc.ir.analysis.cut import full_cut
+from xbarc.ir.dialect import (
     ConvOp,
     DenseOp,
     GatherOp,
+    GridAttr,
     LayerOp,
     MvmOp,
+    OffsetsAttr,
+    PackedAttr,
     ScatterOp,
+    TilingAttr,
+    UnrollAttr,
     WeightsOp,
     crossbar_of,
     element_of,
@@ -27,12 +29,13 @@ from xbarc.ir.ops import (
     vectors_of,
     weights_of,
 )
-from xbarc.ir.unroll import UnrollAttr
-from xbarc.pipeline import XbarContext
+from xbarc.pipeline import MappingScheme, XbarContext
+from xbarc.support.data import Array
+from xbarc.support.errors import UsageError, XbarcError, nearest
 
 
 @dataclass(frozen=True)
-class KernelFirst(ModulePass):
+class KernelFirst(MappingScheme):
     """Map layers kernel first: k x k sub-arrays of input channels x filters, zeros switched off.
 
     Before:
@@ -60,6 +63,8 @@ class KernelFirst(ModulePass):
     """
 
     name = "kernel-first"
+    takes: ClassVar[tuple[str, ...]] = ("xbar.conv", "xbar.dense", "xbar.conv_transpose")
+    order: ClassVar[int] = 10
 
     layers: tuple[str, ...] = ()
 

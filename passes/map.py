@@ -2,7 +2,7 @@
 
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf, isfinite
 from typing import Any, Literal, cast
@@ -18,14 +18,12 @@ from xbarc.cost.components import Component, components
 from xbarc.cost.layer import FIGURES, LayerCost, layer_cost, together
 from xbarc.cost.rollup import has_room
 from xbarc.cost.time import digital_work, rates_of, times
-from xbarc.data import Array
-from xbarc.errors import UsageError, XbarcError, nearest
 from xbarc.graph.serialize import to_proto
-from xbarc.ir.interface import name_attributes
-from xbarc.ir.ops import (
+from xbarc.hw.target import Target
+from xbarc.ir.analysis.stages import stages_of
+from xbarc.ir.dialect import (
     CROSSBAR,
     ConvOp,
-    ConvTransposeOp,
     DenseOp,
     LayerOp,
     MvmOp,
@@ -33,29 +31,18 @@ from xbarc.ir.ops import (
     crossbar_of,
     weights_of,
 )
-from xbarc.ir.stages import stages_of
-from xbarc.pipeline import Registry, XbarContext, parse_passes
-from xbarc.target import Target
-
-VARIANTS: Mapping[str, tuple[str, ...]] = {
-    "sub-image": (
-        "sub-image{outputs=fewest pack=channels}",
-        "sub-image{pack=channels}",
-        "sub-image",
-    ),
-    "window": ("window{scheme=sdk}", "window{scheme=vw-sdk}"),
-    "deconv": ("deconv{scheme=scatter}", "deconv{scheme=phases}", "deconv{scheme=zero-insert}"),
-}
-"""Schemes that are tried in several ways; any other is tried as it is written."""
-
-FOR: Mapping[str, tuple[type[LayerOp], ...]] = {
-    "im2col": (ConvOp, DenseOp),
-    "sub-image": (ConvOp,),
-    "window": (ConvOp,),
-    "depthwise-mapping": (ConvOp,),
-    "deconv": (ConvTransposeOp,),
-}
-"""The layers that a mapping pass is for at all; what isn't here is tried on every layer."""
+from xbarc.ir.interface import name_attributes
+from xbarc.pipeline import (
+    MappingScheme,
+    Registry,
+    XbarContext,
+    load_registry,
+    map_rest,
+    parse_passes,
+    schemes,
+)
+from xbarc.support.data import Array
+from xbarc.support.errors import UsageError, XbarcError, nearest
 
 ROUNDING = 1e-9
 """Figures that differ by less, relatively, are equal."""
@@ -103,8 +90,9 @@ class Map(ModulePass):
     of the whole program, tensors over the mesh and digital operations included.
 
     `schemes` are names of mapping passes, each in all its ways (`window` is `window{scheme=sdk}`
-    and `window{scheme=vw-sdk}`), or the text of one in quotes: `"sub-image{outputs=8,8}"`. What a
-    pass isn't for isn't tried (a window on a fully connected layer). A scheme that can't take a
+    and `window{scheme=vw-sdk}`), or the text of one in quotes: `"sub-image{outputs=8,8}"`; without
+    it, every scheme that there is, plug-ins' too. What a pass isn't for isn't tried (a window on a
+    fully connected layer). A scheme that can't take a
     layer is out, and a layer that none takes is left to the passes after this one, unless `layers`,
     which chooses the layers, names it. `report.json` has each layer's candidates, with their
     figures or why they are out, under `mapping_choices`.
@@ -113,20 +101,8 @@ class Map(ModulePass):
     name = "map"
 
     by: Literal["crossbars", "cycles", "energy", "area-delay"] = "crossbars"
-    schemes: tuple[str, ...] = (
-        "im2col",
-        "kernel-first",
-        "sub-image",
-        "window",
-        "depthwise-mapping",
-        "deconv",
-    )
+    schemes: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Raises `UsageError` where there is nothing to choose from."""
-        if not self.schemes:
-            raise UsageError("schemes names at least one mapping pass")
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Choose and map.
@@ -140,7 +116,8 @@ class Map(ModulePass):
         for name in self.layers:
             if name not in found:
                 raise UsageError(f"no unmapped layer {name!r}: {nearest(name, found)}")
-        trial = _Trial(context, schemes(self.schemes, context.registry))
+        registry = load_registry()
+        trial = _Trial(context, registry, chosen_schemes(self.schemes, registry))
         candidates = {
             name: trial.candidates(layer)
             for name, layer in found.items()
@@ -173,33 +150,34 @@ class Map(ModulePass):
 # --- Schemes ------------------------------------------------------------------------------------
 
 
-def schemes(texts: tuple[str, ...], registry: Registry) -> dict[str, ModulePass]:
-    """The mapping passes that `texts` mean, by their own text, in order.
+def chosen_schemes(texts: tuple[str, ...], registry: Registry) -> dict[str, MappingScheme]:
+    """The schemes that `texts` mean, by their own text, in order; all that there are without any.
 
-    Raises `UsageError` where one is no mapping pass that takes layers by name.
+    Raises `UsageError` where one is no mapping scheme.
     """
-    every = [variant for text in texts for variant in VARIANTS.get(text.strip(), (text,))]
-    found = {}
+    known = schemes(registry)
+    every = [
+        variant
+        for text in texts or known
+        for variant in ((known[text].variants if text in known else ()) or (text,))
+    ]
+    found: dict[str, MappingScheme] = {}
     for text in every:
         pipeline = parse_passes(text, registry)
         passes = [*pipeline]
         if len(passes) != 1 or pipeline.graph:
             raise UsageError(f"a scheme is one mapping pass, {text!r} isn't")
         (scheme,) = pipeline.mapping
-        if isinstance(scheme, Map) or "layers" not in {f.name for f in fields(_dataclass(scheme))}:
+        if not isinstance(scheme, MappingScheme):
             raise UsageError(f"{text!r} maps no layers by name: it can't be a scheme")
-        if _dataclass(scheme).layers:
+        if scheme.layers:
             raise UsageError(f"{text!r} names layers: give `layers` to map")
         found[text] = scheme
     return found
 
 
-def _dataclass(scheme: ModulePass) -> Any:
-    return scheme
-
-
-def _with_layers(scheme: ModulePass, names: list[str]) -> ModulePass:
-    return cast(ModulePass, replace(_dataclass(scheme), layers=tuple(names)))
+def _with_layers(scheme: MappingScheme, names: list[str]) -> MappingScheme:
+    return cast(MappingScheme, replace(cast(Any, scheme), layers=tuple(names)))
 
 
 # --- Candidates ---------------------------------------------------------------------------------
@@ -312,7 +290,8 @@ class _Trial:
     """Maps layers by themselves; layers alike are tried once, where their weights don't matter."""
 
     context: XbarContext
-    schemes: Mapping[str, ModulePass]
+    registry: Registry
+    schemes: Mapping[str, MappingScheme]
     parts: Mapping[str, Component] = field(init=False)
     _known: dict[tuple[Any, ...], Candidate] = field(default_factory=dict, init=False)
 
@@ -345,11 +324,9 @@ class _Trial:
             self.target,
             ChainMap({}, self.context.weights),
             self.context.digital,
-            registry=self.context.registry,
         )
         self.carry_out(choices, context, module)
-        for mapping in parse_passes("deconv,im2col", context.registry).mapping:
-            mapping.apply(context, module)
+        map_rest(context, module, self.registry)
         stages = stages_of(module)
         work = digital_work(stages, self.files, self.target)
         return times(stages, self.target, work, rates_of(self.target, self.parts)).latency_ns
@@ -361,7 +338,7 @@ class _Trial:
 
     def _candidates(self, layer: LayerOp) -> Iterator[Candidate]:
         for scheme, mapping in self.schemes.items():
-            if not isinstance(layer, FOR.get(mapping.name, (LayerOp,))):
+            if mapping.takes and layer.name not in mapping.takes:
                 continue
             key = (scheme, *_kind(layer))
             if key not in self._known:
@@ -372,13 +349,11 @@ class _Trial:
                 self._known[key] = candidate
             yield self._known[key]
 
-    def _try(self, scheme: str, mapping: ModulePass, layer: LayerOp) -> tuple[Candidate, bool]:
+    def _try(self, scheme: str, mapping: MappingScheme, layer: LayerOp) -> tuple[Candidate, bool]:
         """A scheme on a layer, and whether other weights of the same shape might cost otherwise."""
         name, module = weights_of(layer).symbol, alone(layer)
         weights = _Watched({}, self.context.weights)
-        context = XbarContext(
-            self.target, weights, self.context.digital, registry=self.context.registry
-        )
+        context = XbarContext(self.target, weights, self.context.digital)
         try:
             _with_layers(mapping, [name]).apply(context, module)
         except XbarcError as error:

@@ -12,12 +12,12 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from xbarc.cost.time import in_order, transfers
-from xbarc.errors import UsageError
-from xbarc.ir.ops import MvmOp
-from xbarc.ir.placement import MESH, MeshAttr, clear_schedule, copies_of, set_ranges
-from xbarc.ir.stages import homes, stages_of
-from xbarc.mesh import Mesh, Spread, mean_hops, mesh_for
+from xbarc.hw.mesh import Mesh, Spread, mean_hops, mesh_for
+from xbarc.ir.analysis.stages import homes, stages_of
+from xbarc.ir.dialect import MvmOp
+from xbarc.ir.dialect.placement import MESH, MeshAttr, clear_schedule, copies_of, set_ranges
 from xbarc.pipeline import XbarContext
+from xbarc.support.errors import UsageError
 
 BANDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Heights of bands that `greedy` tries."""
@@ -40,14 +40,14 @@ class Place(ModulePass):
         %3 = xbar.mvm %2, @conv1 by "im2col" grid [128, 16] copies 3 at [[0, 0, 0, 3]] : ...
 
     A range is [node, core, crossbar, count]. Layers stand one after the other along a path through
-    the mesh that nodes are numbered by (`xbarc.mesh`), so each is one range; crossbars are filled
-    without gaps, as the core counts of the cost report assume. What is minimised is bits x hops of
-    what travels between layers. `snake`: program order along the rows. `greedy`: also the order in
-    which the next layer is the one that exchanges most with those that stand already, and paths
-    through bands of several rows, which make a large layer a block instead of a strip; the best of
-    these. `anneal`: from there swaps and moves layers in the order, by simulated annealing, `seed`
-    its random numbers; the best that was seen. So neither is ever worse than the snake. As many
-    chips are taken as are needed, or all of `chip.chips`.
+    the mesh that nodes are numbered by (`xbarc.hw.mesh`), so each is one range; crossbars are
+    filled without gaps, as the core counts of the cost report assume. What is minimised is bits x
+    hops of what travels between layers. `snake`: program order along the rows. `greedy`: also the
+    order in which the next layer is the one that exchanges most with those that stand already, and
+    paths through bands of several rows, which make a large layer a block instead of a strip; the
+    best of these. `anneal`: from there swaps and moves layers in the order, by simulated annealing,
+    `seed` its random numbers; the best that was seen. So neither is ever worse than the snake. As
+    many chips are taken as are needed, or all of `chip.chips`.
     """
 
     name = "place"

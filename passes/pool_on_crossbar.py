@@ -5,12 +5,12 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from xbarc.graph.compress.pooling import Window, find_window, pool_by_convolution
 from xbarc.graph.fold import drop_unused
-from xbarc.graph.pooling import Window, find_window, pool_by_convolution
 from xbarc.graph.query import value_names
 from xbarc.graph.select import select
+from xbarc.hw.target import Target
 from xbarc.pipeline import GraphPass
-from xbarc.target import Target
 
 
 @dataclass(frozen=True)

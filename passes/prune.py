@@ -8,23 +8,22 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from xbarc.data import Array, Feeds, first_samples, sample_count
-from xbarc.errors import UsageError, XbarcError
 from xbarc.graph.activations import activations
-from xbarc.graph.calibration import feeds_of
-from xbarc.graph.dependencies import Dependencies, Dim, analyse
-from xbarc.graph.figures import leave
+from xbarc.graph.analysis.dependencies import Dependencies, Dim, analyse
+from xbarc.graph.attachments import feeds_of, leave
+from xbarc.graph.compress.matrices import CONVOLUTIONS, LayerMatrix, find_matrices
+from xbarc.graph.compress.refit import refit
+from xbarc.graph.compress.shrink import remove
 from xbarc.graph.fold import drop_unused
-from xbarc.graph.matrices import CONVOLUTIONS, LayerMatrix, find_matrices
+from xbarc.graph.inputs import input_specs
 from xbarc.graph.query import attribute, constant, dims, is_op
-from xbarc.graph.refit import refit
-from xbarc.graph.run import Session, random_inputs
+from xbarc.graph.run import Session, random_inputs, relative_error
 from xbarc.graph.select import select
-from xbarc.graph.shrink import remove
-from xbarc.ir.compaction import best_layout
-from xbarc.pipeline import GraphPass, deviation
-from xbarc.quantize import input_specs
-from xbarc.target import Target
+from xbarc.hw.target import Target
+from xbarc.ir.analysis.compaction import best_layout
+from xbarc.pipeline import GraphPass
+from xbarc.support.data import Array, Feeds, first_samples, sample_count
+from xbarc.support.errors import UsageError, XbarcError
 
 Mask = npt.NDArray[np.bool_]
 Granularity = Literal[
@@ -98,9 +97,9 @@ class Prune(GraphPass):
             raise UsageError(f"threshold is a size from 0 up, not {self.threshold:g}")
 
     @property
-    def follow_up(self) -> str:
-        """Zeros in place are for `drop-zeros` to leave off the crossbars."""
-        return "" if self.granularity in SHRINKING else "drop-zeros"
+    def leaves(self) -> Mapping[str, tuple[str, ...]]:
+        """Zeros in place, which need not stand on crossbars."""
+        return {} if self.granularity in SHRINKING else {"zeros": ()}
 
     def apply(self, model: ir.Model, target: Target | None) -> bool:
         """Rewrite `model` in place; whether anything went.
@@ -128,10 +127,10 @@ class Prune(GraphPass):
         figures["before"] = counted
         moved = {}
         if feeds is not None and outputs is not None:
-            moved["pruned"] = deviation(outputs, _run(model, feeds))
+            moved["pruned"] = relative_error(outputs, _run(model, feeds))
         if self.refit and feeds is not None and outputs is not None:
             refit(before, model, kept, feeds)
-            moved["refitted"] = deviation(outputs, _run(model, feeds))
+            moved["refitted"] = relative_error(outputs, _run(model, feeds))
         drop_unused(model)
         figures["after"] = _count(find_matrices(model.graph)[0], target)
         figures["deviation"] = moved

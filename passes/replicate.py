@@ -10,12 +10,12 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from xbarc.cost.time import cycle_counts, cycles
-from xbarc.errors import UsageError, XbarcError
-from xbarc.ir.ops import MvmOp, weights_of
-from xbarc.ir.placement import clear_places, clear_schedule, set_copies
-from xbarc.ir.stages import mapped_layers
-from xbarc.mesh import mesh_for
+from xbarc.hw.mesh import mesh_for
+from xbarc.ir.analysis.stages import mapped_layers
+from xbarc.ir.dialect import MvmOp, weights_of
+from xbarc.ir.dialect.placement import clear_places, clear_schedule, set_copies
 from xbarc.pipeline import XbarContext
+from xbarc.support.errors import UsageError, XbarcError
 
 NAMED = 8
 """Layers that an error names."""

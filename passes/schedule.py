@@ -9,10 +9,10 @@ from xdsl.passes import ModulePass
 
 from xbarc.cost.components import components
 from xbarc.cost.time import demand, digital_work, in_turn, rates_of, row_pipeline
-from xbarc.graph.rows import row_needs
+from xbarc.graph.analysis.rows import row_needs
 from xbarc.graph.serialize import to_proto
-from xbarc.ir.placement import STREAM, TIME, clear_schedule, set_interval, set_span
-from xbarc.ir.stages import stages_of
+from xbarc.ir.analysis.stages import stages_of
+from xbarc.ir.dialect.placement import STREAM, TIME, clear_schedule, set_interval, set_span
 from xbarc.pipeline import XbarContext
 
 

@@ -7,12 +7,10 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp, SymbolRefAttr
 from xdsl.passes import ModulePass
 
-from xbarc.errors import UsageError, XbarcError, nearest
-from xbarc.ir.blocks import SqueezeExcitationOp
-from xbarc.ir.mapped import fits_beside
-from xbarc.ir.ops import MvmOp, crossbar_of, weights_of
-from xbarc.ir.placement import clear_places, clear_schedule, copies_of, set_copies
-from xbarc.ir.stages import mapped_layers
+from xbarc.ir.analysis.stages import mapped_layers
+from xbarc.ir.dialect import MvmOp, SqueezeExcitationOp, crossbar_of, fits_beside, weights_of
+from xbarc.ir.dialect.placement import clear_places, clear_schedule, copies_of, set_copies
+from xbarc.support.errors import UsageError, XbarcError, nearest
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,7 @@ class ShareCrossbars(ModulePass):
 
     name = "share-crossbars"
     tile: ClassVar[bool] = True
+    follows: ClassVar[str] = "squeeze-excitation"
 
     layers: tuple[str, ...] = ()
 

@@ -1,19 +1,20 @@
 """squeeze-excitation: its pool on crossbars, its two products on one, its scale moved."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import onnx_ir as ir
 
+from xbarc.graph.analysis.squeeze_excitation import SqueezeExcitation, find_blocks, is_depthwise
+from xbarc.graph.attachments import leave
+from xbarc.graph.compress.pooling import Window, find_window, pool_by_convolution
 from xbarc.graph.edit import add_initializer
-from xbarc.graph.figures import leave
 from xbarc.graph.fold import drop_unused
-from xbarc.graph.pooling import Window, find_window, pool_by_convolution
 from xbarc.graph.query import constant, dims, input_at, only_consumer, unique_name, value_names
 from xbarc.graph.select import select
-from xbarc.graph.squeeze_excitation import SqueezeExcitation, find_blocks, is_depthwise
+from xbarc.hw.target import Target
 from xbarc.pipeline import GraphPass
-from xbarc.target import Target
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,9 @@ class SqueezeExcite(GraphPass):
     layers: tuple[str, ...] = ()
 
     @property
-    def follow_up(self) -> str:
-        """Sharing happens once both products are mapped."""
-        if not self.pack:
-            return ""
-        named = ",".join(f'"{name}"' for name in self.layers)
-        return f"share-crossbars{{layers={named}}}" if named else "share-crossbars"
+    def leaves(self) -> Mapping[str, tuple[str, ...]]:
+        """Both products of a block, which can share crossbars once they are mapped."""
+        return {"squeeze-excitation": self.layers} if self.pack else {}
 
     def apply(self, model: ir.Model, target: Target | None) -> bool:
         """Rewrite `model` in place; raises UsageError where `layers` names no layer of a block."""

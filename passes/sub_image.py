@@ -3,26 +3,25 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import ClassVar, Literal
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
-from xbarc.errors import XbarcError
-from xbarc.ir.attributes import GridAttr, PackedAttr
-from xbarc.ir.ops import ConvOp, weights_of
-from xbarc.ir.patches import Fit, Patches, array_of, convolutions, patch_sizes
-from xbarc.ir.placement import set_copies
-from xbarc.target import Array
+from xbarc.hw.target import Array
+from xbarc.ir.analysis.patches import Fit, Patches, array_of, convolutions, patch_sizes
+from xbarc.ir.dialect import ConvOp, GridAttr, PackedAttr, weights_of
+from xbarc.ir.dialect.placement import set_copies
+from xbarc.pipeline import MappingScheme
+from xbarc.support.errors import XbarcError
 
 INSTEAD = "im2col, kernel-first, window"
 """Schemes that cut a window's rows, and so fit any crossbar."""
 
 
 @dataclass(frozen=True)
-class SubImage(ModulePass):
+class SubImage(MappingScheme):
     """Map convolutions as Oh, An and Min do: the image cut into sub-images whose borders overlap.
 
     Before, on crossbars of 128 x 128 and two columns a weight:
@@ -49,6 +48,13 @@ class SubImage(ModulePass):
     """
 
     name = "sub-image"
+    takes: ClassVar[tuple[str, ...]] = ("xbar.conv",)
+    variants: ClassVar[tuple[str, ...]] = (
+        "sub-image{outputs=fewest pack=channels}",
+        "sub-image{pack=channels}",
+        "sub-image",
+    )
+    order: ClassVar[int] = 20
 
     outputs: tuple[int, ...] | Literal["auto", "fewest"] = "auto"
     pack: Literal["none", "channels"] = "none"

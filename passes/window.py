@@ -1,21 +1,20 @@
 """window: kernels shifted and duplicated, so that one vector gives several outputs."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
-from xbarc.ir.attributes import GridAttr, PackedAttr
-from xbarc.ir.ops import ConvOp, weights_of
-from xbarc.ir.patches import Fit, Patches, array_of, convolutions, patch_sizes
-from xbarc.target import Array
+from xbarc.hw.target import Array
+from xbarc.ir.analysis.patches import Fit, Patches, array_of, convolutions, patch_sizes
+from xbarc.ir.dialect import ConvOp, GridAttr, PackedAttr, weights_of
+from xbarc.pipeline import MappingScheme
 
 
 @dataclass(frozen=True)
-class Window(ModulePass):
+class Window(MappingScheme):
     """Map convolutions window by window: the fewest computing cycles of a single array.
 
     Before, on crossbars of 512 x 512 and one column a weight:
@@ -40,6 +39,9 @@ class Window(ModulePass):
     """
 
     name = "window"
+    takes: ClassVar[tuple[str, ...]] = ("xbar.conv",)
+    variants: ClassVar[tuple[str, ...]] = ("window{scheme=sdk}", "window{scheme=vw-sdk}")
+    order: ClassVar[int] = 30
 
     scheme: Literal["im2col", "sdk", "vw-sdk"] = "vw-sdk"
     layers: tuple[str, ...] = ()

@@ -1,9 +1,9 @@
 """Programs as tile IR text: convolutions one after the other, and single layers of codes."""
 
+from xbarc.api import Program
 from xbarc.ir import parse_module
-from xbarc.ir.attributes import CrossbarAttr
+from xbarc.ir.dialect import CrossbarAttr
 from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
-from xbarc.program import Program
 
 CROSSBAR = (
     "#xbar.crossbar<{n} x {n} cells of 8 bits, offset, slices in columns, polarity in columns>"

@@ -5,12 +5,12 @@ from math import prod
 
 import numpy as np
 
+from xbarc.api import Program
 from xbarc.cost.events import count_events
 from xbarc.ir import parse_module
-from xbarc.ir.attributes import CrossbarAttr
+from xbarc.ir.dialect import CrossbarAttr
 from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
-from xbarc.program import Program
-from xbarc.simulator.run import Simulator
+from xbarc.simulator.interpreter import Simulator
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xbarc.target import Target
+from xbarc.hw.target import Target
 
 UNIT = {"area_um2": 1.0, "energy_pj": 1.0, "source": "test"}
 COMPONENTS = (

@@ -4,8 +4,8 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from xbarc.errors import XbarcError
 from xbarc.frontends.load import Weights, load
+from xbarc.support.errors import XbarcError
 
 NO_WEIGHTS = Weights()
 

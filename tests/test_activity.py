@@ -12,13 +12,13 @@ from models import text_model
 from reference import dense_weights, make_target
 
 import xbarc
+from xbarc.artifact.runs import record, recorded
 from xbarc.cli import app
 from xbarc.cost.activity import crossbar_energy_pj, follow_values
-from xbarc.errors import XbarcError
-from xbarc.ir.ops import weights_of
-from xbarc.runs import record, recorded
+from xbarc.ir.dialect import weights_of
 from xbarc.simulator.activity import ActivityCounter
-from xbarc.simulator.run import Simulator
+from xbarc.simulator.interpreter import Simulator
+from xbarc.support.errors import XbarcError
 
 CONV = """g (float[N,3,6,5] x) => (float[N,5,6,5] y) <float[5,3,3,3] w>
     { y = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(x, w) }"""
@@ -313,7 +313,7 @@ def test_a_run_of_a_program_that_was_replaced_meanwhile_is_not_kept(saved):
 
 
 def test_old_runs_make_room(saved, monkeypatch):
-    monkeypatch.setattr("xbarc.runs.KEPT", 2)
+    monkeypatch.setattr("xbarc.artifact.runs.KEPT", 2)
     for seed in ("1", "2", "3"):
         run(saved, "--seed", seed)
     assert [r.options["seed"] for r in recorded(saved / "m.xbar")[0]] == [2, 3]

@@ -516,7 +516,7 @@ def test_an_output_that_cannot_be_written(compiled, xbarc, path, message):
 
 
 def test_a_missing_folder_is_noticed_before_the_work(compiled, xbarc, monkeypatch):
-    monkeypatch.setattr("xbarc.evaluate.evaluate", lambda *_, **__: pytest.fail("simulated"))
+    monkeypatch.setattr("xbarc.driver.evaluate.evaluate", lambda *_, **__: pytest.fail("simulated"))
     message = "can't write none/y.npz: No such file or directory"
     run = ("run", compiled, "--input", "calibration.npz", "--output", "none/y.npz")
     refused(xbarc, 1, message, *run)
@@ -585,7 +585,9 @@ def test_a_foreign_output_is_refused_before_the_work(folder, xbarc, what, monkey
     else:
         Path("o.xbar").mkdir()
         (folder / "o.xbar" / "thesis.tex").write_text("mine")
-    monkeypatch.setattr("xbarc.compiler.compile", lambda *_, **__: pytest.fail("compiled"))
+    monkeypatch.setattr(
+        "xbarc.driver.compile.compile_model", lambda *_, **__: pytest.fail("compiled")
+    )
     message = "o.xbar exists and is no xbarc program: remove it, or choose another name"
     refused(xbarc, 1, message, "compile", "model.onnx", "--target", "mca128", "-o", "o.xbar")
     kept = Path("o.xbar") if what == "file" else Path("o.xbar/thesis.tex")

@@ -9,11 +9,11 @@ from reference import make_target
 from typer.testing import CliRunner
 
 import xbarc
+from xbarc.artifact.runs import program_hash, record
 from xbarc.cli import app
 from xbarc.report import compare_page, compare_programs
 from xbarc.report.compare import names, ratio
 from xbarc.report.figures import flatten
-from xbarc.runs import program_hash, record
 
 SHALLOW = """g (float[N,12] x) => (float[N,4] y) <float[12,4] w> { y = MatMul(x, w) }"""
 DEEP = """g (float[N,12] x) => (float[N,4] y) <float[12,9] v, float[9,4] w>

@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from xbarc import plugins
 from xbarc.cost.components import KINDS, components, load_models, settled
 from xbarc.cost.components.adc import murmann_area_um2, murmann_energy_pj
-from xbarc.errors import UsageError, XbarcError
-from xbarc.target import dump_target, load_target, parse_target
+from xbarc.driver import extensions
+from xbarc.hw.target import dump_target, load_target, parse_target
+from xbarc.support import plugins
+from xbarc.support.errors import UsageError, XbarcError
 
 PLUGIN = """
 from xbarc.cost.components import Component, ComponentModel
@@ -214,7 +215,8 @@ def test_unknown_model():
 def test_plugin_file(tmp_path):
     path = tmp_path / "ramp.py"
     path.write_text(PLUGIN.format(name="ramp"))
-    models = load_models([path, path])
+    with extensions.using([path, path]):
+        models = load_models()
     target = load_target("mca128", ["cost.adc.model=ramp"])
     assert components(target, models)["adc"].area_um2 == 80
     assert models.owner("adc", "ramp") == str(path)
@@ -226,19 +228,25 @@ def test_plugin_file(tmp_path):
 def test_name_taken_twice(tmp_path):
     path = tmp_path / "ramp.py"
     path.write_text(PLUGIN.format(name="isaac"))
-    with pytest.raises(XbarcError, match=r"adc model 'isaac' is defined twice: by xbarc and by /"):
-        load_models([path])
+    with (
+        extensions.using([path]),
+        pytest.raises(XbarcError, match=r"adc model 'isaac' is defined twice: by xbarc and by /"),
+    ):
+        load_models()
 
 
 def test_unknown_kind(tmp_path):
     path = tmp_path / "ramp.py"
     path.write_text(PLUGIN.format(name="ramp").replace('"adc"', '"acd"'))
-    with pytest.raises(XbarcError, match=r"unknown kind 'acd': did you mean .*'adc'"):
-        load_models([path])
+    with (
+        extensions.using([path]),
+        pytest.raises(XbarcError, match=r"unknown kind 'acd': did you mean .*'adc'"),
+    ):
+        load_models()
 
 
 def test_entry_point(monkeypatch):
-    point = plugins.EntryPoint("adc.again", "xbarc.cost.components.adc:mnsim", plugins.COMPONENTS)
+    point = plugins.EntryPoint("adc.again", "xbarc.cost.components.adc:mnsim", "xbarc.components")
     monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
     models = load_models()
     assert "again" in models.names("adc")
@@ -247,7 +255,7 @@ def test_entry_point(monkeypatch):
 
 
 def test_entry_point_without_a_kind(monkeypatch):
-    point = plugins.EntryPoint("again", "xbarc.cost.components.adc:mnsim", plugins.COMPONENTS)
+    point = plugins.EntryPoint("again", "xbarc.cost.components.adc:mnsim", "xbarc.components")
     monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
     with pytest.raises(XbarcError, match=r"called kind.name"):
         load_models()

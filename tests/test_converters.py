@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbarc.simulator.converters import FLOAT32_ROUNDER, Converter, converter, fast_curve, full_scale
-from xbarc.target import Adc
+from xbarc.hw.converters import FLOAT32_ROUNDER, Converter, converter, fast_curve, full_scale
+from xbarc.hw.target import Adc
 
 
 def test_full_scale_is_rows_times_levels():

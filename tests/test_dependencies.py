@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import text_model
 
-from xbarc.frontends.onnx import load
-from xbarc.graph.dependencies import analyse, segments
+from xbarc.frontends.onnx.importer import load
+from xbarc.graph.analysis.dependencies import analyse, segments
+from xbarc.graph.compress.shrink import remove
 from xbarc.graph.query import constant
 from xbarc.graph.run import random_inputs, same_function
 from xbarc.graph.serialize import to_proto, without_weights
-from xbarc.graph.shrink import remove
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 

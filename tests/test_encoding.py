@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbarc.simulator import encoding
+from xbarc.hw import encoding
 
 
 def test_differential_levels():

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from models import text_model
 
 import xbarc
+from xbarc.api import Program
 from xbarc.cost import report
 from xbarc.cost.components import components
 from xbarc.cost.digital import count_operations
 from xbarc.cost.events import COUNTS, Edge, chips_of, count_events, traffic
 from xbarc.cost.model import actions, batch_energy_uj, energy_pj
-from xbarc.errors import XbarcError
+from xbarc.hw.target import load_target
 from xbarc.ir import parse_module
 from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
-from xbarc.program import Program
-from xbarc.target import load_target
+from xbarc.support.errors import XbarcError
 
 RESIDUAL = """g (float[N,3,8,8] x) => (float[N,10] y)
 <float[16,3,3,3] w, float[16] b, float[16,16,3,3] w2, float[256,10] f> {

@@ -9,14 +9,14 @@ from reference import make_target
 from typer.testing import CliRunner
 
 import xbarc
+from xbarc.api import Program
 from xbarc.cli import app
-from xbarc.errors import UsageError
-from xbarc.floorplan import draw, floorplan, symbols
 from xbarc.passes.im2col import Im2col
 from xbarc.passes.place import Place
 from xbarc.passes.replicate import Replicate
 from xbarc.pipeline import XbarContext, run_module_passes
-from xbarc.program import Program
+from xbarc.report.floorplan import draw, floorplan, symbols
+from xbarc.support.errors import UsageError
 
 CHAIN = [("a", 18, 3, 4, 8), ("b", 10, 3, 16, 8), ("c", 10, 3, 40, 100)]
 

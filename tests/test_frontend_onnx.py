@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbarc.errors import XbarcError
-from xbarc.frontends.onnx import load
+from xbarc.frontends.onnx.importer import load
 from xbarc.graph.query import constant
-from xbarc.graph.run import Session, deviation, random_inputs, same_function
+from xbarc.graph.run import Session, largest_difference, random_inputs, same_function
 from xbarc.passes.canonicalize import Canonicalize
 from xbarc.passes.fold_batchnorm import FoldBatchNorm
+from xbarc.support.errors import XbarcError
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 SHARED = Path(os.environ["XBARC_DATA"]) / "models" if "XBARC_DATA" in os.environ else None
@@ -63,7 +63,7 @@ def assert_same(proto: onnx.ModelProto | str, model: ir.Model, batch: int = 2) -
     for expected, (name, actual) in zip(
         reference(proto, feeds), Session(model).run(feeds).items(), strict=True
     ):
-        difference = deviation(expected, actual)
+        difference = largest_difference(expected, actual)
         assert difference is not None, name
         assert difference <= 1e-4 * max(1.0, float(np.abs(expected).max(initial=0.0))), name
 
@@ -192,7 +192,7 @@ def test_operator_tests_of_onnx():
         actual = session.run({name: feeds[name] for name in session.inputs})
         steps = 1 if "qlinear" in case.name else 0
         for want, have in zip(expected, actual.values(), strict=True):
-            difference = deviation(want, have)
+            difference = largest_difference(want, have)
             assert difference is not None, case.name
             largest = np.abs(want.astype(np.float64)).max(initial=0.0)
             assert difference <= 1e-4 * (1 + largest) + steps, case.name

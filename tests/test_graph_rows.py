@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from models import reference, text_model
 
-from xbarc.graph.rows import row_needs
+from xbarc.graph.analysis.rows import row_needs
 
 HEAD = "g (float[1,4,{h},6] x) => (float[1,{c},{o},{w}] y) "
 

@@ -4,8 +4,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from xbarc.errors import XbarcError
-from xbarc.graph.run import Session, deviation, random_inputs, same_function
+from xbarc.graph.run import Session, largest_difference, random_inputs, same_function
+from xbarc.support.errors import XbarcError
 
 CHAIN = """<ir_version: 8, opset_import: ["": 18]>
 g (float[N,4] x) => (float[N,4] y) <float[4] b = {1.0, 2.0, 3.0, 4.0}>
@@ -128,10 +128,10 @@ def test_same_function_measures_and_refuses():
 
 def test_deviation_sees_shapes_types_and_nan():
     one = np.ones(3, np.float32)
-    assert deviation(one, one[:2]) is None
-    assert deviation(one, one.astype(np.float64)) is None
+    assert largest_difference(one, one[:2]) is None
+    assert largest_difference(one, one.astype(np.float64)) is None
     nan = np.array([1, np.nan, 1], np.float32)
-    assert deviation(one, nan) == float("inf")
-    assert deviation(nan, nan.copy()) == 0.0
-    assert deviation(one, one * 3) == 2.0
-    assert deviation(np.array([0, 255], np.uint8), np.array([255, 255], np.uint8)) == 255
+    assert largest_difference(one, nan) == float("inf")
+    assert largest_difference(nan, nan.copy()) == 0.0
+    assert largest_difference(one, one * 3) == 2.0
+    assert largest_difference(np.array([0, 255], np.uint8), np.array([255, 255], np.uint8)) == 255

@@ -15,26 +15,24 @@ from xdsl.dialects.test import TestOp as AnyOp
 from xdsl.ir import Block, Region
 from xdsl.printer import Printer
 
-from xbarc.errors import XbarcError
 from xbarc.ir import parse_module, print_module
-from xbarc.ir.attributes import (
-    GridAttr,
-    PackedAttr,
-    StreamType,
-    TileListAttr,
-    WindowAttr,
-    code_type,
-    coverage_error,
-)
-from xbarc.ir.ops import (
+from xbarc.ir.dialect import (
     ConvOp,
     DenseOp,
     DequantizeOp,
     GatherOp,
+    GridAttr,
     MvmOp,
+    PackedAttr,
     QuantizeOp,
+    StreamType,
+    TileListAttr,
     WeightsOp,
+    WindowAttr,
+    code_type,
+    coverage_error,
 )
+from xbarc.support.errors import XbarcError
 
 CROSSBAR = "#xbar.crossbar<128 x 128 cells of 2 bits, differential, slices in columns, polarity in columns>"
 

@@ -17,10 +17,10 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.utils.exceptions import VerifyException
 
 import xbarc
-from xbarc.errors import XbarcError
-from xbarc.ir.ops import DigitalOp, MvmOp, WeightsOp
-from xbarc.report.page import notes
-from xbarc.tables import compile_summary
+from xbarc.cli.tables import compile_summary
+from xbarc.ir.dialect import DigitalOp, MvmOp, WeightsOp
+from xbarc.report.page.page import notes
+from xbarc.support.errors import XbarcError
 
 LOSSLESS = ("adc.mode=lossless", "weights.bits=16", "inputs.bits=16")
 TOLERANCE = 1e-3

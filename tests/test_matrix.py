@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import crossbar_matmul, dense_weights, make_target
 
-from xbarc.simulator.matrix import Matrix, Segment
+from xbarc.simulator.exact.matrix import Matrix, Segment
 
 
 def row_blocks(rows, cols, array_rows):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import make_target
 
-from xbarc.errors import XbarcError
-from xbarc.mesh import Mesh, Spread, WireLoads, mean_hops, mesh_for, path, wire_loads
+from xbarc.hw.mesh import Mesh, Spread, WireLoads, mean_hops, mesh_for, path, wire_loads
+from xbarc.support.errors import XbarcError
 
 meshes = st.builds(
     lambda chips, nodes, cores, crossbars, width, band: Mesh(

@@ -10,8 +10,8 @@ import pytest
 from models import reference, snr_db
 
 import xbarc
-from xbarc.inspect import inspect
 from xbarc.ir import print_module
+from xbarc.report.inspect import inspect
 
 DATA = Path(os.environ.get("XBARC_DATA", ""))
 needs_data = pytest.mark.skipif(

@@ -8,7 +8,8 @@ import onnx
 import pytest
 from models import reference, text_model
 
-from xbarc import cli, optimize
+from xbarc import cli
+from xbarc.driver import optimize
 from xbarc.passes.depthwise import Depthwise
 
 MODEL = """

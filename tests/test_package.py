@@ -9,20 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from xbarc.passes import get_all_passes
+from xbarc.pipeline import load_registry
 
 ROOT = Path(__file__).parents[1]
+REGISTRY = load_registry()
 SLOW = ("tvm", "torch", "numba", "onnxruntime", "plotly", "sklearn")
 
 
 def test_the_table_of_passes_is_the_folder():
     files = {path.stem for path in (ROOT / "passes").glob("*.py")} - {"__init__"}
-    assert {name.replace("-", "_") for name in get_all_passes()} == files
+    own = [n for n in REGISTRY.names if REGISTRY.owner(n) == "xbarc"]
+    assert {name.replace("-", "_") for name in own} == files
 
 
-@pytest.mark.parametrize("name", get_all_passes())
+@pytest.mark.parametrize("name", REGISTRY.names)
 def test_a_pass_is_in_the_file_named_after_it(name):
-    cls = get_all_passes()[name]()
+    cls = REGISTRY.load(name)
     assert cls.name == name
     assert cls.__module__ == "xbarc.passes." + name.replace("-", "_")
     assert cls.__doc__

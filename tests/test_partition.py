@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 import xbarc
 from xbarc.cli import app
-from xbarc.ir.ops import MvmOp
-from xbarc.partition import draw, partition, patches
-from xbarc.report.page import report_page
-from xbarc.target import load_target
+from xbarc.hw.target import load_target
+from xbarc.ir.analysis.output_patches import draw, partition, patches
+from xbarc.ir.dialect import MvmOp
+from xbarc.report.page.page import report_page
 
 
 def cut(layer, passes="sub-image", size=128):

@@ -4,10 +4,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from xbarc.errors import XbarcError
 from xbarc.graph.query import constant
 from xbarc.graph.run import random_inputs, same_function
 from xbarc.passes.canonicalize import Canonicalize
+from xbarc.support.errors import XbarcError
 
 HEADER = '<ir_version: 8, opset_import: ["": 18]>'
 

@@ -12,18 +12,17 @@ from models import reference, snr_db, text_model
 from reference import crossbar_matmul, make_target, transposed
 
 import xbarc
-from xbarc.errors import UsageError
-from xbarc.graph.rows import same_rows
-from xbarc.inspect import inspect
-from xbarc.ir.attributes import WindowAttr
-from xbarc.ir.coverage import coverage_of
-from xbarc.ir.ops import MvmOp, QuantizeOp, ScatterOp, WeightsOp, weights_of
-from xbarc.ir.placement import copies_of, ranges_of, span_of
-from xbarc.ir.stages import stages_of
+from xbarc.ir.analysis.coverage import coverage_of
+from xbarc.ir.analysis.stages import stages_of
+from xbarc.ir.dialect import MvmOp, QuantizeOp, ScatterOp, WeightsOp, WindowAttr, weights_of
+from xbarc.ir.dialect.placement import copies_of, ranges_of, span_of
 from xbarc.report import report_page
+from xbarc.report.inspect import inspect
 from xbarc.simulator.activity import ActivityCounter
-from xbarc.simulator.matrix import Segment
-from xbarc.simulator.run import Simulator
+from xbarc.simulator.exact.matrix import Segment
+from xbarc.simulator.interpreter import Simulator
+from xbarc.support.errors import UsageError
+from xbarc.support.rows import same_rows
 
 SCHEMES = ("scatter", "phases", "zero-insert")
 LOSSLESS = ("adc.mode=lossless",)

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import text_model
 
-from xbarc.errors import UsageError, XbarcError
-from xbarc.frontends.onnx import load
-from xbarc.graph.calibration import attach
+from xbarc.frontends.onnx.importer import load
+from xbarc.graph.attachments import attach
 from xbarc.graph.query import attribute, constant
-from xbarc.graph.run import Session, random_inputs
+from xbarc.graph.run import Session, random_inputs, relative_error
 from xbarc.passes.depthwise import Depthwise
-from xbarc.pipeline import deviation, load_registry, parse_passes
+from xbarc.pipeline import load_registry, parse_passes
+from xbarc.support.errors import UsageError, XbarcError
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 SHARED = os.environ.get("XBARC_DATA")
@@ -35,7 +35,7 @@ def moved(text_or_model, *, samples=6, data=True, **options):
     if data:
         attach(model, feeds)
     Depthwise(**options).apply(model, None)
-    return deviation(before, Session(model).run(feeds)), model
+    return relative_error(before, Session(model).run(feeds)), model
 
 
 def ranks(model):
@@ -131,7 +131,7 @@ def test_the_fit_beats_the_weights_alone(stride):
         before = Session(model).run(feeds)
         attach(model, feeds)
         Depthwise(refit=refit).apply(model, None)
-        errors.append(deviation(before, Session(model).run(feeds)))
+        errors.append(relative_error(before, Session(model).run(feeds)))
     assert errors[0] < 0.6 * errors[1]
 
 
@@ -278,7 +278,7 @@ def exact(path, shapes=None):
     except UsageError as error:  # no layer has that many outputs
         largest = int(str(error).split(" 1 to ")[1].split()[0])
         Depthwise(rank=largest).apply(model, None)
-    assert deviation(before, Session(model).run(feeds)) < 1e-5
+    assert relative_error(before, Session(model).run(feeds)) < 1e-5
     return len([n for n in model.graph if n.op_type == "Conv"]) - len(layers)
 
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import text_model
 
-from xbarc.errors import UsageError, XbarcError
-from xbarc.frontends.onnx import load
-from xbarc.graph.calibration import attach
-from xbarc.graph.run import Session, random_inputs
+from xbarc.frontends.onnx.importer import load
+from xbarc.graph.attachments import attach
+from xbarc.graph.run import Session, random_inputs, relative_error
 from xbarc.passes.fc_to_1x1 import FcTo1x1
-from xbarc.pipeline import Instrumentation, deviation, load_registry, run_graph_passes
+from xbarc.pipeline import Instrumentation, load_registry, run_graph_passes
+from xbarc.support.errors import UsageError, XbarcError
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 SHARED = os.environ.get("XBARC_DATA")
@@ -35,7 +35,7 @@ def check(model, expected, feeds, **options):
         assert [node.op_type for node in model.graph] == expected
     assert [(v.name, v.shape, v.dtype) for v in model.graph.outputs] == outputs
     after = Session(model).run(feeds)
-    assert deviation(before, after) < 1e-5
+    assert relative_error(before, after) < 1e-5
     names = [node.name for node in model.graph]
     assert len(set(names)) == len(names)
     return model
@@ -286,4 +286,4 @@ def test_exact_on_the_onnx_packages_networks(name):
     before = Session(model).run(feeds := random_inputs(model, 1, seed=5))
     assert FcTo1x1().apply(model, None) == (layers > 0)
     assert linear(model) == 0
-    assert deviation(before, Session(model).run(feeds)) < 1e-5
+    assert relative_error(before, Session(model).run(feeds)) < 1e-5

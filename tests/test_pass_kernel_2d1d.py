@@ -10,16 +10,15 @@ from hypothesis import strategies as st
 from models import text_model
 
 import xbarc
-from xbarc.errors import UsageError, XbarcError
-from xbarc.frontends.onnx import load
-from xbarc.graph.calibration import attach
-from xbarc.graph.figures import figures_of
+from xbarc.frontends.onnx.importer import load
+from xbarc.graph.attachments import attach, figures_of
 from xbarc.graph.query import attribute
-from xbarc.graph.run import Session, random_inputs
+from xbarc.graph.run import Session, random_inputs, relative_error
+from xbarc.hw.target import load_target
 from xbarc.passes.depthwise import Depthwise
 from xbarc.passes.kernel_2d1d import Kernel2d1d, fewest
-from xbarc.pipeline import deviation, load_registry, parse_passes
-from xbarc.target import load_target
+from xbarc.pipeline import load_registry, parse_passes
+from xbarc.support.errors import UsageError, XbarcError
 
 SHARED = os.environ.get("XBARC_DATA")
 
@@ -61,7 +60,7 @@ def run(target=None, **options):
     model, feeds = prepared()
     before = Session(model).run(feeds)
     modified = Kernel2d1d(**options).apply(model, target)
-    return model, modified, deviation(before, Session(model).run(feeds))
+    return model, modified, relative_error(before, Session(model).run(feeds))
 
 
 # --- Which layers ---------------------------------------------------------------------------------
@@ -165,7 +164,7 @@ def test_a_separable_convolution_loses_nothing(channels, outputs, stride, dilati
     model, feeds = prepared(text, w=w)
     before = Session(model).run(feeds)
     Kernel2d1d(layers=("c",), refit=False).apply(model, None)
-    assert deviation(before, Session(model).run(feeds)) < 1e-5
+    assert relative_error(before, Session(model).run(feeds)) < 1e-5
 
 
 def correlated():
@@ -189,7 +188,7 @@ def test_fitting_kernels_to_each_other_beats_one_after_the_other():
         before = Session(model).run(feeds)
         attach(model, feeds)
         graph_pass.apply(model, None)
-        errors.append(deviation(before, Session(model).run(feeds)))
+        errors.append(relative_error(before, Session(model).run(feeds)))
     assert errors[0] < 0.8 * errors[1]
     assert errors[1] < errors[2]
 

@@ -15,9 +15,9 @@ from models import reference, snr_db, text_model
 from reference import convolved, make_target, transposed
 
 import xbarc
-from xbarc.inspect import inspect
 from xbarc.ir import print_module
 from xbarc.report import report_page
+from xbarc.report.inspect import inspect
 
 SHARED = os.environ.get("XBARC_DATA")
 CKF = ["array.cell_bits=7", "inputs.dac_bits=8", "adc.mode=lossless"]
@@ -370,7 +370,7 @@ def test_drop_zeros_leaves_it_alone(passes):
 
 
 def test_inspect_and_report_and_activity(small, tmp_path):
-    from xbarc.evaluate import evaluate
+    from xbarc.driver.evaluate import evaluate
 
     program = xbarc.compile(small, "mca128", passes="kernel-first", overrides=["adc.mode=saturate"])
     looked = {row["name"]: row for row in inspect(program, with_tiles=True)["layers"]}

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 import xbarc
 from xbarc.cli import app
 from xbarc.cost.layer import FIGURES
-from xbarc.errors import UsageError
+from xbarc.hw.target import load_target
 from xbarc.pipeline import load_registry, parse_passes
-from xbarc.target import load_target
+from xbarc.support.errors import UsageError
 
 CONV = """g (float[N,16,16,16] x) => (float[N,16,16,16] y) <float[16,16,3,3] w, float[16] b>
 { y = Conv<pads=[1,1,1,1]>(x, w, b) }"""
@@ -166,14 +166,14 @@ def test_layers_alike_but_for_their_zeros_are_told_apart():
 
 PICKY = """
 from dataclasses import dataclass
-from xdsl.passes import ModulePass
-from xbarc.ir.attributes import GridAttr
-from xbarc.ir.ops import MvmOp, weights_of
+from xbarc.pipeline import MappingScheme
+from xbarc.ir.dialect import GridAttr
+from xbarc.ir.dialect import MvmOp, weights_of
 from xbarc.passes.im2col import Im2col
 from xbarc.pipeline import XbarContext
 
 @dataclass(frozen=True)
-class Picky(ModulePass):
+class Picky(MappingScheme):
     name = "picky"
     layers: tuple[str, ...] = ()
 
@@ -359,10 +359,10 @@ def test_a_plugins_mapping_can_be_a_scheme(tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(
         "from dataclasses import dataclass\n"
-        "from xdsl.passes import ModulePass\n"
+        "from xbarc.pipeline import MappingScheme\n"
         "from xbarc.passes.im2col import Im2col\n"
         "@dataclass(frozen=True)\n"
-        "class Mine(ModulePass):\n"
+        "class Mine(MappingScheme):\n"
         "    name = 'mine'\n"
         "    layers: tuple[str, ...] = ()\n"
         "    def apply(self, ctx, op):\n"

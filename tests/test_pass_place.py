@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import make_target
 
-from xbarc.errors import UsageError, XbarcError
+from xbarc.hw.mesh import Mesh
 from xbarc.ir import parse_module, print_module
-from xbarc.ir.ops import MvmOp
-from xbarc.ir.placement import copies_of, mesh_of, ranges_of
-from xbarc.mesh import Mesh
+from xbarc.ir.dialect import MvmOp
+from xbarc.ir.dialect.placement import copies_of, mesh_of, ranges_of
 from xbarc.passes.im2col import Im2col
 from xbarc.passes.place import Arrangement, Place, arrange, bits_hops, by_attraction
 from xbarc.passes.replicate import Replicate
 from xbarc.passes.schedule import Schedule
 from xbarc.pipeline import XbarContext, run_module_passes
+from xbarc.support.errors import UsageError, XbarcError
 
 CHAIN = [("a", 18, 3, 4, 8), ("b", 10, 3, 16, 8), ("c", 10, 3, 40, 300), ("d", 8, 1, 8, 8)]
 SMALL = {"core": {"crossbars": 2}, "node": {"cores": 2}, "chip": {"nodes": 12}}

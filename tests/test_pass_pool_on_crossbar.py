@@ -5,12 +5,11 @@ import pytest
 from models import snr_db, text_model
 
 import xbarc
-from xbarc.errors import UsageError
-from xbarc.frontends.onnx import load
+from xbarc.frontends.onnx.importer import load
 from xbarc.graph.query import constant
-from xbarc.graph.run import Session, random_inputs
+from xbarc.graph.run import Session, random_inputs, relative_error
 from xbarc.passes.pool_on_crossbar import PoolOnCrossbar
-from xbarc.pipeline import deviation
+from xbarc.support.errors import UsageError
 
 
 def model_of(node, shape="N,3,6,5", more=""):
@@ -40,7 +39,7 @@ def test_the_function_stays(node):
     weights = constant(conv.inputs[1])
     assert weights.shape[:2] == (3, 1)
     assert len(np.unique(weights)) == 1
-    assert deviation(before, Session(model).run(feeds)) < 1e-5
+    assert relative_error(before, Session(model).run(feeds)) < 1e-5
 
 
 def test_without_the_spatial_axes():
@@ -54,7 +53,7 @@ def test_without_the_spatial_axes():
     before = Session(model).run(feeds)
     assert PoolOnCrossbar().apply(model, None)
     assert [n.op_type for n in model.graph] == ["Conv", "Flatten"]
-    assert deviation(before, Session(model).run(feeds)) < 1e-5
+    assert relative_error(before, Session(model).run(feeds)) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -11,22 +11,20 @@ from reference import crossbar_matmul, make_target
 from xdsl.dialects.builtin import UnitAttr
 
 import xbarc
-from xbarc.errors import UsageError, XbarcError
-from xbarc.frontends.onnx import load
-from xbarc.graph.calibration import attach
-from xbarc.graph.dependencies import analyse
-from xbarc.graph.figures import figures_of
-from xbarc.graph.matrices import find_matrices
+from xbarc.frontends.onnx.importer import load
+from xbarc.graph.analysis.dependencies import analyse
+from xbarc.graph.attachments import attach, figures_of
+from xbarc.graph.compress.matrices import find_matrices
 from xbarc.graph.query import constant
 from xbarc.graph.run import Session, random_inputs, same_function
 from xbarc.graph.serialize import to_proto
-from xbarc.ir.attributes import TileListAttr
-from xbarc.ir.compaction import best_layout
-from xbarc.ir.coverage import check_numbers
-from xbarc.ir.ops import MvmOp
+from xbarc.ir.analysis.compaction import best_layout
+from xbarc.ir.analysis.coverage import check_numbers
+from xbarc.ir.dialect import MvmOp, TileListAttr
 from xbarc.passes.prune import Prune
 from xbarc.pipeline import load_registry, parse_passes
-from xbarc.simulator.matrix import Matrix, Segment
+from xbarc.simulator.exact.matrix import Matrix, Segment
+from xbarc.support.errors import UsageError, XbarcError
 
 SMALL = make_target(array={"rows": 16, "cols": 32, "cell_bits": 7})  # 16 x 16 weights a crossbar
 SIMPLE = """g (float[N,3,8,8] x) => (float[N,5] y)

@@ -11,12 +11,12 @@ from models import text_model
 from reference import make_target
 
 import xbarc
-from xbarc.errors import UsageError, XbarcError
-from xbarc.ir.ops import MvmOp, weights_of
-from xbarc.ir.placement import copies_of
+from xbarc.ir.dialect import MvmOp, weights_of
+from xbarc.ir.dialect.placement import copies_of
 from xbarc.passes.im2col import Im2col
 from xbarc.passes.replicate import Layer, Replicate, balance, for_rate
 from xbarc.pipeline import XbarContext, run_module_passes
+from xbarc.support.errors import UsageError, XbarcError
 
 layer = st.builds(
     lambda crossbars, streams: Layer("la", crossbars, tuple(streams)),

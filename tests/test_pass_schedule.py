@@ -10,15 +10,15 @@ from reference import make_target
 
 import xbarc
 from xbarc.cost.time import Work, in_turn, row_pipeline, serve
-from xbarc.errors import XbarcError
-from xbarc.graph.rows import all_rows, same_rows, window_rows
 from xbarc.ir import parse_module, print_module
-from xbarc.ir.ops import DigitalOp, MvmOp
-from xbarc.ir.placement import STREAM, TIME, interval_of, span_of
-from xbarc.ir.stages import INPUT, Flow, Stage, stages_of
+from xbarc.ir.analysis.stages import INPUT, Flow, Stage, stages_of
+from xbarc.ir.dialect import DigitalOp, MvmOp
+from xbarc.ir.dialect.placement import STREAM, TIME, interval_of, span_of
 from xbarc.passes.im2col import Im2col
 from xbarc.passes.schedule import Schedule
 from xbarc.pipeline import XbarContext, run_module_passes
+from xbarc.support.errors import XbarcError
+from xbarc.support.rows import all_rows, same_rows, window_rows
 
 OP = DigitalOp("digital/0.onnx", [], [])
 

@@ -10,11 +10,11 @@ import pytest
 from convolutions import Conv, counted, mapped, same, valid
 
 from xbarc.cost.events import count_events
-from xbarc.cost.visits import visits
-from xbarc.errors import UsageError, XbarcError
-from xbarc.ir.ops import MvmOp
-from xbarc.ir.placement import copies_of
-from xbarc.target import load_target
+from xbarc.hw.target import load_target
+from xbarc.ir.analysis.visits import visits
+from xbarc.ir.dialect import MvmOp
+from xbarc.ir.dialect.placement import copies_of
+from xbarc.support.errors import UsageError, XbarcError
 
 RESNET20 = [
     (1, same(32, 3, 3, 16)),

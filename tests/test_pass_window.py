@@ -3,9 +3,9 @@
 import pytest
 from convolutions import Conv, counted, mapped, valid
 
-from xbarc.errors import UsageError
-from xbarc.ir.ops import GatherOp, MvmOp
-from xbarc.target import load_target
+from xbarc.hw.target import load_target
+from xbarc.ir.dialect import GatherOp, MvmOp
+from xbarc.support.errors import UsageError
 
 SCHEMES = ("im2col", "sdk", "vw-sdk")
 

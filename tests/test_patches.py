@@ -6,9 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference import direct_convolution, make_target, patch_convolution
 
-from xbarc.errors import XbarcError
-from xbarc.ir.ops import GatherOp, MvmOp, ScatterOp
-from xbarc.simulator.matrix import Segment
+from xbarc.ir.dialect import GatherOp, MvmOp, ScatterOp
+from xbarc.simulator.exact.matrix import Segment
+from xbarc.support.errors import XbarcError
 
 
 @st.composite

@@ -14,20 +14,21 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import VerifyException
 
-from xbarc import plugins
-from xbarc.errors import UsageError, XbarcError
+from xbarc.driver import extensions
+from xbarc.graph.run import relative_error
 from xbarc.pipeline import (
     GraphPass,
     Instrumentation,
     Option,
     Registry,
     XbarContext,
-    deviation,
     load_registry,
     parse_passes,
     run_graph_passes,
     run_module_passes,
 )
+from xbarc.support import plugins
+from xbarc.support.errors import UsageError, XbarcError
 
 
 @dataclass(frozen=True)
@@ -321,7 +322,7 @@ def test_plugin_file(tmp_path):
     ("code", "error", "message"),
     [
         (PLUGIN.format(name="im2col"), XbarcError, "'im2col' is defined twice: by xbarc and by "),
-        ("x = 1", UsageError, "defines no GraphPass and no ModulePass"),
+        ("x = 1", UsageError, "defines nothing that xbarc looks for: pass, component model"),
         ("import absent_module", XbarcError, "ModuleNotFoundError at bad.py:1: No module named"),
         ("def f(:", XbarcError, r"SyntaxError: .* \(line 1\)"),
     ],
@@ -329,8 +330,8 @@ def test_plugin_file(tmp_path):
 def test_bad_plugin_file(tmp_path, code, error, message):
     path = tmp_path / "bad.py"
     path.write_text(code)
-    with pytest.raises(error, match=message):
-        load_registry([path])
+    with pytest.raises(error, match=message), extensions.using([path]):
+        load_registry()
 
 
 def test_missing_plugin_file(tmp_path):
@@ -340,12 +341,12 @@ def test_missing_plugin_file(tmp_path):
 
 def test_entry_point_taken_twice(monkeypatch):
     points = [
-        plugins.EntryPoint("mine", "one:Mine", plugins.PASSES),
-        plugins.EntryPoint("mine", "two:Mine", plugins.PASSES),
+        plugins.EntryPoint("mine", "one:Mine", "xbarc.passes"),
+        plugins.EntryPoint("mine", "two:Mine", "xbarc.passes"),
     ]
     monkeypatch.setattr(plugins, "entry_points", lambda group: points)
     with pytest.raises(XbarcError, match=r"taken twice: .*\(one:Mine\) and by .*\(two:Mine\)"):
-        plugins.installed(plugins.PASSES)
+        plugins.installed("xbarc.passes")
 
 
 # --- Running
@@ -491,5 +492,5 @@ def test_an_invalid_module_is_named():
 )
 def test_deviation(before, after, expected):
     same = np.ones(2)
-    moved = deviation({"a": same, "b": np.array(before)}, {"a": same, "b": np.array(after)})
+    moved = relative_error({"a": same, "b": np.array(before)}, {"a": same, "b": np.array(after)})
     assert moved == pytest.approx(expected)

@@ -11,7 +11,6 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from xbarc.errors import UsageError
 from xbarc.ir import parse_module, print_module
 from xbarc.pipeline import (
     Instrumentation,
@@ -21,6 +20,7 @@ from xbarc.pipeline import (
     run_graph_passes,
     run_module_passes,
 )
+from xbarc.support.errors import UsageError
 
 PLUGIN = Path(__file__).parents[1] / "examples" / "plugin"
 

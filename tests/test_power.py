@@ -16,7 +16,7 @@ from xbarc.cost.power import cells_pj
 from xbarc.ir import print_module
 from xbarc.report import report_page
 from xbarc.simulator.activity import ActivityCounter
-from xbarc.simulator.run import Simulator
+from xbarc.simulator.interpreter import Simulator
 
 NETWORK = """g (float[N,4,10,10] x) => (float[N,6] y)
 <float[8,4,3,3] a, float[6,8,3,3] b> {

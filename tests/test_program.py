@@ -15,7 +15,7 @@ import safetensors.numpy
 from models import text_model
 
 import xbarc
-from xbarc.errors import XbarcError
+from xbarc.support.errors import XbarcError
 
 MODEL = """g (float[N,4,8,8] x) => (float[N,5] y)
 <float[8,4,3,3] w, float[8] b, float[8,1,3,3] d, float[128,5] v> {
@@ -171,7 +171,7 @@ def test_the_cost_is_the_callers_own(program):
 
 
 def test_crossbars_are_programmed_once(program, inputs, tmp_path, monkeypatch):
-    from xbarc.simulator import run
+    from xbarc.simulator import interpreter as run
 
     prepared = []
 

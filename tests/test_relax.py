@@ -9,11 +9,11 @@ from models import reference
 from relax_modules import arrays_of, computed_by_tvm, deviation, module_of
 
 import xbarc
-from xbarc.errors import UsageError, XbarcError
-from xbarc.frontends.onnx import load
-from xbarc.frontends.relax import is_relax, load_relax
+from xbarc.frontends.onnx.importer import load
+from xbarc.frontends.relax.importer import is_relax, load_relax
 from xbarc.frontends.tvm_ops.relax_only import OPERATORS as RELAX
 from xbarc.graph.serialize import to_proto
+from xbarc.support.errors import UsageError, XbarcError
 
 tvm = pytest.importorskip("tvm", reason="apache-tvm isn't installed: pip install xbarc[tvm]")
 
@@ -415,7 +415,9 @@ def test_a_result_that_contradicts_tvm_is_an_error(monkeypatch):
     with pytest.raises(XbarcError, match=r"tile: gives shape \[2, 3\] where TVM says \[2, 6\]"):
         load_relax(module)
     both = module_of("x:2x3", "R.split(x, 3, axis=1)")
-    monkeypatch.setattr("xbarc.frontends.relax.OPERATORS", {"split": lambda b, x, **_: (x, x, x)})
+    monkeypatch.setattr(
+        "xbarc.frontends.relax.importer.OPERATORS", {"split": lambda b, x, **_: (x, x, x)}
+    )
     with pytest.raises(XbarcError, match=r"split: gives shape \[2, 3\] where TVM says \[2, 1\]"):
         load_relax(both)
     monkeypatch.setitem(RELAX, "tile", lambda b, x, repeats: b.op("IsNaN", x))
@@ -432,7 +434,7 @@ def test_an_operator_that_loses_the_batch_is_an_error(monkeypatch):
             R.output(y)
         return y
     """)
-    table = "xbarc.frontends.relax.OPERATORS"
+    table = "xbarc.frontends.relax.importer.OPERATORS"
     single = {"tril": lambda b, x, k: b.constant(np.zeros((1, 3), np.float32))}
     monkeypatch.setattr(table, single)
     with pytest.raises(XbarcError, match=r"tril: gives shape \[1, 3\] where TVM says \['n', 3\]"):
@@ -455,7 +457,7 @@ def test_a_module_compiles_and_runs():
 
 def test_asking_whether_something_is_relax_needs_no_tvm():
     code = (
-        "import sys; from xbarc.frontends.relax import is_relax; "
+        "import sys; from xbarc.frontends.relax.importer import is_relax; "
         "print(is_relax(1), 'tvm' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

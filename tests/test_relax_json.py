@@ -15,11 +15,11 @@ from models import reference
 from relax_modules import arrays_of, deviation, module_of
 
 import xbarc
-from xbarc.errors import XbarcError
-from xbarc.frontends.onnx import load
-from xbarc.frontends.relax import load_relax
-from xbarc.frontends.relax_json import form_of, load_file
+from xbarc.frontends.onnx.importer import load
+from xbarc.frontends.relax.importer import load_relax
+from xbarc.frontends.relax.serialized import form_of, load_file
 from xbarc.graph.serialize import to_proto
+from xbarc.support.errors import XbarcError
 
 tvm = pytest.importorskip("tvm", reason="apache-tvm isn't installed: pip install xbarc[tvm]")
 

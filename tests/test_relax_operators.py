@@ -5,8 +5,8 @@ import pytest
 from models import reference
 from relax_modules import arrays_of, computed_by_tvm, deviation, module_of
 
-from xbarc.frontends.onnx import load
-from xbarc.frontends.relax import load_relax
+from xbarc.frontends.onnx.importer import load
+from xbarc.frontends.relax.importer import load_relax
 from xbarc.frontends.tvm_ops import OPERATORS
 from xbarc.frontends.tvm_ops.relax_only import OPERATORS as RELAX
 from xbarc.graph.serialize import to_proto

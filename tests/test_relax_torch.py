@@ -8,8 +8,8 @@ import pytest
 from models import reference
 from relax_modules import deviation
 
-from xbarc.frontends.onnx import load
-from xbarc.frontends.relax import load_relax
+from xbarc.frontends.onnx.importer import load
+from xbarc.frontends.relax.importer import load_relax
 from xbarc.graph.serialize import to_proto
 
 pytest.importorskip("tvm", reason="apache-tvm isn't installed: pip install xbarc[tvm]")

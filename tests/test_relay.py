@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 import xbarc
 from xbarc.cli import app
-from xbarc.errors import UsageError, XbarcError
 from xbarc.frontends.load import Weights, load
 from xbarc.frontends.tvm_ops import OPERATORS
+from xbarc.support.errors import UsageError, XbarcError
 
 SHARED = Path(os.environ["XBARC_DATA"]) if "XBARC_DATA" in os.environ else None
 needs_shared = pytest.mark.skipif(SHARED is None, reason="XBARC_DATA isn't set: no shared models")

@@ -14,9 +14,9 @@ import torch
 from relay_programs import program, run
 from torch.nn import functional
 
-from xbarc.errors import XbarcError
 from xbarc.frontends.load import load
 from xbarc.frontends.tvm_ops import OPERATORS
+from xbarc.support.errors import XbarcError
 
 RNG = np.random.default_rng(7)
 

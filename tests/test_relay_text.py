@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from relay_programs import HEADER, problem_of
 
-from xbarc.errors import XbarcError
-from xbarc.frontends.relay_text import (
+from xbarc.frontends.relay.text import (
     Binding,
     Block,
     Branch,
@@ -24,6 +23,7 @@ from xbarc.frontends.relay_text import (
     TupleOf,
     parse,
 )
+from xbarc.support.errors import XbarcError
 
 INT8 = TensorType("int8", ())
 X1 = Projection(Name("%x"), 1)

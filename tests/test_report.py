@@ -14,13 +14,12 @@ from typer.testing import CliRunner
 
 import xbarc
 from xbarc.cli import app
-from xbarc.ir.attributes import TileListAttr
-from xbarc.ir.ops import MvmOp
+from xbarc.ir.dialect import MvmOp, TileListAttr
 from xbarc.report import charts, report_page
 from xbarc.report.figures import flatten, percent, quantity, si, title
 from xbarc.report.html import breakable, tag
 from xbarc.report.html import text as escaped
-from xbarc.report.occupancy import shapes
+from xbarc.report.page.occupancy import shapes
 
 HOSTILE = "</title><script>alert(1)</script>&amp;\"quoted\" 'x' <b>"
 LONG = "model/encoder/layers.0/" + "very_long_name_without_end" * 6

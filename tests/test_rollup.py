@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from xbarc.cost.components import components
 from xbarc.cost.rollup import area_mm2, check_capacity, level_totals, occupied, roll_up
-from xbarc.errors import XbarcError
-from xbarc.target import load_target
+from xbarc.hw.target import load_target
+from xbarc.support.errors import XbarcError
 
 
 def rolled(name, *overrides):

@@ -13,18 +13,18 @@ from typer.testing import CliRunner
 import xbarc
 from xbarc.cli import app
 from xbarc.cost.time import Rates, demand
-from xbarc.errors import UsageError, XbarcError
-from xbarc.frontends.onnx import load
+from xbarc.frontends.onnx.importer import load
+from xbarc.graph.analysis.squeeze_excitation import find_blocks
 from xbarc.graph.run import Session, random_inputs, same_function
-from xbarc.graph.squeeze_excitation import find_blocks
-from xbarc.inspect import inspect
+from xbarc.hw.sharing import share
 from xbarc.ir import parse_module, print_module
-from xbarc.ir.ops import MvmOp
-from xbarc.ir.placement import copies_of, ranges_of
-from xbarc.ir.sharing import share
-from xbarc.ir.stages import homes, stages_of
+from xbarc.ir.analysis.stages import homes, stages_of
+from xbarc.ir.dialect import MvmOp
+from xbarc.ir.dialect.placement import copies_of, ranges_of
 from xbarc.passes.squeeze_excitation import SqueezeExcite
 from xbarc.report import report_page
+from xbarc.report.inspect import inspect
+from xbarc.support.errors import UsageError, XbarcError
 
 # One cell a polarity, two columns a weight: 128 rows x 64 weights a crossbar.
 PAPERS = make_target(

@@ -8,8 +8,7 @@ import pytest
 
 from xbarc.cost.components import components
 from xbarc.cost.rollup import constants, document
-from xbarc.errors import UsageError, XbarcError
-from xbarc.target import (
+from xbarc.hw.target import (
     CONSTANTS,
     described,
     dump_target,
@@ -18,6 +17,7 @@ from xbarc.target import (
     target_names,
     target_text,
 )
+from xbarc.support.errors import UsageError, XbarcError
 
 OWN = ["isaac", "mca128", "mca256", "mca512", "mca64", "neurram", "puma"]
 

@@ -22,13 +22,13 @@ from xbarc.cost.time import (
     times,
     verify_energy_uj,
 )
-from xbarc.ir.ops import WeightsOp
-from xbarc.ir.stages import stages_of
+from xbarc.hw.target import load_target, target_names
+from xbarc.ir.analysis.stages import stages_of
+from xbarc.ir.dialect import WeightsOp
 from xbarc.passes.im2col import Im2col
 from xbarc.passes.place import Place
 from xbarc.passes.replicate import Replicate
 from xbarc.pipeline import XbarContext, run_module_passes
-from xbarc.target import load_target, target_names
 
 # Layers of the public tables of VW-SDK: name, image, kernel, inputs, outputs, and cycles of im2col
 # at crossbars of 512, 256 and 128; no padding.

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from relay_programs import problem_of
 
-from xbarc.errors import XbarcError
 from xbarc.frontends.tvm_params import load_params, parse_params, parse_tensor
+from xbarc.support.errors import XbarcError
 
 SHARED = os.environ.get("XBARC_DATA")
 

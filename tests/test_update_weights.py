@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 import xbarc
 from xbarc.cli import app
+from xbarc.driver.optimize import optimize
 from xbarc.ir import print_module
-from xbarc.optimize import optimize
 
 # Both layers read the model's input: their scales don't depend on the weights.
 PARALLEL = """g (float[N,3,8,8] x) => (float[N,8,8,8] y)

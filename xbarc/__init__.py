@@ -10,21 +10,20 @@ program = xbarc.load("model.xbar")
 
 from typing import TYPE_CHECKING, Any
 
-from xbarc.errors import UsageError, XbarcError
+from xbarc.support.errors import UsageError, XbarcError
 
 if TYPE_CHECKING:
-    from xbarc.compiler import compile
-    from xbarc.program import Program, load
-    from xbarc.target import Target, load_target
+    from xbarc.api import Program, compile, load
+    from xbarc.hw.target import Target, load_target
 
 __all__ = ["Program", "Target", "UsageError", "XbarcError", "compile", "load", "load_target"]
 
 _HOMES = {
-    "compile": "xbarc.compiler",
-    "load": "xbarc.program",
-    "Program": "xbarc.program",
-    "Target": "xbarc.target",
-    "load_target": "xbarc.target",
+    "compile": "xbarc.api",
+    "load": "xbarc.api",
+    "Program": "xbarc.api",
+    "Target": "xbarc.hw.target",
+    "load_target": "xbarc.hw.target",
 }
 
 

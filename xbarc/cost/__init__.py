@@ -10,14 +10,14 @@ from xbarc.cost.model import energy_pj, leakage_pj, totals
 from xbarc.cost.power import UNGATED, WEIGHTS, compared, read_power
 from xbarc.cost.rollup import check_capacity
 from xbarc.cost.time import Times, placed_hops, program_times, programming
-from xbarc.ir.ops import MvmOp
+from xbarc.ir.dialect import MvmOp
 
 if TYPE_CHECKING:
-    from xbarc.program import Program
-    from xbarc.target import Target
+    from xbarc.artifact import CompiledProgram
+    from xbarc.hw.target import Target
 
 
-def report(program: "Program", before: "Program | None" = None) -> dict[str, Any]:
+def report(program: "CompiledProgram", before: "CompiledProgram | None" = None) -> dict[str, Any]:
     """The figures of `report.json`, all for a batch of one.
 
     `layers`, `totals`, `pipeline` (each layer and digital operation in time) and `components`.
@@ -64,7 +64,7 @@ def report(program: "Program", before: "Program | None" = None) -> dict[str, Any
     }
 
 
-def _ungated(program: "Program") -> "Program":
+def _ungated(program: "CompiledProgram") -> "CompiledProgram":
     """The program with all rows driven and all columns converted; itself where they are."""
     if not any(isinstance(op, MvmOp) and op.gated is not None for op in program.module.walk()):
         return program

@@ -18,7 +18,7 @@ The statistics are a simulation's (`xbarc run --activity`), sums over all sample
 from collections.abc import Mapping
 from typing import Any
 
-from xbarc.target import Target
+from xbarc.hw.target import Target
 
 Statistics = Mapping[str, int]
 

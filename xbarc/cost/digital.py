@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
+from xbarc.graph.operators import multiply_accumulates
+
 Shape = tuple[int, ...]
 
 CLASSES = ("activation", "pooling", "elementwise", "other")
@@ -203,7 +205,7 @@ def _count(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> tuple[str, int]
     op = node.op_type
     if op in MOVES:
         return "other", 0
-    inputs = [shapes.get(name) for name in node.input if name]
+    inputs = [shapes.get(name) if name else None for name in node.input]
     sizes = [math.prod(s) for s in inputs if s is not None]
     given = shapes.get(node.output[0]) if node.output else None
     # Without a shape of its own a result is taken to be as large as the largest operand.
@@ -220,19 +222,5 @@ def _count(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> tuple[str, int]
         return "elementwise", result * max(1 if scales else len(node.input) - 1, 1)
     if op in PER_VALUE:
         return "other", result * PER_VALUE[op]
-    return "other", result * _products(op, inputs)
-
-
-def _products(op: str, inputs: Sequence[Shape | None]) -> int:
-    """Products behind one value of a digital linear operator; 1 for what is none."""
-    first = inputs[0] if inputs else None
-    second = inputs[1] if len(inputs) > 1 else None
-    if op in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul") and first:
-        return first[-1]
-    if op in ("Conv", "ConvInteger") and second:
-        return math.prod(second[1:])
-    if op == "QLinearConv" and len(inputs) > 3 and inputs[3]:
-        return math.prod(inputs[3][1:])
-    if op == "ConvTranspose" and second and first and first[1]:
-        return math.prod(second[2:]) * second[0] // max(first[1] // second[0], 1)
-    return 1
+    products = multiply_accumulates(op, inputs, given)
+    return "other", result if products is None else products

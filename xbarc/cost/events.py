@@ -17,12 +17,20 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from xbarc.cost.digital import CLASSES, count_operations
 from xbarc.cost.power import level_reads
-from xbarc.cost.visits import visits
-from xbarc.data import Array
-from xbarc.ir.attributes import StreamType
-from xbarc.ir.ops import DequantizeOp, DigitalOp, GatherOp, MvmOp, WeightsOp, shape_of, weights_of
-from xbarc.ir.placement import copies_of
-from xbarc.target import Target
+from xbarc.hw.target import Target
+from xbarc.ir.analysis.visits import visits
+from xbarc.ir.dialect import (
+    DequantizeOp,
+    DigitalOp,
+    GatherOp,
+    MvmOp,
+    StreamType,
+    WeightsOp,
+    shape_of,
+    weights_of,
+)
+from xbarc.ir.dialect.placement import copies_of
+from xbarc.support.data import Array
 
 
 @dataclass

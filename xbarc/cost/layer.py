@@ -10,9 +10,9 @@ from xbarc.cost.events import count_events
 from xbarc.cost.model import energy_pj, leakage_pj
 from xbarc.cost.rollup import area_mm2, check_capacity, leakage_mw, roll_up
 from xbarc.cost.time import digital_work, rates_of, times
-from xbarc.data import Array
-from xbarc.ir.stages import stages_of
-from xbarc.target import Target
+from xbarc.hw.target import Target
+from xbarc.ir.analysis.stages import stages_of
+from xbarc.support.data import Array
 
 FIGURES = {
     "crossbars": "crossbars",

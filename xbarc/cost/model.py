@@ -11,7 +11,7 @@ from typing import Any
 from xbarc.cost.components import Component
 from xbarc.cost.events import COUNTS, LayerEvents
 from xbarc.cost.rollup import area_mm2, chips_needed, leakage_mw, roll_up
-from xbarc.target import Target
+from xbarc.hw.target import Target
 
 UNITS = {
     "activation": ("activation", "vector_unit", "shift_add"),

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xbarc.cost.visits import Counts, Visits
-from xbarc.data import Array as Numbers
-from xbarc.target import Array, Target
+from xbarc.hw.target import Array, Target
+from xbarc.ir.analysis.visits import Counts, Visits
+from xbarc.support.data import Array as Numbers
 
 if TYPE_CHECKING:
     from xbarc.cost.events import LayerEvents

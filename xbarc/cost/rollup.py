@@ -1,14 +1,13 @@
 """A target's area and power, rolled up over its hierarchy, and what of it a program occupies."""
 
 import math
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from xbarc.cost.components import Component, components, load_models
+from xbarc.cost.components import Component, components
 from xbarc.cost.components import described as described_parts
-from xbarc.errors import XbarcError
-from xbarc.target import Target, described
+from xbarc.hw.target import Target, described
+from xbarc.support.errors import XbarcError
 
 LEVELS = ("core", "node", "chip")
 
@@ -109,14 +108,12 @@ def check_capacity(needs: Mapping[str, int], target: Target) -> None:
     )
 
 
-def document(
-    target: Target, plugins: Iterable[str | Path] = (), *, with_sources: bool = False
-) -> dict[str, Any]:
+def document(target: Target, *, with_sources: bool = False) -> dict[str, Any]:
     """What `xbarc targets NAME --json` prints: the target, its components and its `roll_up`.
 
     `with_sources` adds `constants`, every figure with its source. Raises as `components` does.
     """
-    parts = components(target, load_models(plugins))
+    parts = components(target)
     return {
         **described(target),
         "components": described_parts(parts, target),

@@ -7,8 +7,8 @@
     one image  = layer after layer; scheduled: each row as soon as what it needs is there
     stream     = one image every interval; the interval is that of the busiest resource
 
-What a stage hands on row by row is `xbarc.ir.stages`, the wires `xbarc.mesh`. The model is ours;
-`docs/time.md` says what it leaves out.
+What a stage hands on row by row is `xbarc.ir.analysis.stages`, the wires `xbarc.hw.mesh`. The model
+is ours; `docs/time.md` says what it leaves out.
 """
 
 import math
@@ -25,15 +25,14 @@ from xbarc.cost.components.base import Component
 from xbarc.cost.digital import count_operations
 from xbarc.cost.events import Edge, Hops, one_hop
 from xbarc.cost.model import digital_unit
-from xbarc.ir.attributes import StreamType
-from xbarc.ir.ops import MvmOp, shape_of, weights_of
-from xbarc.ir.placement import STREAM, TIME, copies_of, mesh_of, ranges_of, span_of
-from xbarc.ir.stages import INPUT, Stage, homes, stages_of
-from xbarc.mesh import Mesh, Range, Spread, WireLoads, mean_hops, mesh_for, wire_loads
-from xbarc.target import Target
+from xbarc.hw.mesh import Mesh, Range, Spread, WireLoads, mean_hops, mesh_for, wire_loads
+from xbarc.hw.target import Target
+from xbarc.ir.analysis.stages import INPUT, Stage, homes, stages_of
+from xbarc.ir.dialect import MvmOp, StreamType, shape_of, weights_of
+from xbarc.ir.dialect.placement import STREAM, TIME, copies_of, mesh_of, ranges_of, span_of
 
 if TYPE_CHECKING:
-    from xbarc.program import Program
+    from xbarc.artifact import CompiledProgram
 
 Floats = npt.NDArray[np.float64]
 DIGITAL_UNITS = ("activation", "pooling", "vector_unit", "shift_add")
@@ -635,7 +634,7 @@ def programming(
     }
 
 
-def program_times(program: "Program", parts: Mapping[str, Component]) -> Times:
+def program_times(program: "CompiledProgram", parts: Mapping[str, Component]) -> Times:
     """The times of a program on its target with these components."""
     target = program.target
     stages = stages_of(program.module)

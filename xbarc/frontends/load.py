@@ -8,9 +8,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from xbarc.data import load_npz
-from xbarc.errors import UsageError
-from xbarc.frontends.onnx import load as load_onnx
+from xbarc.frontends.onnx.importer import load as load_onnx
+from xbarc.support.data import load_npz
+from xbarc.support.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def load(
         UsageError: weights are given to a model that takes none of that kind.
         XbarcError: the model can't be imported; one line a cause.
     """
-    from xbarc.frontends.relay import is_relay
+    from xbarc.frontends.relay.importer import is_relay
 
     if is_relay(source):
-        from xbarc.frontends.relay import load_relay
+        from xbarc.frontends.relay.importer import load_relay
 
         relay = load_relay(source, weights, input_shapes, complete=complete)
         return Loaded(load_onnx(relay.model, input_shapes), relay.random)
@@ -68,8 +68,8 @@ def load(
 
 def is_tvm_file(path: Path) -> bool:
     """Whether a file holds a program of TVM's, by its name or its beginning."""
-    from xbarc.frontends.relax_json import form_of
-    from xbarc.frontends.relay import is_relay
+    from xbarc.frontends.relax.serialized import form_of
+    from xbarc.frontends.relay.importer import is_relay
 
     return is_relay(path) or form_of(path) is not None
 
@@ -78,8 +78,8 @@ def _relax(
     source: Any, input_shapes: Mapping[str, Sequence[int]], weights: Weights
 ) -> ir.Model | None:
     """The graph of a Relax module or of a file that holds one; None for anything else."""
-    from xbarc.frontends.relax import is_relax, load_relax
-    from xbarc.frontends.relax_json import form_of, load_file
+    from xbarc.frontends.relax.importer import is_relax, load_relax
+    from xbarc.frontends.relax.serialized import form_of, load_file
 
     is_file = isinstance(source, str | Path) and form_of(source) is not None
     if not is_file and not is_relax(source):

@@ -14,8 +14,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from xbarc.data import Array
-from xbarc.errors import XbarcError
+from xbarc.support.data import Array
+from xbarc.support.errors import XbarcError
 
 LIST_MAGIC = 0xF7E58D4F05049CB7
 TENSOR_MAGIC = 0xDD5E40F096B4A13F

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
-from xbarc.data import Array, Feeds, batches
+from xbarc.graph.inputs import batch_size, input_specs
 from xbarc.graph.run import Session
-from xbarc.quantize import batch_size, input_specs
+from xbarc.support.data import Array, Feeds, batches
 
 
 def activations(

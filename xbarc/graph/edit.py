@@ -5,8 +5,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from xbarc.data import Array
 from xbarc.graph.query import unique_name
+from xbarc.support.data import Array
 
 
 def add_initializer(graph: ir.Graph, name: str, array: Array, taken: set[str]) -> ir.Value:

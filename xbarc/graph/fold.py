@@ -9,7 +9,6 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
-from xbarc.errors import XbarcError
 from xbarc.graph.query import (
     ONNX_DOMAINS,
     attribute,
@@ -25,6 +24,7 @@ from xbarc.graph.query import (
 )
 from xbarc.graph.run import Session
 from xbarc.graph.shapes import infer_shapes
+from xbarc.support.errors import XbarcError
 
 Array = np.ndarray[Any, Any]
 

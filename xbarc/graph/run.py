@@ -10,9 +10,9 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from xbarc.errors import XbarcError, nearest
 from xbarc.graph.query import constant, describe_dims, is_static
 from xbarc.graph.serialize import with_external_weights
+from xbarc.support.errors import XbarcError, nearest
 
 Array = np.ndarray[Any, Any]
 
@@ -239,7 +239,7 @@ def same_function(
         raise XbarcError(f"the function changed: {len(old)} outputs before, {len(new)} after")
     worst = 0.0
     for (name, expected), actual in zip(old.items(), new.values(), strict=True):
-        difference = deviation(expected, actual)
+        difference = largest_difference(expected, actual)
         if difference is None:
             raise XbarcError(
                 f"the function changed: output {name!r} was {expected.dtype}{expected.shape}, "
@@ -255,7 +255,7 @@ def same_function(
     return worst
 
 
-def deviation(expected: Array, actual: Array) -> float | None:
+def largest_difference(expected: Array, actual: Array) -> float | None:
     """max|expected - actual|; None where shapes or types differ, infinity where NaNs or infs do."""
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return None
@@ -271,6 +271,30 @@ def deviation(expected: Array, actual: Array) -> float | None:
         return float("inf")
     difference = np.abs(wide_expected[finite] - wide_actual[finite])
     return float(difference.max(initial=0.0))
+
+
+def relative_error(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
+    """How far outputs moved: |after - before|_2 / |before|_2, the largest over the outputs.
+
+    Infinite where shapes, or the places of NaN and infinities, differ.
+    """
+    worst = 0.0
+    for name, array in before.items():
+        if array.shape != after[name].shape:
+            return float("inf")
+        if array.dtype.kind not in "biuf":  # strings and the like
+            same = np.array_equal(array, after[name])
+            worst = max(worst, 0.0 if same else float("inf"))
+            continue
+        a, b = array.astype(np.float64), after[name].astype(np.float64)
+        finite = np.isfinite(a)
+        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+            return float("inf")
+        error = float(np.linalg.norm(b[finite] - a[finite]))
+        size = float(np.linalg.norm(a[finite]))
+        if error > 0:
+            worst = max(worst, error / size if size > 0 else float("inf"))
+    return worst
 
 
 def _largest(array: Array) -> float:

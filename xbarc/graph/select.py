@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from xbarc.errors import UsageError, nearest
+from xbarc.support.errors import UsageError, nearest
 
 Found = TypeVar("Found")
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import onnx
 import onnx_ir as ir
 
-from xbarc.errors import XbarcError
 from xbarc.graph.query import ONNX_DOMAINS, attribute, dims, is_op
 from xbarc.graph.run import runtime_shapes
 from xbarc.graph.serialize import without_weights
+from xbarc.support.errors import XbarcError
 
 Dim = int | str | None
 """A dimension: a size, a symbol, or unknown."""

@@ -18,7 +18,7 @@ from xdsl.dialects.builtin import (
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Attribute
 
-from xbarc.errors import XbarcError
+from xbarc.support.errors import XbarcError
 
 NAME = "xbar.name"
 """The argument or result attribute that holds the model's own name of an input or output."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xbarc.program import Program
+from xbarc.artifact import CompiledProgram
+from xbarc.artifact.runs import Run
 from xbarc.report import charts
 from xbarc.report.charts import Part, Row
 from xbarc.report.figures import (
@@ -19,7 +20,6 @@ from xbarc.report.figures import (
     words,
 )
 from xbarc.report.html import Child, Markup, Section, breakable, page, tag
-from xbarc.runs import Run
 
 LAYER_FIGURES = (
     "crossbars",
@@ -39,7 +39,7 @@ CHARTED = (
     ("crossbars", "Crossbars"),
 )
 
-Entry = tuple[Path, Program, Sequence[Run]]
+Entry = tuple[Path, CompiledProgram, Sequence[Run]]
 
 
 def compare_programs(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _plain(tables: Sequence[Mapping[str, Any]], key: str) -> bool:
     return all(isinstance(t.get(key), int | float | str | None) for t in tables)
 
 
-def _program(path: Path, program: Program, runs: Sequence[Run]) -> dict[str, Any]:
+def _program(path: Path, program: CompiledProgram, runs: Sequence[Run]) -> dict[str, Any]:
     report = program.report
     accurate = [run for run in runs if run.result.accuracy is not None]
     return {

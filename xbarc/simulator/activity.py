@@ -12,15 +12,14 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from xbarc.data import Array
-from xbarc.ir.attributes import StreamType
-from xbarc.ir.bit_lines import live_lines
-from xbarc.ir.coverage import coverage_of
-from xbarc.ir.ops import MvmOp, weights_of
-from xbarc.program import Program
-from xbarc.simulator import encoding
-from xbarc.simulator.run import segments
-from xbarc.target import Target
+from xbarc.artifact import CompiledProgram
+from xbarc.hw import encoding
+from xbarc.hw.bit_lines import live_lines
+from xbarc.hw.target import Target
+from xbarc.ir.analysis.coverage import coverage_of
+from xbarc.ir.dialect import MvmOp, StreamType, weights_of
+from xbarc.simulator.interpreter import segments
+from xbarc.support.data import Array
 
 Counts = npt.NDArray[np.int64]
 Range = tuple[int, int]
@@ -73,7 +72,7 @@ class _Seen:
 class ActivityCounter:
     """Collects the activity of a run: give `observe` to a `Simulator`, then ask `statistics`."""
 
-    def __init__(self, program: Program):
+    def __init__(self, program: CompiledProgram):
         self._program = program
         self._codes: dict[MvmOp, Codes] = {}
         self._programmed: dict[MvmOp, Programmed] = {}

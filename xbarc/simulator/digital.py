@@ -8,8 +8,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
-from xbarc.errors import XbarcError
 from xbarc.graph.run import ERRORS_ONLY, ORT_FAILURES, one_line
+from xbarc.support.errors import XbarcError
 
 
 def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:

@@ -7,8 +7,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from xbarc.ir.attributes import GridAttr
-from xbarc.ir.ops import MvmOp, weights_of
+from xbarc.ir.dialect import GridAttr, MvmOp, weights_of
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from xbarc.errors import UsageError
 from xbarc.graph.query import constant, is_op
+from xbarc.hw.target import Target
 from xbarc.pipeline import GraphPass
-from xbarc.target import Target
+from xbarc.support.errors import UsageError
 
 
 @dataclass(frozen=True)

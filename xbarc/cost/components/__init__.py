@@ -6,17 +6,17 @@ group `xbarc.components` (called `kind.name`), or in a file given by `--plugin`.
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from xbarc import plugins
 from xbarc.cost.components.base import Component, ComponentModel, Model, Spec, constant
-from xbarc.errors import UsageError, XbarcError, nearest
-from xbarc.target import ComponentTable, Cost, Target
+from xbarc.hw.target import ComponentTable, Cost, Target
+from xbarc.support import plugins
+from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.plugins import Group
 
 KINDS = {
     "adc": "adc",
@@ -102,34 +102,34 @@ class Models:
         return build
 
 
-def load_models(plugin_files: Iterable[str | Path] = ()) -> Models:
-    """xbarc's own models, those of installed packages, and those of `plugin_files`.
+def load_models() -> Models:
+    """xbarc's own models, those of installed packages, and those of the plug-in files in use.
 
-    Raises `UsageError` for a file that isn't there, `XbarcError` for one that fails, or a name that
-    is taken twice.
+    Raises `XbarcError` where a name is taken twice.
     """
     models = Models()
     for kind in dict.fromkeys(KINDS.values()):
         own = importlib.import_module(f"xbarc.cost.components.{kind}").MODELS
         for name, build in {"constant": constant, **own}.items():
             models.add(kind, name, partial(_identity, build), "xbarc")
-    for point_name, point in plugins.installed(plugins.COMPONENTS).items():
-        kind, dot, name = point_name.partition(".")
+    foreign = MODELS.registry()
+    for full in foreign.names:
+        kind, dot, name = full.partition(".")
         if not dot:
             raise XbarcError(
-                f"entry point {point_name!r} of {plugins.COMPONENTS} ({plugins.owner(point)}): "
+                f"entry point {full!r} of {MODELS.entry_points} ({foreign.owner(full)}): "
                 "called kind.name, as in adc.ramp"
             )
-        models.add(kind, name, point.load, plugins.owner(point))
-    for path in dict.fromkeys(Path(p).resolve() for p in plugin_files):
-        for found in models_in(plugins.import_file(path)):
-            models.add(found.kind, found.name, partial(_identity, found), str(path))
+        models.add(kind, name, partial(foreign.load, full), foreign.owner(full))
     return models
 
 
-def models_in(module: ModuleType) -> list[ComponentModel]:
+def _found(module: ModuleType) -> dict[str, ComponentModel]:
     """The component models that a plug-in file defines."""
-    return [value for value in vars(module).values() if isinstance(value, ComponentModel)]
+    return {f"{m.kind}.{m.name}": m for m in plugins.instances(module, ComponentModel)}
+
+
+MODELS: Group[ComponentModel] = Group("component model", "xbarc.components", None, _found)
 
 
 def _identity(value: Any) -> Any:
@@ -183,6 +183,7 @@ def described(parts: Mapping[str, Component], target: Target) -> dict[str, dict[
 
 __all__ = [
     "KINDS",
+    "MODELS",
     "Component",
     "ComponentModel",
     "Models",
@@ -190,7 +191,6 @@ __all__ = [
     "components",
     "described",
     "load_models",
-    "models_in",
     "settled",
     "tables",
 ]

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xbarc.errors import XbarcError
-from xbarc.target import ComponentTable, Target
+from xbarc.hw.target import ComponentTable, Target
+from xbarc.support.errors import XbarcError
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 
-from xbarc.data import Array
-from xbarc.errors import XbarcError
 from xbarc.graph.query import describe_dims
+from xbarc.support.data import Array
+from xbarc.support.errors import XbarcError
 
 OPSET = 20
 """The opset that the table writes. From 21 on onnxruntime moves a DequantizeLinear past a Transpose

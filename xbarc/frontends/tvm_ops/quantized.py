@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from xbarc.data import Array
 from xbarc.frontends.tvm_ops.builder import Builder, Operator, Unsupported, onnx_dtype
 from xbarc.frontends.tvm_ops.convolution import OPERATORS as CONVOLUTIONS
 from xbarc.frontends.tvm_ops.elementwise import OPERATORS as ELEMENTWISE
@@ -30,6 +29,7 @@ from xbarc.frontends.tvm_ops.layouts import (
 from xbarc.frontends.tvm_ops.linear import batch_matmul, dense
 from xbarc.frontends.tvm_ops.normalization import softmax
 from xbarc.frontends.tvm_ops.pooling import OPERATORS as POOLS
+from xbarc.support.data import Array
 
 FLOAT = ir.DataType.FLOAT
 

@@ -1,0 +1,144 @@
+"""What `import xbarc` gives: compile, load, and a program with what can be done with it."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy.typing as npt
+
+from xbarc.artifact import CompiledProgram, store
+from xbarc.hw.target import Target
+from xbarc.support.data import Array, Feeds, as_arrays
+from xbarc.support.errors import XbarcError
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+    from tvm import IRModule
+
+    from xbarc.pipeline import Instrumentation
+    from xbarc.simulator.interpreter import Simulator
+
+
+@dataclass
+class Program(CompiledProgram):
+    """A compiled program, and what can be done with it: run, cost, update, report, save."""
+
+    _ready: "tuple[tuple[Any, ...], Simulator] | None" = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    """The simulator of the first run, and the parts that it was made of."""
+
+    @classmethod
+    def of(cls, compiled: CompiledProgram) -> Self:
+        """A program of the same parts."""
+        return cls(**{f.name: getattr(compiled, f.name) for f in fields(CompiledProgram)})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what `run` keeps: a copy prepares its own."""
+        return {**vars(self), "_ready": None}
+
+    def run(
+        self, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike], *, batch: int | None = None
+    ) -> dict[str, Array]:
+        """The outputs by the model's own names.
+
+        `inputs` is one array, or arrays by input name; axis 0 counts the samples. The first run
+        programs the crossbars, later ones use them as they then stand: of a module that a pass
+        changed since, make a new `Program`. Raises `XbarcError` where the inputs don't fit.
+        """
+        simulator = self._simulator()
+        if not isinstance(inputs, Mapping):
+            if len(simulator.inputs) != 1:
+                names = ", ".join(s.name for s in simulator.inputs) or "none"
+                raise XbarcError(f"give the inputs by name: the program takes {names}")
+            inputs = {simulator.inputs[0].name: inputs}
+        return simulator.run(as_arrays(inputs), batch=batch)
+
+    def _simulator(self) -> "Simulator":
+        from xbarc.simulator.interpreter import Simulator
+
+        # Threads that come first together each prepare one; all of them are alike.
+        parts = (self.module, self.weights, self.digital, self.target)
+        ready = self._ready
+        if ready is None or any(a is not b for a, b in zip(ready[0], parts, strict=True)):
+            ready = self._ready = parts, Simulator(self)
+        return ready[1]
+
+    def cost(self) -> dict[str, Any]:
+        """The document of `xbarc cost --json`: a copy, the caller's own."""
+        return copy.deepcopy(self.report)
+
+    def update_weights(
+        self,
+        model: "str | Path | onnx.ModelProto | ir.Model",
+        *,
+        plugins: Sequence[str | Path] = (),
+    ) -> "Program":
+        """The same tiles with the weights of `model`: see `xbarc.driver.update.update_weights`."""
+        from xbarc.driver.update import update_weights
+
+        return Program.of(update_weights(self, model, plugins=plugins))
+
+    def save(self, path: str | Path) -> None:
+        """Write the program to the directory `path`; an older program there is replaced.
+
+        Raises `XbarcError` where something else stands there, or the disk refuses; nothing is left
+        half-written.
+        """
+        store.save(self, path)
+
+
+def load(path: str | Path) -> Program:
+    """The program in the directory `path`.
+
+    Raises `XbarcError` where it isn't there, isn't whole, or a file isn't what was written.
+    """
+    return Program.of(store.load(path))
+
+
+def compile(
+    model: "str | Path | onnx.ModelProto | ir.Model | IRModule",
+    target: str | Path | Target = "mca128",
+    *,
+    passes: str = "",
+    calibration: "str | Path | Array | Feeds | None" = None,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str | Path] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    percentile: float = 100.0,
+    params: "str | Path | Mapping[str, Any] | None" = None,
+    constants: "str | Path | Mapping[str, Any] | Sequence[Any] | None" = None,
+    random_weights: int | None = None,
+    instrumentation: "Instrumentation | None" = None,
+) -> Program:
+    """Compile a trained network for memristor crossbars.
+
+    Args:
+        model: a path, an `onnx.ModelProto` or an `onnx_ir.Model` (which isn't changed), a Relax
+            `IRModule`, or Relay text.
+        target: a name (`xbarc targets`), a TOML file, or a `Target`.
+        passes: pipeline text: what differs from the default, which maps by im2col.
+        calibration: inputs that show the range of each activation: an npz file, arrays by input
+            name, or one array. Without it, generated ones are used, and the report says so.
+        overrides: target keys, as `array.rows=64`.
+        plugins: Python files that define passes and other additions; they are run.
+        input_shapes: input name -> shape, for dynamic dimensions other than the batch.
+        percentile: share of the calibration values within the range of an input, in percent.
+        params: weights of a TVM program: a `.params` or npz file, or arrays by parameter name.
+        constants: Relay's `meta[relay.Constant][i]`: an npz file, or arrays by index.
+        random_weights: a seed: weights that a Relay program lacks are random, for cost studies.
+        instrumentation: what to print, dump, time and verify on the way.
+
+    Raises:
+        UsageError: an unknown target, pass, key or option.
+        XbarcError: the model or the data can't be compiled; one line a cause.
+    """
+    from xbarc.driver.compile import Settings, compile_model
+    from xbarc.frontends.load import Weights
+
+    weights = Weights(params, constants, random_weights)
+    settings = Settings(target, overrides, passes, plugins, input_shapes or {}, percentile, weights)
+    return Program.of(compile_model(model, settings, calibration, instrumentation))

@@ -1,0 +1,143 @@
+"""The runs of a program on disk, kept beside it: `OUT.xbar/runs/*.json`, one file a run.
+
+They aren't part of the program: the manifest doesn't name them, no hash covers them, compiling
+again removes them. A record names the program that it is of by its manifest's hash; one that is
+damaged, or of another program, is left out with a word. A file a run, made by renaming, so that
+runs side by side don't lose each other's.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from xbarc.artifact.store import MANIFEST
+from xbarc.support.errors import XbarcError
+
+FORMAT = 1
+FOLDER = "runs"
+KEPT = 50
+"""Older records go as new ones come."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Energy = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    # What a later version adds is kept, and ignored.
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class LayerAdc(_Part):
+    """`adc` of `xbarc run --json`, for a layer."""
+
+    saturated: Share
+    lossless: bool
+
+
+class Energies(_Part):
+    """Energy of a component for one input in pJ: fixed an action, and following the values."""
+
+    fixed: Energy | None
+    values: Energy | None
+
+
+class LayerActivity(_Part):
+    """`activity` of `xbarc run --json`, for a layer; shares from 0 to 1."""
+
+    driven_rows: Share
+    conversions_needed: Share
+    energy_pj: dict[str, Energies]
+
+
+class Result(_Part):
+    """The document of `xbarc run --json`."""
+
+    samples: Annotated[int, Field(ge=1)]
+    accuracy: Share | None = None
+    images_per_second: float
+    seed: int = 0
+    effects: list[Any] = []
+    adc: dict[str, LayerAdc]
+    activity: dict[str, LayerActivity] = {}
+
+
+class Run(_Part):
+    """One run: when (UTC), of which program (its manifest's sha256), how, and what came out.
+
+    `options` are those of `xbarc run` by their names, files without their folders.
+    """
+
+    format: Annotated[int, Field(ge=FORMAT, le=FORMAT)]
+    at: datetime
+    program: str
+    input: str
+    options: dict[str, bool | int | float | str]
+    result: Result
+
+
+def record(
+    path: Path, program: str, data: str, options: Mapping[str, Any], document: Mapping[str, Any]
+) -> Path:
+    """Keep a run of the program at `path`, whose hash was `program`; the file written.
+
+    Raises `XbarcError` where the folder can't be written to, or another program stands there now.
+    """
+    folder, now = path / FOLDER, datetime.now(UTC)
+    file = folder / f"{now:%Y%m%dT%H%M%S.%f}Z-{os.getpid()}.json"
+    entry = {
+        "format": FORMAT,
+        "at": now.isoformat(timespec="seconds"),
+        "program": program,
+        "input": data,
+        "options": dict(options),
+        "result": document,
+    }
+    text = json.dumps(entry, indent=1, ensure_ascii=False) + "\n"
+    temporary = file.with_suffix(".tmp")
+    try:
+        if program_hash(path) != program:
+            raise XbarcError(f"the run isn't kept: {path} was compiled again meanwhile")
+        folder.mkdir(exist_ok=True)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+        for old in sorted(folder.glob("*.json"))[:-KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise XbarcError(f"the run isn't kept in {folder}: {error.strerror}") from None
+    return file
+
+
+def recorded(path: Path) -> tuple[list[Run], list[str]]:
+    """The runs kept with the program at `path`, oldest first, and why others were left out."""
+    runs, faults = [], []
+    wanted = program_hash(path)
+    for file in sorted((path / FOLDER).glob("*.json")):
+        try:
+            run = Run.model_validate_json(file.read_bytes())
+        except OSError as error:
+            faults.append(f"{file}: {error.strerror}")
+            continue
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "not JSON"
+            faults.append(f"{file}: not a run that xbarc wrote ({where}): left out")
+            continue
+        if run.program != wanted:
+            faults.append(f"{file}: a run of another program: left out")
+            continue
+        runs.append(run)
+    return runs, faults
+
+
+def program_hash(path: Path) -> str:
+    """The sha256 of the program's manifest, which holds the hash of everything else in it."""
+    return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()

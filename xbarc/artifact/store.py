@@ -1,0 +1,257 @@
+"""A compiled program on disk: a directory, written whole or not at all.
+
+Nothing in it is executed on load:
+
+    program.mlir         the tile IR
+    weights.safetensors  integer weights, scales, biases, by symbol
+    digital/*.onnx       what the digital unit runs
+    target.toml          the resolved target
+    report.json          the figures of `xbarc cost`, and how the compilation went
+    manifest.json        versions, the model's hash, the pipeline, the tile IR before mapping, the
+                         model of `update-weights`, and the hash of every file
+
+What `xbarc run` left stands beside these, in `runs/` (`xbarc.artifact.runs`): no part of the
+program.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from xdsl.dialects.builtin import ModuleOp
+
+from xbarc.artifact.program import CompiledProgram
+from xbarc.hw.target import dump_target, parse_target
+from xbarc.ir import parse_module, print_module
+from xbarc.ir.analysis.coverage import coverage_of
+from xbarc.ir.dialect import CROSSBAR, CrossbarAttr, DigitalOp, MvmOp, WeightsOp
+from xbarc.support.data import Array
+from xbarc.support.document import to_json
+from xbarc.support.errors import XbarcError
+
+FORMAT = 1
+"""Changes when an older xbarc couldn't read a program."""
+
+
+PROGRAM, WEIGHTS, TARGET = "program.mlir", "weights.safetensors", "target.toml"
+REPORT, MANIFEST = "report.json", "manifest.json"
+
+FILE = re.compile(
+    r"program\.mlir|weights\.safetensors|target\.toml|report\.json|digital/[\w.-]+\.onnx"
+)
+
+
+class StoredWeights(Mapping[str, Array]):
+    """The arrays of a weights file; each is read when it is asked for."""
+
+    def __init__(self, path: Path):
+        self._file = safetensors.safe_open(str(path), framework="numpy")
+        self._names = list(self._file.keys())
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._names:
+            raise KeyError(name)
+        array: Array = self._file.get_tensor(name)
+        return array
+
+    def header(self, name: str) -> tuple[str, tuple[int, ...]]:
+        """Type (as safetensors writes it: I8, F64) and shape of an array, which isn't read."""
+        part = self._file.get_slice(name)
+        return part.get_dtype(), tuple(part.get_shape())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def check_free(path: Path) -> None:
+    """Raises `XbarcError` where something stands at `path` that no program may replace."""
+    if path.exists() and not (path / MANIFEST).is_file() and not _is_empty(path):
+        raise XbarcError(
+            f"{path} exists and is no xbarc program: remove it, or choose another name"
+        )
+
+
+def save(program: CompiledProgram, path: str | Path) -> None:
+    """Write `program` to the directory `path`; an older program there is replaced.
+
+    Raises `XbarcError` where something else stands there, or the disk refuses; nothing is left
+    half-written.
+    """
+    path = Path(path)
+    check_free(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        # mkdtemp makes it private; a program is as readable as any other output.
+        temporary.chmod(0o777 & ~_umask())
+        _write(program, temporary)
+        _swap(temporary, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise XbarcError(f"can't write {path}: {reason}") from None
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(program: CompiledProgram, folder: Path) -> None:
+    (folder / PROGRAM).write_text(print_module(program.module), encoding="utf-8")
+    (folder / TARGET).write_text(dump_target(program.target), encoding="utf-8")
+    (folder / REPORT).write_text(_json(program.report), encoding="utf-8")
+    arrays = {name: np.ascontiguousarray(a) for name, a in program.weights.items()}
+    safetensors.numpy.save_file(arrays, folder / WEIGHTS)
+    # safetensors makes it private; a program's files are as readable as any other output.
+    (folder / WEIGHTS).chmod(0o666 & ~_umask())
+    (folder / "digital").mkdir()
+    for name, content in program.digital.items():
+        (folder / name).write_bytes(content)
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    manifest = {
+        "format": FORMAT,
+        **program.origin,
+        "files": {p.relative_to(folder).as_posix(): _sha256(p) for p in files},
+    }
+    (folder / MANIFEST).write_text(_json(manifest), encoding="utf-8")
+
+
+def load(path: str | Path) -> CompiledProgram:
+    """The program in the directory `path`.
+
+    Raises `XbarcError` where it isn't there, isn't whole, or a file isn't what was written.
+    """
+    path = Path(path)
+    listed = manifest(path)
+    files = listed["files"]
+    for name, digest in files.items():
+        if not FILE.fullmatch(name):
+            raise XbarcError(f"{path}: {MANIFEST} names a file that no program has: {name!r}")
+        if not (path / name).resolve().is_relative_to(path.resolve()):
+            raise XbarcError(f"{path}: {name} leads out of the program: compile the model again")
+        try:
+            if (path / name).exists() and not (path / name).is_file():
+                raise XbarcError(f"{path}: {name} is no file: compile the model again")
+            found = _sha256(path / name)
+        except OSError as error:
+            raise XbarcError(f"{path}: {name}: {error.strerror}: compile the model again") from None
+        if found != digest:
+            raise XbarcError(
+                f"{path}: {name} was changed after it was compiled (its hash differs): "
+                "compile the model again"
+            )
+    for name in (PROGRAM, WEIGHTS, TARGET, REPORT):
+        if name not in files:
+            raise XbarcError(f"{path}: {MANIFEST} doesn't name {name}: compile the model again")
+    try:
+        weights = StoredWeights(path / WEIGHTS)
+        report = json.loads((path / REPORT).read_text(encoding="utf-8"))
+        module = parse_module((path / PROGRAM).read_text(encoding="utf-8"), str(path / PROGRAM))
+        target = parse_target((path / TARGET).read_text(encoding="utf-8"), str(path / TARGET))
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+        raise XbarcError(f"{path}: {error}") from None
+    if not isinstance(report, dict):
+        raise XbarcError(f"{path}: {REPORT} is damaged: compile the model again")
+    if module.attributes.get(CROSSBAR) != CrossbarAttr.of(target.array):
+        raise XbarcError(f"{path}: {PROGRAM} is mapped for other crossbars than {TARGET} says")
+    digital = {n: (path / n).read_bytes() for n in files if n.startswith("digital/")}
+    _check_parts(path, module, weights, digital)
+    origin = {k: v for k, v in listed.items() if k not in ("format", "files")}
+    return CompiledProgram(module, weights, digital, target, origin, report)
+
+
+def manifest(path: Path) -> dict[str, Any]:
+    """What the manifest of the program in the directory `path` says.
+
+    Raises `XbarcError` where there is none, it is damaged, or of another format.
+    """
+    if not path.is_dir():
+        what = "not a directory" if path.exists() else "no such program"
+        raise XbarcError(f"{path}: {what}")
+    try:
+        found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except OSError:
+        raise XbarcError(f"{path}: not an xbarc program: it has no {MANIFEST}") from None
+    except (ValueError, RecursionError) as error:
+        raise XbarcError(f"{path}: {MANIFEST} is damaged: {error}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
+        raise XbarcError(f"{path}: {MANIFEST} is damaged: it lists no files")
+    if found.get("format") != FORMAT:
+        raise XbarcError(
+            f"{path}: of format {found.get('format')}, this xbarc reads {FORMAT}: compile again"
+        )
+    return found
+
+
+def _check_parts(
+    path: Path, module: ModuleOp, weights: StoredWeights, digital: Mapping[str, bytes]
+) -> None:
+    """Hold the IR to the arrays and files that it names."""
+    for op in module.walk():
+        if isinstance(op, WeightsOp):
+            wanted = {op.symbol: op.stored_shape, f"{op.symbol}.scale": op.stored_shape[1:]}
+            if op.bias.value.data:
+                wanted[f"{op.symbol}.bias"] = op.stored_shape[1:]
+            for name, shape in wanted.items():
+                if name not in weights:
+                    raise XbarcError(f"{path}: {WEIGHTS} has no array {name!r}")
+                (dtype, found), kind = weights.header(name), "I" if name == op.symbol else "F"
+                if found != shape or not dtype.startswith(kind):
+                    raise XbarcError(
+                        f"{path}: array {name!r} is {dtype}{list(found)}, the IR says "
+                        f"{'integers' if kind == 'I' else 'reals'} {list(shape)}"
+                    )
+        if isinstance(op, MvmOp):
+            try:
+                coverage_of(op, weights)
+            except XbarcError as error:
+                raise XbarcError(f"{path}: {error}") from None
+        if isinstance(op, DigitalOp) and op.file.data not in digital:
+            raise XbarcError(f"{path}: no file {op.file.data}")
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put the directory `new` at `path`; what stood there goes away only after that."""
+    if not path.exists():
+        new.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    try:
+        path.rename(old / path.name)
+        new.rename(path)
+    except BaseException:  # also Ctrl-C between the two
+        if not path.exists():
+            (old / path.name).rename(path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and next(path.iterdir(), None) is None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json(document: Any) -> str:
+    return to_json(document) + "\n"

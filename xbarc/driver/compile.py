@@ -1,0 +1,206 @@
+"""The whole way from a model to a program."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xdsl.passes import ModulePass
+
+from xbarc import cost
+from xbarc.artifact import LOWERED, CompiledProgram
+from xbarc.cost.components import components, load_models, settled
+from xbarc.driver import extensions
+from xbarc.driver.crossbar_share import crossbar_share
+from xbarc.driver.origin import describe_model
+from xbarc.driver.stages import (
+    VERIFY_SAMPLES,
+    Imported,
+    calibrate_model,
+    import_model,
+    lower_model,
+    map_layers,
+)
+from xbarc.driver.update import reprogrammed
+from xbarc.frontends.load import Weights
+from xbarc.hw.target import Target, load_target
+from xbarc.ir import print_module
+from xbarc.pipeline import (
+    GraphPass,
+    Instrumentation,
+    Registry,
+    follow_ups,
+    load_registry,
+    parse_passes,
+    schemes,
+    split_tile_passes,
+)
+from xbarc.simulator.calibrate import calibrate_converters
+from xbarc.support.data import Array, Feeds
+from xbarc.support.document import finite
+from xbarc.support.errors import UsageError, XbarcError
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+    from tvm import IRModule
+
+ALWAYS = "canonicalize,fold-batchnorm"
+"""Graph passes that run before the user's: exact, and what every mapping wants."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compile; the fields are the options of `xbarc compile`.
+
+    `overrides` are `--set` texts, `input_shapes` fixes dynamic dimensions by input name,
+    `percentile` is the share of calibration values that a range keeps, in percent, `weights` are
+    those that stand beside a TVM program.
+    """
+
+    target: str | Path | Target = "mca128"
+    overrides: Sequence[str] = ()
+    passes: str = ""
+    plugins: Sequence[str | Path] = ()
+    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    percentile: float = 100.0
+    weights: Weights | None = None
+
+
+@dataclass(frozen=True)
+class Decided:
+    """All that the user wrote, read: the target, and the passes in the order in which they run."""
+
+    target: Target
+    registry: Registry
+    graph: tuple[GraphPass, ...]
+    mapping: tuple[ModulePass, ...]
+    tile: tuple[ModulePass, ...]
+    """Those that follow a graph pass by themselves stand in front."""
+
+    @property
+    def keeping(self) -> list[GraphPass]:
+        """The graph passes that keep the function."""
+        return [p for p in self.graph if p.keeps_function]
+
+
+def compile_model(
+    source: "str | Path | onnx.ModelProto | ir.Model | IRModule",
+    settings: Settings,
+    calibration: "str | Path | Array | Feeds | None" = None,
+    instrumentation: Instrumentation | None = None,
+) -> CompiledProgram:
+    """Compile a model: `xbarc.compile` says of what, and what it raises."""
+    seen = instrumentation or Instrumentation()
+    with extensions.using(settings.plugins):
+        # A typing error costs no waiting: the model is read after all else.
+        decided = decide(settings)
+        imported = import_model(
+            source, calibration, input_shapes=settings.input_shapes, weights=settings.weights
+        )
+        seen.feeds = imported.samples(VERIFY_SAMPLES)
+        defaults = [cls() for cls in schemes(decided.registry).values() if cls.default]
+        seen.check([*decided.graph, *decided.mapping, *decided.tile, *defaults])
+        program = _compile(imported, decided, settings, seen)
+        program.origin = {**_origin(), "model": describe_model(source), **program.origin}
+        program.report = {"model": program.origin["model"]["name"], **program.report}
+    seen.print_times()
+    return program
+
+
+def decide(settings: Settings) -> Decided:
+    """Read the target and the passes.
+
+    Raises:
+        UsageError: an unknown target, key, pass or option, or a value out of range.
+        XbarcError: a target file or a component's model can't be used.
+    """
+    percentile = settings.percentile
+    if not isinstance(percentile, int | float) or not 50 < percentile <= 100:
+        raise UsageError(f"the percentile is a number above 50 and at most 100, not {percentile!r}")
+    target = resolve_target(settings.target, settings.overrides)
+    registry = load_registry()
+    models = load_models()
+    components(target, models)
+    target = settled(target, models)
+    always, asked = parse_passes(ALWAYS, registry), parse_passes(settings.passes, registry)
+    mapping, tile = split_tile_passes(asked.mapping)
+    following = follow_ups(asked.graph, asked.mapping, registry)
+    graph = (*always.graph, *asked.graph)
+    return Decided(target, registry, graph, tuple(mapping), (*following, *tile))
+
+
+def resolve_target(target: str | Path | Target, overrides: Sequence[str]) -> Target:
+    """The `Target` that a name, a file or a Target with overrides means."""
+    if isinstance(target, Target):
+        if overrides:
+            raise UsageError("overrides need a target by name or file, not a Target")
+        return target
+    return load_target(target, overrides)
+
+
+def _compile(
+    imported: Imported, decided: Decided, settings: Settings, seen: Instrumentation
+) -> CompiledProgram:
+    """Stage after stage; what the program says of the model itself isn't in it yet."""
+    target = decided.target
+    calibrated = calibrate_model(
+        imported, decided.graph, target, percentile=settings.percentile, instrumentation=seen
+    )
+    lowered = lower_model(calibrated, target)
+    mapped = map_layers(
+        lowered, target, decided.mapping, decided.tile, decided.registry, instrumentation=seen
+    )
+    program = mapped.program
+    passes = [str(p) for p in (*decided.graph, *mapped.passes)]
+    program.origin = {"passes": passes, LOWERED: print_module(lowered.module).splitlines()}
+    if target.adc.mode == "calibrated":
+        calibrate_converters(program, imported.feeds)
+    program.report = {
+        "target": target.name,
+        "passes": passes,
+        **cost.report(program, _unpruned(program, imported, decided)),
+        # Infinite where an output was all zeros before the pass: null.
+        "deviation": finite(dict(calibrated.deviation)),
+        "pass_figures": calibrated.figures,
+        **mapped.figures,
+        "calibration": {**imported.described, "percentile": settings.percentile},
+        "coverage": crossbar_share(calibrated).document(),
+        **_weight_files(settings.weights or Weights()),
+    }
+    if imported.random:
+        seed = None if settings.weights is None else settings.weights.seed
+        program.report["random_weights"] = {"seed": seed, "names": list(imported.random)}
+    return program
+
+
+def _unpruned(
+    program: CompiledProgram, imported: Imported, decided: Decided
+) -> CompiledProgram | None:
+    """The program's tiles with the weights before lossy passes, where there are such passes.
+
+    None where those weights don't fit there.
+    """
+    if len(decided.keeping) == len(decided.graph):
+        return None
+    try:
+        return reprogrammed(program, imported.model, decided.keeping)
+    except XbarcError:
+        return None
+
+
+def _weight_files(weights: Weights) -> dict[str, Any]:
+    """The names of the files that weights came from, where any did."""
+    given = {"params": weights.params, "constants": weights.constants}
+    files = {key: Path(v).name for key, v in given.items() if isinstance(v, str | Path)}
+    return {"weight_files": files} if files else {}
+
+
+def _origin() -> dict[str, Any]:
+    packages = ("numpy", "onnx", "onnx-ir", "onnxruntime", "xdsl", "numba")
+    return {
+        "xbarc": version("xbarc"),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+    }

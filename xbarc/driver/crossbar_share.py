@@ -1,0 +1,88 @@
+"""How much of a network landed on crossbars, and why the rest didn't."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from xbarc.driver.stages import Calibrated
+from xbarc.graph.operators import WEIGHTED, is_linear, multiply_accumulates
+from xbarc.graph.query import inner_nodes, is_op
+
+
+@dataclass(frozen=True)
+class CrossbarShare:
+    """What landed on crossbars: operators, and multiply-accumulates for a batch of one.
+
+    `reasons`: why linear operators stay digital, by node name. `complete`: `digital_macs` counts
+    them all. It doesn't where one stands in the body of an If, Loop or Scan, which runs as often as
+    the data say, is an Einsum, LSTM, GRU or RNN, or has no shape.
+    """
+
+    crossbar_operators: int
+    digital_operators: int
+    crossbar_macs: int
+    digital_macs: int
+    reasons: dict[str, str]
+    complete: bool = True
+
+    @property
+    def mac_share(self) -> float | None:
+        """The crossbars' share of the multiply-accumulates, 0 to 1; None where it isn't known."""
+        if not self.complete:
+            return None
+        total = self.crossbar_macs + self.digital_macs
+        return self.crossbar_macs / total if total else 0.0
+
+    def document(self) -> dict[str, Any]:
+        """As `report.json` has it, under `coverage`."""
+        return {
+            "crossbar_operators": self.crossbar_operators,
+            "digital_operators": self.digital_operators,
+            "mac_share": self.mac_share,
+            "digital_reasons": self.reasons,
+        }
+
+
+def crossbar_share(calibrated: Calibrated) -> CrossbarShare:
+    """Count what landed on crossbars; digital operators count by the shapes that were measured."""
+    planned, shapes = calibrated.planned, calibrated.shown.first
+    crossbar = digital = 0
+    complete = True
+    reasons = dict(planned.reasons)
+
+    def shape_of(value: ir.Value | None) -> tuple[int, ...] | None:
+        return None if value is None else shapes.get(value.name or "")
+
+    for node in planned.nodes:
+        if node in planned.layers:
+            layer = planned.layers[node]
+            out = shapes[layer.output.name or ""]
+            if node.op_type == "ConvTranspose":
+                items, _, *spatial = shapes[layer.source.name or ""]
+                crossbar += items * math.prod(spatial) * math.prod(layer.matrix)
+            else:
+                crossbar += math.prod(out) * layer.matrix[0]
+        elif is_linear(node):
+            inputs = [shape_of(v) for v in node.inputs]
+            counted = multiply_accumulates(node.op_type, inputs, shape_of(node.outputs[0]))
+            if counted is None or not is_op(node, *WEIGHTED):
+                complete = False
+            else:
+                digital += counted
+        article = "an" if node.op_type[:1] in "AEIOU" else "a"
+        for inner in inner_nodes(node):
+            if is_linear(inner):
+                complete = False
+                reasons[inner.name or ""] = (
+                    f"{inner.op_type}: in the body of {article} {node.op_type}"
+                )
+    return CrossbarShare(
+        len(planned.layers),
+        len(planned.nodes) - len(planned.layers),
+        crossbar,
+        digital,
+        reasons,
+        complete,
+    )

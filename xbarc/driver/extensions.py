@@ -1,0 +1,34 @@
+"""The plug-in files of a run: each brings something that xbarc has a place for."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from xbarc.cost.components import MODELS
+from xbarc.pipeline.registry import PASSES
+from xbarc.support import plugins
+from xbarc.support.errors import UsageError
+from xbarc.support.plugins import Group
+
+GROUPS: tuple[Group[Any], ...] = (PASSES, MODELS)
+"""Every kind of addition that a file can bring."""
+
+
+@contextmanager
+def using(files: Iterable[str | Path]) -> Iterator[None]:
+    """Within the block, what the files define is found beside all else.
+
+    Raises:
+        UsageError: a file isn't there, or defines nothing that there is a place for.
+        XbarcError: a file fails, or takes a name that is taken.
+    """
+    for file in dict.fromkeys(map(Path, files)):
+        module = plugins.import_file(file)
+        if not any(group.found(module) for group in GROUPS):
+            known = ", ".join(group.noun for group in GROUPS)
+            raise UsageError(f"--plugin {file}: defines nothing that xbarc looks for: {known}")
+    with plugins.using(files):
+        for group in GROUPS:
+            group.registry()  # a name that is taken twice is said before anything runs
+        yield

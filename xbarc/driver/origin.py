@@ -1,0 +1,17 @@
+"""What a program was made from."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+
+def describe_model(source: Any) -> dict[str, Any]:
+    """The model's name and, where it is a file, its hash."""
+    if isinstance(source, str) and source.lstrip().startswith("#[version"):
+        return {"name": "relay", "sha256": hashlib.sha256(source.encode()).hexdigest()}
+    if isinstance(source, str | Path):
+        with Path(source).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"name": Path(source).name, "sha256": digest}
+    name = getattr(getattr(source, "graph", None), "name", None) or "model"
+    return {"name": name, "sha256": None}

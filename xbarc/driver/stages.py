@@ -1,0 +1,194 @@
+"""The stages of compiling, each a value that can be kept and gone on from again.
+
+    Imported -> Calibrated -> Lowered -> Mapped -> CompiledProgram
+
+So a sweep over targets imports and calibrates once, and `update-weights` lowers new weights as
+`compile` did. No stage changes the one that it was made from.
+"""
+
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+from xdsl.passes import ModulePass
+
+from xbarc.artifact import CompiledProgram
+from xbarc.frontends.load import Weights, load
+from xbarc.graph.attachments import attach, figures_of
+from xbarc.graph.calibration import Calibration, calibrate
+from xbarc.graph.inputs import input_specs
+from xbarc.graph.run import random_inputs
+from xbarc.graph.serialize import to_proto
+from xbarc.hw.target import Target
+from xbarc.lowering.legalize import legalize
+from xbarc.lowering.lower import Lowered, lower
+from xbarc.lowering.plan import Plan, measured, plan
+from xbarc.pipeline import (
+    GraphPass,
+    Instrumentation,
+    Registry,
+    XbarContext,
+    map_rest,
+    run_graph_passes,
+    run_module_passes,
+)
+from xbarc.support.data import (
+    Array,
+    Feeds,
+    as_arrays,
+    batches,
+    load_npz,
+    match_inputs,
+    sample_count,
+)
+
+if TYPE_CHECKING:
+    import onnx
+    from tvm import IRModule
+
+GENERATED_SAMPLES = 4
+"""Inputs that are made up where no calibration data are given."""
+
+VERIFY_SAMPLES = 16
+"""Samples that `--verify-passes` and the deviation of lossy passes are measured on."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model in the importer's normal form, and the data that it is compiled with.
+
+    `described` is what the report says of the data, `random` the names of weights that are made up.
+    """
+
+    model: ir.Model
+    feeds: Feeds
+    described: Mapping[str, Any]
+    random: tuple[str, ...] = ()
+
+    def samples(self, count: int) -> dict[str, Array]:
+        """The first `count` samples of the data, or as many as the model takes at once."""
+        return next(iter(batches(input_specs(self.model), self.feeds, count)), {})
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A model after its graph passes: what stands on crossbars, and what running it showed.
+
+    `deviation`: what each lossy pass moved the outputs by; `figures`: what passes counted.
+    """
+
+    model: ir.Model
+    planned: Plan
+    shown: Calibration
+    deviation: Mapping[str, float]
+    figures: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A program of which every layer stands on crossbars, its cost not counted yet.
+
+    `passes` are the mapping and tile passes that ran, `figures` what they leave for the report.
+    """
+
+    program: CompiledProgram
+    passes: tuple[ModulePass, ...]
+    figures: Mapping[str, Any]
+
+
+def import_model(
+    source: "str | Path | onnx.ModelProto | ir.Model | IRModule",
+    calibration: "str | Path | Array | Feeds | None" = None,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    weights: Weights | None = None,
+    samples: int = GENERATED_SAMPLES,
+) -> Imported:
+    """Import a model; without calibration data `samples` inputs are generated.
+
+    Raises:
+        UsageError: weights are given to a model that takes none of that kind.
+        XbarcError: the model or the data can't be used; one line a cause.
+    """
+    loaded = load(source, input_shapes, weights or Weights())
+    specs = input_specs(loaded.model)
+    if calibration is None:
+        feeds: dict[str, Array] = dict(random_inputs(loaded.model, samples))
+        origin = "generated"
+    else:
+        if isinstance(calibration, str | Path):
+            origin, arrays = Path(calibration).name, load_npz(calibration)
+        else:
+            origin = "arrays"
+            arrays = as_arrays(
+                calibration if isinstance(calibration, Mapping) else {"": calibration}
+            )
+        feeds = match_inputs(specs, arrays)
+    described = {"source": origin, "samples": sample_count(specs, feeds)}
+    return Imported(loaded.model, feeds, described, loaded.random)
+
+
+def calibrate_model(
+    imported: Imported,
+    passes: Iterable[GraphPass],
+    target: Target,
+    *,
+    percentile: float = 100.0,
+    instrumentation: Instrumentation | None = None,
+) -> Calibrated:
+    """Run graph passes, find the layers, and run the model for ranges and shapes.
+
+    Raises:
+        UsageError: a pass was called wrongly.
+        XbarcError: a pass failed, or the model doesn't run.
+    """
+    model = imported.model.clone()
+    attach(model, imported.feeds)
+    deviation = run_graph_passes(passes, model, target, instrumentation)
+    legalize(model)
+    planned = plan(model)
+    shown = calibrate(
+        model, imported.feeds, planned.ranged, measured(model, planned), percentile=percentile
+    )
+    return Calibrated(model, planned, shown, deviation, figures_of(model))
+
+
+def lower_model(calibrated: Calibrated, target: Target) -> Lowered:
+    """The tile IR of a calibrated model, layers not mapped yet.
+
+    Raises `XbarcError`, one line a layer, where a layer can't stand on the target's crossbars or
+    its activations aren't finite.
+    """
+    return lower(calibrated.model, calibrated.planned, calibrated.shown, target)
+
+
+def map_layers(
+    lowered: Lowered,
+    target: Target,
+    passes: Sequence[ModulePass],
+    tile_passes: Sequence[ModulePass],
+    registry: Registry,
+    instrumentation: Instrumentation | None = None,
+) -> Mapped:
+    """Map layers by `passes`, what is left by the default schemes; then run the tile passes.
+
+    Raises:
+        UsageError: a pass was called wrongly.
+        XbarcError: a pass failed, or left an invalid module behind.
+    """
+    module = lowered.module.clone()
+    context = XbarContext(target, ChainMap({}, lowered.weights), lowered.digital)
+    run_module_passes(passes, context, module, instrumentation)
+    rest = map_rest(context, module, registry, instrumentation)
+    run_module_passes(tile_passes, context, module, instrumentation)
+    program = CompiledProgram(module, dict(context.weights), digital_files(lowered), target)
+    return Mapped(program, (*passes, *rest, *tile_passes), context.figures)
+
+
+def digital_files(lowered: Lowered) -> dict[str, bytes]:
+    """The digital parts as ONNX files, by path."""
+    return {path: to_proto(m).SerializeToString() for path, m in lowered.digital.items()}

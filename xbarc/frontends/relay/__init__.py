@@ -1,0 +1,1 @@
+"""TVM's Relay, as text."""

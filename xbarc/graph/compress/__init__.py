@@ -1,0 +1,1 @@
+"""Smaller networks: weight matrices, fits in closed form, taking channels out."""

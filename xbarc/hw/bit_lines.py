@@ -1,0 +1,28 @@
+"""Bit lines: the physical columns that weight columns stand on, one a slice and polarity."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarc.hw.target import Array
+
+
+def live_lines(
+    weights: npt.NDArray[Any], bits: int, array: Array, *, analog: bool
+) -> npt.NDArray[np.int64]:
+    """By weight column of integers [R, C], the bit lines with a cell above level 0: [C].
+
+    With `analog` subtraction G+ and G- meet before the converter, and a pair of lines is one.
+    """
+    wide = weights.astype(np.int64)
+    if array.encoding == "offset":
+        parts = [wide + (1 << (bits - 1))]
+    else:
+        parts = [np.maximum(wide, 0), np.maximum(-wide, 0)]
+    held = [np.bitwise_or.reduce(part, axis=0) for part in parts]
+    if analog:
+        held = [np.bitwise_or.reduce(held, axis=0)]
+    shifts = np.arange(array.slices(bits))[:, None, None] * array.cell_bits
+    slices = (np.stack(held) >> shifts) & ((1 << array.cell_bits) - 1)  # [S, P, C]
+    return np.count_nonzero(slices, axis=(0, 1)).astype(np.int64)

@@ -1,0 +1,43 @@
+"""The hardware a program is compiled for: the schema of a target file, loading and writing one."""
+
+from xbarc.hw.target.dump import described, dump_target
+from xbarc.hw.target.load import load_target, parse_target, target_names, target_text
+from xbarc.hw.target.schema import (
+    CONSTANTS,
+    Adc,
+    Array,
+    Chip,
+    ComponentTable,
+    Core,
+    Cost,
+    Device,
+    Inputs,
+    Node,
+    Section,
+    Target,
+    Technology,
+    Weights,
+)
+
+__all__ = [
+    "CONSTANTS",
+    "Adc",
+    "Array",
+    "Chip",
+    "ComponentTable",
+    "Core",
+    "Cost",
+    "Device",
+    "Inputs",
+    "Node",
+    "Section",
+    "Target",
+    "Technology",
+    "Weights",
+    "described",
+    "dump_target",
+    "load_target",
+    "parse_target",
+    "target_names",
+    "target_text",
+]

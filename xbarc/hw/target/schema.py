@@ -1,0 +1,383 @@
+"""The schema of a target file: which tables and keys there are, their ranges and defaults.
+
+Keys carry their units. A value out of range is an error that names the key's whole path.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+Count = Annotated[int, Field(ge=1, le=1 << 20)]
+
+
+CountOrZero = Annotated[int, Field(ge=0, le=1 << 20)]
+
+
+class Section(BaseModel):
+    """A table of the target file: immutable, no key beyond the declared ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Array(Section):
+    """One crossbar, and how a weight stands on it."""
+
+    rows: Annotated[int, Field(ge=1, le=65536)]
+    cols: Annotated[int, Field(ge=1, le=65536)]
+    cell_bits: Annotated[int, Field(ge=1, le=8)]
+    encoding: Literal["differential", "offset"] = "differential"
+    slices_in: Literal["columns", "arrays"] = "columns"
+    polarity_in: Literal["columns", "arrays"] = "columns"
+    columns_per_adc: Count = 128
+    source: str = ""
+
+    @property
+    def polarities(self) -> int:
+        """2 for differential weights (G+ and G-), 1 for offset."""
+        return 2 if self.encoding == "differential" else 1
+
+    def slices(self, weight_bits: int) -> int:
+        """Cells (of one polarity) that a weight of `weight_bits` takes (numerics, Encoding)."""
+        magnitude = weight_bits - 1 if self.encoding == "differential" else weight_bits
+        return math.ceil(magnitude / self.cell_bits)
+
+    def columns_per_weight(self, weight_bits: int) -> int:
+        """Columns that one weight takes in one crossbar."""
+        slices = self.slices(weight_bits) if self.slices_in == "columns" else 1
+        return slices * (self.polarities if self.polarity_in == "columns" else 1)
+
+    def crossbars_per_tile(self, weight_bits: int) -> int:
+        """Crossbars that one tile (a block of the weight matrix) stands on."""
+        slices = self.slices(weight_bits) if self.slices_in == "arrays" else 1
+        return slices * (self.polarities if self.polarity_in == "arrays" else 1)
+
+    def weights_per_row(self, weight_bits: int) -> int:
+        """Weights side by side in one crossbar: `floor(cols / columns_per_weight)`."""
+        return self.cols // self.columns_per_weight(weight_bits)
+
+
+class Weights(Section):
+    """Integer weights: `bits` with sign."""
+
+    bits: Annotated[int, Field(ge=2, le=16)] = 8
+    source: str = ""
+
+
+class Inputs(Section):
+    """Integer activations: `bits`, of which a DAC drives `dac_bits` at once."""
+
+    bits: Annotated[int, Field(ge=2, le=16)] = 8
+    dac_bits: Annotated[int, Field(ge=1, le=16)] = 1
+    signed: Literal["two-pass", "twos-complement"] = "two-pass"
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _twos_complement_is_bit_serial(self) -> "Inputs":
+        if self.signed == "twos-complement" and self.dac_bits != 1:
+            raise ValueError('inputs.signed = "twos-complement" needs inputs.dac_bits = 1')
+        return self
+
+
+class Adc(Section):
+    """What turns a column's current into a number (numerics: `docs/numerics.md`)."""
+
+    bits: Annotated[int, Field(ge=1, le=24)] = 8
+    mode: Literal["lossless", "saturate", "full-scale", "calibrated"] = "saturate"
+    subtract: Literal["digital", "analog"] = "digital"
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    rate_gsps: Positive = 1.2
+    source: str = ""
+
+
+class Device(Section):
+    """One memristor: its conductances, and the pulses that read and write it."""
+
+    g_on_us: Positive
+    g_off_us: Positive
+    read_voltage_v: Positive
+    read_pulse_ns: Positive
+    write_voltage_v: Positive
+    write_pulse_ns: Positive
+    write_pulses: Count = 1
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _on_conducts_more(self) -> "Device":
+        if self.g_on_us <= self.g_off_us:
+            raise ValueError("device.g_on_us must be above device.g_off_us")
+        return self
+
+
+class Technology(Section):
+    """The process: its node, and the clock of the digital parts."""
+
+    node_nm: Positive = 32.0
+    clock_ghz: Positive = 1.2
+    source: str = ""
+
+
+class Core(Section):
+    """Crossbars that share ADCs, input registers and shift-and-add (ISAAC's IMA).
+
+    Counts are of one core. Without `adcs` their number follows from `array.columns_per_adc`; with
+    it, the columns do. Without `dacs` each row of each crossbar has one, without `sample_holds`
+    each column.
+    """
+
+    crossbars: Count = 8
+    adcs: Count | None = None
+    dacs: CountOrZero | None = None
+    sample_holds: CountOrZero | None = None
+    shift_adds: Count = 4
+    input_registers: CountOrZero = 1
+    input_register_bytes: Count = 2048
+    output_registers: CountOrZero = 1
+    output_register_bytes: Count = 256
+    buffers: CountOrZero = 0
+    buffer_kb: Positive = 64.0
+    vector_units: CountOrZero = 0
+    controls: CountOrZero = 0
+    source: str = ""
+
+
+class Node(Section):
+    """Cores with a buffer and a router (ISAAC's tile).
+
+    Counts are of one node; `routers = 0.25` is one router for four nodes.
+    """
+
+    cores: Count = 12
+    buffers: CountOrZero = 0
+    buffer_kb: Positive = 64.0
+    buses: CountOrZero = 0
+    bus_bits: Count = 384
+    routers: NonNegative = 0.0
+    registers: CountOrZero = 0
+    register_bytes: Count = 3072
+    shift_adds: CountOrZero = 0
+    activations: CountOrZero = 0
+    poolings: CountOrZero = 0
+    vector_units: CountOrZero = 0
+    source: str = ""
+
+
+class Chip(Section):
+    """A mesh of nodes, with links to other chips.
+
+    Without `mesh` (rows, columns) it is as square as the number of nodes allows. Without `chips` a
+    program takes as many as it needs; with it, no more.
+    """
+
+    nodes: Count = 168
+    mesh: tuple[Count, Count] | None = None
+    buffers: CountOrZero = 0
+    buffer_kb: Positive = 4096.0
+    links: CountOrZero = 0
+    chips: Count | None = None
+    source: str = ""
+
+    @field_validator("mesh", mode="before")
+    @classmethod
+    def _mesh_is_a_list(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _mesh_holds_the_nodes(self) -> "Chip":
+        if self.mesh is not None and self.mesh[0] * self.mesh[1] < self.nodes:
+            raise ValueError(
+                f"chip.mesh = {list(self.mesh)} has no place for chip.nodes = {self.nodes}"
+            )
+        return self
+
+
+CONSTANTS = ("area_um2", "energy_pj", "leakage_mw", "latency_ns", "rate_gps", "power_mw", "source")
+"""What a component table with `model = "constant"` says by itself."""
+
+
+class ComponentTable(Section):
+    """Where one component's figures come from: a `model` by name, or constants.
+
+    Constants are for one unit: area, energy of one action, leakage, time of one action, the most
+    actions a second (in 1e9), and the published power at full load where energy x rate isn't it.
+    `options` go to the model.
+    """
+
+    model: str = "constant"
+    area_um2: NonNegative | None = None
+    energy_pj: NonNegative | None = None
+    leakage_mw: NonNegative | None = None
+    latency_ns: NonNegative | None = None
+    rate_gps: NonNegative | None = None
+    power_mw: NonNegative | None = None
+    source: str | None = None
+    options: dict[str, float | int | str | bool] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _constants_or_a_model(self) -> "ComponentTable":
+        given = [name for name in CONSTANTS if getattr(self, name) is not None]
+        if self.model == "constant":
+            missing = [n for n in ("area_um2", "energy_pj", "source") if n not in given]
+            if missing:
+                raise ValueError(f'model = "constant" needs {", ".join(missing)}')
+        elif given:
+            raise ValueError(
+                f'{", ".join(given)} can\'t stand beside model = "{self.model}", which gives them: '
+                "remove one or the other"
+            )
+        return self
+
+
+class Cost(Section):
+    """The components, one table each; what each is for: `docs/cost.md`."""
+
+    adc: ComponentTable | None = None
+    dac: ComponentTable | None = None
+    crossbar: ComponentTable | None = None
+    sample_hold: ComponentTable | None = None
+    shift_add: ComponentTable | None = None
+    input_register: ComponentTable | None = None
+    output_register: ComponentTable | None = None
+    core_buffer: ComponentTable | None = None
+    vector_unit: ComponentTable | None = None
+    control: ComponentTable | None = None
+    buffer: ComponentTable | None = None
+    bus: ComponentTable | None = None
+    router: ComponentTable | None = None
+    node_register: ComponentTable | None = None
+    activation: ComponentTable | None = None
+    pooling: ComponentTable | None = None
+    chip_buffer: ComponentTable | None = None
+    link: ComponentTable | None = None
+
+
+class Target(Section):
+    """A whole target: what a TOML file in `targets/` says."""
+
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    array: Array
+    weights: Weights = Weights()
+    inputs: Inputs = Inputs()
+    adc: Adc = Adc()
+    device: Device
+    core: Core = Core()
+    node: Node = Node()
+    chip: Chip = Chip()
+    technology: Technology = Technology()
+    cost: Cost
+
+    @model_validator(mode="after")
+    def _one_weight_fits(self) -> "Target":
+        columns = self.array.columns_per_weight(self.weights.bits)
+        if columns > self.array.cols:
+            raise ValueError(
+                f"array.cols = {self.array.cols} can't hold a weight, which takes {columns} columns"
+            )
+        if self.adc.subtract == "analog" and self.array.encoding != "differential":
+            raise ValueError('adc.subtract = "analog" needs array.encoding = "differential"')
+        return self
+
+    @model_validator(mode="after")
+    def _components_are_costed(self) -> "Target":
+        for level, units in self.units().items():
+            for name, count in units.items():
+                if count and getattr(self.cost, name) is None:
+                    raise ValueError(f"cost.{name} is missing: a {level} has {count:g} of it")
+        return self
+
+    def units(self) -> dict[str, dict[str, float]]:
+        """How many of each component stand in a core, in a node beside its cores, and on a chip.
+
+        `{"core": {"crossbar": 8, ...}, "node": {"buffer": 1, ...}, "chip": {"link": 4, ...}}`, the
+        components called as in `[cost]`.
+        """
+        core, node, chip = self.core, self.node, self.chip
+        rows, cols = self.array.rows, self.array.cols
+        return {
+            "core": {
+                "crossbar": core.crossbars,
+                "dac": core.crossbars * rows if core.dacs is None else core.dacs,
+                "adc": self.adcs_per_core(),
+                "sample_hold": (
+                    core.crossbars * cols if core.sample_holds is None else core.sample_holds
+                ),
+                "shift_add": core.shift_adds,
+                "input_register": core.input_registers,
+                "output_register": core.output_registers,
+                "core_buffer": core.buffers,
+                "vector_unit": core.vector_units,
+                "control": core.controls,
+            },
+            "node": {
+                "buffer": node.buffers,
+                "bus": node.buses,
+                "router": node.routers,
+                "node_register": node.registers,
+                "shift_add": node.shift_adds,
+                "activation": node.activations,
+                "pooling": node.poolings,
+                "vector_unit": node.vector_units,
+            },
+            "chip": {"chip_buffer": chip.buffers, "link": chip.links},
+        }
+
+    @property
+    def crossbars_per_chip(self) -> int:
+        """Crossbars of one chip."""
+        return self.core.crossbars * self.node.cores * self.chip.nodes
+
+    def mesh(self) -> tuple[int, int]:
+        """Rows and columns of the mesh of nodes: `chip.mesh`, else the squarest that holds them."""
+        if self.chip.mesh is not None:
+            return self.chip.mesh
+        rows = math.isqrt(self.chip.nodes)
+        exact = next(r for r in range(rows, 0, -1) if self.chip.nodes % r == 0)
+        # 168 nodes are 12 x 14; a prime number of them is no single row, but a square with gaps.
+        rows = exact if 2 * exact > rows else rows
+        return rows, math.ceil(self.chip.nodes / rows)
+
+    def slices(self, weight_bits: int | None = None) -> int:
+        """`array.slices`, for `weights.bits` where no width is given."""
+        return self.array.slices(self.weights.bits if weight_bits is None else weight_bits)
+
+    @property
+    def polarities(self) -> int:
+        """`array.polarities`."""
+        return self.array.polarities
+
+    def adcs_per_core(self) -> int:
+        """ADCs of one core."""
+        per_crossbar = math.ceil(self.array.cols / self.array.columns_per_adc)
+        return self.core.adcs or self.core.crossbars * per_crossbar
+
+    def columns_per_adc(self) -> int:
+        """Columns that one ADC converts, one after the other, in an activation."""
+        if self.core.adcs is None:
+            return min(self.array.columns_per_adc, self.array.cols)
+        return math.ceil(self.core.crossbars * self.array.cols / self.core.adcs)
+
+    def cycle_ns(self, adc_gsps: float = math.inf) -> float:
+        """One activation: the read pulse, then the conversions that share an ADC.
+
+        `adc_gsps` is what the ADC's model can do, where that is less than `adc.rate_gsps` asks.
+        """
+        rate = min(self.adc.rate_gsps, adc_gsps)
+        return self.device.read_pulse_ns + self.columns_per_adc() / rate
+
+    def input_slices(self, bits: int, signed: bool) -> int:
+        """Activations that a vector of `bits`-bit codes takes (numerics, Inputs in time)."""
+        passes = 2 if signed and self.inputs.signed == "two-pass" else 1
+        return passes * math.ceil(bits / self.inputs.dac_bits)

@@ -1,0 +1,91 @@
+"""How a layer's output is cut into sub-images or windows: `xbarc inspect --layer`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from math import ceil, prod
+from typing import Any
+
+from xbarc.hw.target import Target
+from xbarc.ir.analysis.patches import each_output, scatter_of
+from xbarc.ir.analysis.visits import visits
+from xbarc.ir.dialect import MvmOp, shape_of, spatial_size
+from xbarc.support.data import Array
+
+WIDTH, HEIGHT = 72, 36
+"""Columns and lines that a drawing fits into; beyond that several outputs are one character."""
+
+Span = tuple[int, int]
+"""Begin and end, the end not included."""
+
+
+def partition(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> dict[str, Any] | None:
+    """The patches of the output that an mvm computes one shot each; None where it has none.
+
+    `{"outputs", "window", "overlap", "map", "flat", "axes", "patches", "rows", "columns"}`:
+    `outputs` and `window` are the sizes of a whole patch and of the input that it sees, axis by
+    axis, `overlap` what two neighbours' windows share; `map` is the size of the output, its axes
+    counted as one where it is `flat`; `axes` has the patches' begins and ends along each axis,
+    `{"outputs": [[begin, end], ...], "window": [...]}`, of which every combination is a patch
+    (inputs before 0 and beyond the image are padding); `rows` driven and weight `columns` read for
+    one image.
+    """
+    scatter, single = scatter_of(op), each_output(op)
+    if scatter is None or scatter.window is None or single is None:
+        return None
+    flat = scatter.flat is not None
+    sizes = spatial_size(shape_of(scatter.result), flat=flat)
+    patch = scatter.window.lists()[0]
+    kernel, strides, pads, dilations = single.lists()
+
+    def seen(axis: int, begin: int, end: int) -> Span:
+        first = begin * strides[axis] - pads[axis]
+        reach = (end - begin - 1) * strides[axis] + (kernel[axis] - 1) * dilations[axis]
+        return first, first + reach + 1
+
+    axes = []
+    for axis, (size, outputs) in enumerate(zip(sizes, patch, strict=True)):
+        spans = [(b, min(b + outputs, size)) for b in range(0, size, outputs)]
+        axes.append({"outputs": spans, "window": [seen(axis, *span) for span in spans]})
+    window = [b - a for a, b in (seen(axis, 0, o) for axis, o in enumerate(patch))]
+    used = visits(op, arrays, target).use
+    return {
+        "outputs": patch,
+        "window": window,
+        "overlap": [max(0, w - o * s) for w, o, s in zip(window, patch, strides, strict=True)],
+        "map": sizes,
+        "flat": flat,
+        "axes": axes,
+        "patches": prod(len(axis["outputs"]) for axis in axes),
+        "rows": int(used.rows.sum()),
+        "columns": int(used.columns.sum()),
+    }
+
+
+def patches(found: Mapping[str, Any]) -> Iterator[tuple[tuple[Span, ...], tuple[Span, ...]]]:
+    """Outputs and window of each patch of a `partition`, a span an axis each, in their order."""
+    outputs, windows = ([axis[key] for axis in found["axes"]] for key in ("outputs", "window"))
+    return zip(product(*outputs), product(*windows), strict=True)
+
+
+def draw(found: Mapping[str, Any]) -> list[str]:
+    """The last two axes of a `partition` as lines of text: a frame around each patch's outputs.
+
+    An output is two characters wide and a line high, several of them together where the map is
+    larger than the drawing; nothing where patches are too small for that.
+    """
+    outputs = [axis["outputs"] for axis in found["axes"]][-2:]
+    rows, columns = outputs if len(outputs) == 2 else ([(0, 1)], outputs[0])
+    step = max(1, ceil(columns[-1][1] * 2 / WIDTH), ceil(rows[-1][1] / HEIGHT))
+    if any(len(spans) > 1 and spans[0][1] < step for spans in (rows, columns)):
+        return []
+    down, across = _marks(rows, step, 1), _marks(columns, step, 2)
+    border, inside = (
+        "".join(mark if x in across else fill for x in range(across[-1] + 1))
+        for mark, fill in ("+-", "| ")
+    )
+    return [border if y in down else inside for y in range(down[-1] + 1)]
+
+
+def _marks(spans: Sequence[Span], step: int, characters: int) -> list[int]:
+    """Where the borders of spans stand in a drawing."""
+    return [0, *(ceil(end / step) * characters + i for i, (_, end) in enumerate(spans, start=1))]

@@ -1,0 +1,235 @@
+"""The edges of a program: real numbers to codes and back, and what the digital unit computes."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import cast
+
+from xdsl.dialects.builtin import (
+    I64,
+    DenseArrayBase,
+    Float32Type,
+    Float64Type,
+    FloatAttr,
+    IntegerAttr,
+    IntegerType,
+    StringAttr,
+    SymbolRefAttr,
+    TensorType,
+    f32,
+)
+from xdsl.ir import Attribute, SSAValue
+from xdsl.irdl import (
+    IRDLOperation,
+    irdl_op_definition,
+    operand_def,
+    opt_prop_def,
+    prop_def,
+    result_def,
+    traits_def,
+    var_operand_def,
+    var_result_def,
+)
+from xdsl.parser import Parser
+from xdsl.printer import Printer
+from xdsl.traits import Pure
+from xdsl.utils.exceptions import VerifyException
+
+from xbarc.ir.dialect import placement
+from xbarc.ir.dialect.assembly import (
+    integer,
+    need_codes,
+    parse_optional_int,
+    parse_real,
+    parse_with_weights,
+    parsed,
+    print_operands,
+    print_optional_int,
+    print_real,
+    print_signature,
+    real,
+    shape_of,
+    tensor,
+)
+from xbarc.ir.dialect.weights import need_columns, weights_of
+
+
+@irdl_op_definition
+class QuantizeOp(IRDLOperation):
+    """Real activations to integer codes: `clip(rint(x / scale))` to the range of the result type.
+
+    `%1 = xbar.quantize %0 scale 0.0208 : tensor<?x3x32x32xf32> -> tensor<?x3x32x32xsi8>`
+    Signed codes are symmetric (+-(2^(b-1) - 1)), unsigned ones 0 .. 2^b - 1 (numerics:
+    Quantisation).
+    """
+
+    name = "xbar.quantize"
+
+    input = operand_def(TensorType)
+    scale = prop_def(FloatAttr[Float64Type])
+    result = result_def(TensorType)
+
+    traits = traits_def(Pure())
+
+    def __init__(self, value: SSAValue, scale: float, element: IntegerType):
+        super().__init__(
+            operands=[value],
+            properties={"scale": real(scale)},
+            result_types=[tensor(shape_of(value), element)],
+        )
+
+    def verify_(self) -> None:
+        """Same shape, codes out, a positive finite scale."""
+        need_codes(self.result, "the result")
+        if shape_of(self.input) != shape_of(self.result):
+            raise VerifyException("input and result differ in shape")
+        if not 0 < self.scale.value.data < math.inf:
+            raise VerifyException("scale is a positive number")
+
+    def print(self, printer: Printer) -> None:
+        """Custom assembly."""
+        print_operands(printer, self)
+        print_real(printer, "scale", self.scale)
+        print_signature(printer, self)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "QuantizeOp":
+        """Custom assembly."""
+        value = parser.parse_unresolved_operand()
+        parser.parse_keyword("scale")
+        scale = parse_real(parser)
+        return parsed(cls, parser, value, {"scale": scale})
+
+
+@irdl_op_definition
+class DequantizeOp(IRDLOperation):
+    """Column sums to real values: `(acc - zero_point * colsum[n]) * scale * w_scale[n] + bias[n]`.
+
+    `%5 = xbar.dequantize %4, @conv1 scale 0.0208 axis 1 : tensor<?x16x32x32xsi32> -> ...xf32>`
+    `scale` is the input codes', `zero_point` the code that means 0 (0 unless the model came
+    quantised), `axis` the one of the columns n.
+    """
+
+    name = "xbar.dequantize"
+
+    input = operand_def(TensorType)
+    weights = prop_def(SymbolRefAttr)
+    scale = prop_def(FloatAttr[Float64Type])
+    zero_point = prop_def(IntegerAttr[I64])
+    axis = prop_def(IntegerAttr[I64])
+    result = result_def(TensorType)
+
+    traits = traits_def(Pure())
+
+    def __init__(self, value: SSAValue, weights: str, scale: float, axis: int, zero_point: int = 0):
+        super().__init__(
+            operands=[value],
+            properties={
+                "weights": SymbolRefAttr(weights),
+                "scale": real(scale),
+                "zero_point": integer(zero_point),
+                "axis": integer(axis),
+            },
+            result_types=[tensor(shape_of(value), f32)],
+        )
+
+    def verify_(self) -> None:
+        """Same shape, N columns on the axis."""
+        need_codes(self.input, "the input")
+        if shape_of(self.input) != shape_of(self.result):
+            raise VerifyException("input and result differ in shape")
+        if not isinstance(cast(TensorType[Attribute], self.result.type).element_type, Float32Type):
+            raise VerifyException("the result is a tensor of f32")
+        if not 0 < self.scale.value.data < math.inf:
+            raise VerifyException("scale is a positive number")
+        need_columns(shape_of(self.input), self.axis.value.data, weights_of(self))
+
+    def print(self, printer: Printer) -> None:
+        """Custom assembly."""
+        print_operands(printer, self)
+        print_real(printer, "scale", self.scale)
+        print_optional_int(printer, "zero_point", self.zero_point.value.data)
+        printer.print_string(f" axis {self.axis.value.data}")
+        print_signature(printer, self)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "DequantizeOp":
+        """Custom assembly."""
+        value, properties = parse_with_weights(parser)
+        parser.parse_keyword("scale")
+        scale = parse_real(parser)
+        zero_point = parse_optional_int(parser, "zero_point")
+        parser.parse_keyword("axis")
+        axis = parser.parse_integer()
+        properties |= {
+            "scale": scale,
+            "zero_point": integer(zero_point),
+            "axis": integer(axis),
+        }
+        return parsed(cls, parser, value, properties)
+
+
+@irdl_op_definition
+class DigitalOp(IRDLOperation):
+    """What the digital unit computes: an ONNX file of the program, run by onnxruntime.
+
+    `%5, %6 = xbar.digital "digital/0.onnx" (%4, %0) : (tensor<...>, tensor<...>) ->
+    (tensor<...>, tensor<...>)`: operands and results in the order of the file's inputs and outputs.
+    """
+
+    name = "xbar.digital"
+
+    inputs = var_operand_def()
+    file = prop_def(StringAttr)
+    time = opt_prop_def(DenseArrayBase)
+    stream = opt_prop_def(DenseArrayBase)
+    outputs = var_result_def()
+
+    traits = traits_def(Pure())
+
+    def __init__(self, file: str, inputs: Sequence[SSAValue], outputs: Sequence[Attribute]):
+        super().__init__(
+            operands=[list(inputs)],
+            properties={"file": StringAttr(file)},
+            result_types=[list(outputs)],
+        )
+
+    def verify_(self) -> None:
+        """A file of the program's own folder."""
+        if not re.fullmatch(r"digital/[\w.-]+\.onnx", self.file.data):
+            raise VerifyException(f'{self.file.data!r} isn\'t of the form "digital/<name>.onnx"')
+        placement.verify_times(self)
+
+    def print(self, printer: Printer) -> None:
+        """Custom assembly."""
+        printer.print_string(" ")
+        printer.print_string_literal(self.file.data)
+        printer.print_string(" (")
+        printer.print_list(self.inputs, printer.print_operand)
+        printer.print_string(")")
+        placement.print_clauses(printer, self)
+        printer.print_op_attributes(self.attributes)
+        printer.print_string(" : (")
+        printer.print_list(self.inputs.types, printer.print_attribute)
+        printer.print_string(") -> (")
+        printer.print_list(self.outputs.types, printer.print_attribute)
+        printer.print_string(")")
+
+    @classmethod
+    def parse(cls, parser: Parser) -> "DigitalOp":
+        """Custom assembly."""
+        file = parser.parse_str_literal()
+        operands = parser.parse_comma_separated_list(
+            parser.Delimiter.PAREN, parser.parse_unresolved_operand
+        )
+        position = parser.pos
+        times = placement.parse_clauses(parser, placed=False)
+        attributes = parser.parse_optional_attr_dict()
+        parser.parse_punctuation(":")
+        sources = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_type)
+        parser.parse_punctuation("->")
+        results = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_type)
+        op = cls(file, parser.resolve_operands(operands, sources, position), results)
+        op.properties.update(times)
+        op.attributes.update(attributes)
+        return op

@@ -1,0 +1,1 @@
+"""ONNX graph to tile IR, layers not mapped yet."""

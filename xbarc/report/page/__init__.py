@@ -1,0 +1,1 @@
+"""The report of one program, a section a file."""

@@ -1,0 +1,99 @@
+"""How tiles fill crossbars: the distinct shapes of a layer's tiles, and pictures of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbarc.hw.target import Array
+from xbarc.ir.dialect import MvmOp, Tiles, weights_of
+from xbarc.report.html import Markup, tag
+
+MOST_BLOCKS = 256
+"""Blocks of a diagonal that are drawn one by one."""
+
+Rectangle = tuple[int, int, int, int]
+"""Row begin and end, column begin and end."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Tiles that look alike: how many, their rows and weight columns, and where they hold weights.
+
+    `blocks`: rectangles of rows and weight columns, counted from the tile's corner.
+    """
+
+    count: int
+    rows: int
+    cols: int
+    blocks: tuple[Rectangle, ...]
+
+    def occupied(self, array: Array, weight_bits: int) -> float:
+        """Share of a crossbar's cells that hold weights."""
+        held = sum((r1 - r0) * (c1 - c0) for r0, r1, c0, c1 in self.blocks)
+        return held * array.columns_per_weight(weight_bits) / (array.rows * array.cols)
+
+
+def shapes(op: MvmOp) -> list[Shape]:
+    """The distinct shapes of an mvm's tiles, the most frequent first, of these the largest."""
+    weights = weights_of(op)
+    (k, n), groups = weights.matrix, weights.group_count
+    found, counts = np.unique(signatures(op.tiles(), k, n, groups), axis=0, return_counts=True)
+    order = np.lexsort((-found[:, 1], -found[:, 0], -counts))
+    return [
+        Shape(count, signature[0], signature[1], _blocks(signature, k // groups, n // groups))
+        for count, signature in zip(counts[order].tolist(), found[order].tolist(), strict=True)
+    ]
+
+
+def signatures(tiles: Tiles, k: int, n: int, groups: int) -> Tiles:
+    """[T, 6]: what makes tiles of a `k` x `n` matrix look alike.
+
+    Rows, columns, and 1, 0, 0, 0 for a tile within one block of a block-diagonal matrix; else 0 and
+    where the tile begins in the blocks' pattern: row, column, by how many blocks the row is ahead.
+    """
+    kg, ng = k // groups, n // groups
+    r0, r1, c0, c1 = tiles.T
+    first = r0 // kg
+    whole = (first == (r1 - 1) // kg) & (first == c0 // ng) & (first == (c1 - 1) // ng)
+    place = np.stack([r0 % kg, c0 % ng, first - c0 // ng])
+    return np.stack([r1 - r0, c1 - c0, whole, *np.where(whole, 0, place)], axis=1)
+
+
+def _blocks(signature: Sequence[int], kg: int, ng: int) -> tuple[Rectangle, ...]:
+    """Where a tile of that signature holds weights, for blocks of kg x ng."""
+    rows, cols, whole, row, col, ahead = signature
+    if whole:
+        return ((0, rows, 0, cols),)
+    blocks = []
+    for g in range(-(-(row + rows) // kg)):
+        r0, r1 = max(g * kg - row, 0), min((g + 1) * kg - row, rows)
+        c0, c1 = max((g + ahead) * ng - col, 0), min((g + ahead + 1) * ng - col, cols)
+        if r0 < r1 and c0 < c1:
+            blocks.append((r0, r1, c0, c1))
+    return tuple(blocks)
+
+
+def picture(shape: Shape, array: Array, weight_bits: int, label: str) -> Markup:
+    """A crossbar, and the cells of it that hold weights."""
+    per_weight = array.columns_per_weight(weight_bits)
+    blocks = shape.blocks
+    if len(blocks) > MOST_BLOCKS:
+        step = -(-len(blocks) // MOST_BLOCKS)
+        parts = [blocks[i : i + step] for i in range(0, len(blocks), step)]
+        blocks = tuple((p[0][0], p[-1][1], p[0][2], p[-1][3]) for p in parts)
+    path = "".join(
+        f"M{c0 * per_weight} {r0}h{(c1 - c0) * per_weight}v{r1 - r0}h{(c0 - c1) * per_weight}z"
+        for r0, r1, c0, c1 in blocks
+    )
+    return tag(
+        "svg",
+        tag("title", label),
+        tag("rect", width=array.cols, height=array.rows, class_="empty"),
+        tag("path", d=path, class_="s0"),
+        viewBox=f"0 0 {array.cols} {array.rows}",
+        preserveAspectRatio="none",
+        class_="array",
+        role="img",
+        aria_label=label,
+    )

@@ -1,0 +1,84 @@
+"""Calibrated converters: the range of column sums that calibration data show (numerics: ADC)."""
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import numpy as np
+from xdsl.dialects.builtin import DenseArrayBase, f64
+
+from xbarc.artifact import CompiledProgram
+from xbarc.hw import encoding
+from xbarc.hw.target import Target
+from xbarc.ir.analysis.coverage import coverage_of
+from xbarc.ir.dialect import MvmOp, StreamType, weights_of
+from xbarc.simulator.interpreter import Simulator, segments
+from xbarc.support.data import Array, Feeds
+
+SAMPLES = 64
+"""Calibration samples that are run."""
+
+VECTORS = 64
+"""Vectors of a block that are looked at, evenly spaced."""
+
+
+def calibrate_converters(program: CompiledProgram, feeds: Feeds) -> None:
+    """Give each `xbar.mvm` of `program` the range of its converters.
+
+    The program is run with lossless converters on the first `SAMPLES` of `feeds`; lo and hi
+    of a matrix are the percentiles 100 - p and p of its column sums, p being `adc.percentile`.
+    """
+    counts: dict[MvmOp, dict[int, int]] = {}
+
+    def observe(op: MvmOp, x: Array) -> None:
+        step = max(1, x.shape[1] // VECTORS)
+        for sums in column_sums(op, program.weights, x[:, ::step], program.target):
+            values, occurrences = np.unique(sums, return_counts=True)
+            known = counts.setdefault(op, {})
+            for value, count in zip(values.tolist(), occurrences.tolist(), strict=True):
+                known[value] = known.get(value, 0) + count
+
+    simulator = Simulator(program, ideal=True, observe=observe)
+    batched = {s.name for s in simulator.inputs if s.batched}
+    simulator.run({n: a[:SAMPLES] if n in batched else a for n, a in feeds.items()})
+    for op, seen in counts.items():
+        low, high = _range(seen, program.target.adc.percentile)
+        op.properties["adc"] = DenseArrayBase.from_list(f64, [low, high])
+
+
+def _range(counts: dict[int, int], percentile: float) -> tuple[float, float]:
+    values = sorted(counts)
+    share = np.cumsum([counts[v] for v in values]) / sum(counts.values())
+    tail = 1 - percentile / 100
+    low = float(values[int(np.searchsorted(share, tail, side="right")) if tail else 0])
+    high = float(values[min(int(np.searchsorted(share, 1 - tail)), len(values) - 1)])
+    # A matrix of zeros has one sum only; a converter has a range.
+    return low, max(high, low + 1.0)
+
+
+def column_sums(
+    op: MvmOp, arrays: Mapping[str, Array], x: Array, target: Target
+) -> Iterator[Array]:
+    """What the ADCs of an mvm see for codes `x` [K, v], a segment at a time: integers."""
+    weights, placed = weights_of(op), coverage_of(op, arrays)
+    q = arrays[weights.symbol]
+    driven = x if placed.rows is None else x[placed.rows]
+    codes = cast(StreamType, op.input.type).element
+    signed = codes.signedness.data.name == "SIGNED"
+    array, inputs = target.array, target.inputs
+    for segment in segments(placed.tiles):
+        lines = encoding.activations(
+            driven[segment.row_begin : segment.row_end],
+            codes.width.data,
+            inputs.dac_bits,
+            signed,
+            inputs.signed,
+        )
+        dense = placed.dense(q, segment.bounds)
+        levels = encoding.weight_levels(
+            dense, weights.weight_bits, array.cell_bits, array.encoding
+        ).astype(np.float64)
+        # float64 holds these sums exactly, and goes through BLAS.
+        sums = np.einsum("sprc,jrv->spcjv", levels, lines.astype(np.float64), optimize=True)
+        if target.adc.subtract == "analog":
+            sums = sums[:, :1] - sums[:, 1:]
+        yield sums.astype(np.int64)

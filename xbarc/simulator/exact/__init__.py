@@ -1,0 +1,1 @@
+"""The exact engine: ideal devices, integers."""
