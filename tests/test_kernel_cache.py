@@ -18,7 +18,7 @@ if sys.argv[1] == "read-only":
             if kind.__name__ not in ("_CacheLocator", "UserProvidedCacheLocator"):
                 kind.ensure_cache_path = refuse
 import numba
-from xbarc.simulator import gather
+from xbarc.simulator import windows
 from xbarc.simulator.exact import kernels
 print(numba.config.CACHE_DIR)
 """

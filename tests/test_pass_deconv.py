@@ -19,7 +19,7 @@ from xbarc.ir.dialect.placement import copies_of, ranges_of, span_of
 from xbarc.report import report_page
 from xbarc.report.inspect import inspect
 from xbarc.simulator.activity import ActivityCounter
-from xbarc.simulator.exact.matrix import Segment
+from xbarc.simulator.exact.segments import Segment
 from xbarc.simulator.interpreter import Simulator
 from xbarc.support.errors import UsageError
 from xbarc.support.rows import same_rows

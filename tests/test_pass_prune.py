@@ -23,7 +23,8 @@ from xbarc.ir.analysis.coverage import check_numbers
 from xbarc.ir.dialect import MvmOp, TileListAttr
 from xbarc.passes.prune import Prune
 from xbarc.pipeline import load_registry, parse_passes
-from xbarc.simulator.exact.matrix import Matrix, Segment
+from xbarc.simulator.exact.matrix import Matrix
+from xbarc.simulator.exact.segments import Segment
 from xbarc.support.errors import UsageError, XbarcError
 
 SMALL = make_target(array={"rows": 16, "cols": 32, "cell_bits": 7})  # 16 x 16 weights a crossbar

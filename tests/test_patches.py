@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from reference import direct_convolution, make_target, patch_convolution
 
 from xbarc.ir.dialect import GatherOp, MvmOp, ScatterOp
-from xbarc.simulator.exact.matrix import Segment
+from xbarc.simulator.exact.segments import Segment
 from xbarc.support.errors import XbarcError
 
 

@@ -1,6 +1,5 @@
 """Running a graph in onnxruntime: the reference that every rewrite is held to."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from xbarc.graph.query import constant, describe_dims, is_static
 from xbarc.graph.serialize import with_external_weights
 from xbarc.support.errors import XbarcError, nearest
+from xbarc.support.threads import thread_count
 
 Array = np.ndarray[Any, Any]
 
@@ -40,11 +40,6 @@ FATAL_ONLY = 4
 
 NUMPY_KINDS = "biufc"
 """Types that numpy itself has; bfloat16 and the like come from ml_dtypes as kind V."""
-
-
-def default_threads() -> int:
-    """As many threads as the machine has cores, at most two."""
-    return min(2, os.cpu_count() or 1)
 
 
 def one_line(error: BaseException | str) -> str:
@@ -88,7 +83,7 @@ class Session:
         }
         self._computed = list(dict.fromkeys(name for name in wanted if name not in self._given))
         self._session = (
-            _session(model, self._computed, threads or default_threads(), optimize)
+            _session(model, self._computed, thread_count(threads), optimize)
             if self._computed
             else None
         )

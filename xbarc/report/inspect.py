@@ -75,12 +75,12 @@ def _where(name: str, symbols: Container[str]) -> str:
 def _describe(
     program: CompiledProgram, op: MvmOp, *, with_tiles: bool, with_patches: bool
 ) -> dict[str, Any]:
-    from xbarc.simulator.interpreter import matrix_of
+    from xbarc.simulator.exact.engine import ExactEngine
 
     weights, array = weights_of(op), program.target.array
     stream = cast(StreamType, op.input.type)
     bits, tiles = weights.weight_bits, op.tiles()
-    matrix = matrix_of(op, program.weights, program.target)
+    matrix = ExactEngine().program(op, program.weights, program.target)
     described: dict[str, Any] = {
         "name": weights.symbol,
         "op": weights.onnx_op.data,

@@ -18,7 +18,7 @@ from xbarc.hw.bit_lines import live_lines
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.coverage import coverage_of
 from xbarc.ir.dialect import MvmOp, StreamType, weights_of
-from xbarc.simulator.interpreter import segments
+from xbarc.simulator.exact.segments import merged
 from xbarc.support.data import Array
 
 Counts = npt.NDArray[np.int64]
@@ -191,7 +191,7 @@ def programmed(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Progra
     conversions = 0
     # Gating goes tile by tile; without it, tiles side by side are one.
     gated = op.gated is not None
-    for r0, r1, c0, c1 in tiles.tolist() if gated else [s.bounds for s in segments(tiles)]:
+    for r0, r1, c0, c1 in tiles.tolist() if gated else [s.bounds for s in merged(tiles)]:
         dense = placed.dense(q, (r0, r1, c0, c1))
         rows, columns = np.arange(r0, r1), dense.shape[1]
         if gated:

@@ -11,7 +11,8 @@ from xbarc.hw import encoding
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.coverage import coverage_of
 from xbarc.ir.dialect import MvmOp, StreamType, weights_of
-from xbarc.simulator.interpreter import Simulator, segments
+from xbarc.simulator.exact.segments import merged
+from xbarc.simulator.interpreter import Simulator
 from xbarc.support.data import Array, Feeds
 
 SAMPLES = 64
@@ -58,27 +59,33 @@ def _range(counts: dict[int, int], percentile: float) -> tuple[float, float]:
 def column_sums(
     op: MvmOp, arrays: Mapping[str, Array], x: Array, target: Target
 ) -> Iterator[Array]:
-    """What the ADCs of an mvm see for codes `x` [K, v], a segment at a time: integers."""
+    """What the ADCs of an mvm see for codes `x` [K, v], some tiles at a time: integers.
+
+    Gated rows aren't driven and gated bit lines aren't converted.
+    """
     weights, placed = weights_of(op), coverage_of(op, arrays)
-    q = arrays[weights.symbol]
+    q, gated = arrays[weights.symbol], op.gated is not None
     driven = x if placed.rows is None else x[placed.rows]
     codes = cast(StreamType, op.input.type).element
     signed = codes.signedness.data.name == "SIGNED"
     array, inputs = target.array, target.inputs
-    for segment in segments(placed.tiles):
+    # Gating goes tile by tile; without it, tiles side by side are one.
+    tiles = placed.tiles.tolist() if gated else [s.bounds for s in merged(placed.tiles)]
+    for tile in tiles:
         lines = encoding.activations(
-            driven[segment.row_begin : segment.row_end],
-            codes.width.data,
-            inputs.dac_bits,
-            signed,
-            inputs.signed,
+            driven[tile[0] : tile[1]], codes.width.data, inputs.dac_bits, signed, inputs.signed
         )
-        dense = placed.dense(q, segment.bounds)
+        dense = placed.dense(q, tile)
+        if gated:
+            some = dense != 0
+            lines = lines[:, some.any(axis=1)]
+            dense = dense[some.any(axis=1)][:, some.any(axis=0)]
         levels = encoding.weight_levels(
             dense, weights.weight_bits, array.cell_bits, array.encoding
         ).astype(np.float64)
         # float64 holds these sums exactly, and goes through BLAS.
         sums = np.einsum("sprc,jrv->spcjv", levels, lines.astype(np.float64), optimize=True)
+        held = levels.any(axis=2)  # [S, P, C]
         if target.adc.subtract == "analog":
-            sums = sums[:, :1] - sums[:, 1:]
-        yield sums.astype(np.int64)
+            sums, held = sums[:, :1] - sums[:, 1:], held.any(axis=1, keepdims=True)
+        yield (sums[held] if gated else sums).astype(np.int64)

@@ -3,7 +3,7 @@
 Importing this module imports Numba: only what runs a program does.
 
 Word lines and cells meet as bits. An input level is `dac_bits` bit planes, a cell's level
-`cell_bits` bit planes, and the sum of a column is `sum_bc 2^(b+c) * popcount(x_b & g_c)`, 32 rows
+`cell_bits` bit planes, and the sum of a bit line is `sum_bc 2^(b+c) * popcount(x_b & g_c)`, 32 rows
 to a word. Words of many (activation, vector) pairs lie side by side, so one instruction works on
 many conversions.
 """
@@ -33,39 +33,55 @@ class Inputs(NamedTuple):
     weights: Any  # int64 [J]: what each activation weighs
 
 
-class Columns(NamedTuple):
-    """The physical columns to convert one by one, of all segments, flattened.
+class Segments(NamedTuple):
+    """The segments, G of them."""
 
-    A *site* is a weight column in a segment; its physical columns are `first_column[site] ..
-    first_column[site+1]`, whose bit planes are `first_plane[column] .. first_plane[column+1]`.
-    """
-
-    # per segment, [G]
-    row_begin: Any
+    row_begin: Any  # int64 [G]
     row_end: Any
     col_begin: Any
     col_end: Any
     first_site: Any  # int64 [G]
-    first_word: Any  # int64 [G], into `words`
-    plane_base: Any  # int64 [G], the segment's first plane
-    lo: Any  # float64 [G], the converter's
+    first_word: Any  # int64 [G], into the planes' words
+    first_plane: Any  # int64 [G]
+
+
+class Curves(NamedTuple):
+    """The converters of the segments."""
+
+    lo: Any  # float64 [G]
     step: Any  # float64 [G]
     fast: Any  # bool [G]: float32 `scale` and `shift` give the same codes
     clips: Any  # bool [G]: some sum that can occur is clipped
     scale: Any  # float32 [G]
     shift: Any  # float32 [G]
-    # per site
-    first_column: Any  # int64 [sites + 1]
+
+
+class Sites(NamedTuple):
+    """Weight columns in a segment; the bit lines of one are `first_line[site] .. [site + 1]`."""
+
+    first_line: Any  # int64 [sites + 1]
     weight_sum: Any  # int64 [sites]: sum of the weights of all conversions, for `lo`
     correction: Any  # int64 [sites]: times the sum of the inputs, taken out digitally (offset)
-    # per physical column
-    weight: Any  # float32 [columns]: +-2^(slice*cell_bits)
-    first_plane: Any  # int64 [columns + 1]
-    # per plane
-    plane_shift: Any  # uint8 [planes]
-    plane_negative: Any  # bool [planes]: counted against the sum (analog subtraction)
+
+
+class Planes(NamedTuple):
+    """Cells as bit planes; those of a bit line are `first[line] .. first[line + 1]`."""
+
+    first: Any  # int64 [lines + 1]
+    shift: Any  # uint8 [planes]
+    negative: Any  # bool [planes]: counted against the sum (analog subtraction)
     words: Any  # uint32: every plane's rows, 32 to a word, word-aligned per segment
-    top: int  # the converter's largest code
+
+
+class Lines(NamedTuple):
+    """The bit lines to convert one by one, of all segments."""
+
+    segments: Any
+    curves: Any
+    sites: Any
+    planes: Any
+    weight: Any  # float32 [lines]: +-2^(slice*cell_bits)
+    top: int  # the converters' largest code
     integer: bool  # shift-and-add in integers
 
 
@@ -246,28 +262,26 @@ def _add_to_output(line, codes, totals, lo, step, weight_sum, correction, intege
 
 
 @njit(cache=True)
-def _sum_column(sums, planes, columns, g, words, column):
-    """sums [L] of one physical column of segment g, for input planes [dac_bits, W, L]."""
-    p, end = columns.first_plane[column], columns.first_plane[column + 1]
-    at = columns.first_word[g] + (p - columns.plane_base[g]) * words
-    bits = columns.words[at : at + (end - p) * words]
-    both_positive = end - p == 2 and not (
-        columns.plane_negative[p] or columns.plane_negative[p + 1]
-    )
+def _sum_line(sums, planes, lines, g, words, bit_line):
+    """sums [L] of one bit line of segment g, for input planes [dac_bits, W, L]."""
+    p, end = lines.planes.first[bit_line], lines.planes.first[bit_line + 1]
+    at = lines.segments.first_word[g] + (p - lines.segments.first_plane[g]) * words
+    bits = lines.planes.words[at : at + (end - p) * words]
+    both_positive = end - p == 2 and not (lines.planes.negative[p] or lines.planes.negative[p + 1])
     if both_positive and words == 4 and len(planes) == 1:
-        shift_g, shift_h = np.int32(columns.plane_shift[p]), np.int32(columns.plane_shift[p + 1])
+        shift_g, shift_h = np.int32(lines.planes.shift[p]), np.int32(lines.planes.shift[p + 1])
         _set_two_planes(sums, planes[0], bits[:4], bits[4:], shift_g, shift_h)
         return
     sums[:] = 0
     for i in range(end - p):
         for b in range(len(planes)):
-            shift = np.int32(columns.plane_shift[p + i] + b)
-            negative = columns.plane_negative[p + i]
+            shift = np.int32(lines.planes.shift[p + i] + b)
+            negative = lines.planes.negative[p + i]
             _add_plane(sums, planes[b], bits[i * words : (i + 1) * words], shift, negative)
 
 
 @njit(cache=True)
-def _convert_block(x, out, inputs, columns, v0, v1, n0, n1):
+def _convert_block(x, out, inputs, lines, v0, v1, n0, n1):
     """Convert weight columns n0 .. n1 for vectors v0 .. v1; returns how many were clipped."""
     vectors = v1 - v0
     length = len(inputs.weights) * vectors
@@ -276,58 +290,69 @@ def _convert_block(x, out, inputs, columns, v0, v1, n0, n1):
     acc64 = np.empty(length, np.float64)
     codes, totals = np.empty(vectors, np.int64), np.empty(vectors, np.int64)
     most_words = 1
-    for g in range(len(columns.row_begin)):
-        most_words = max(most_words, (columns.row_end[g] - columns.row_begin[g] + 31) >> 5)
+    for g in range(len(lines.segments.row_begin)):
+        most_words = max(
+            most_words, (lines.segments.row_end[g] - lines.segments.row_begin[g] + 31) >> 5
+        )
     storage = np.empty(inputs.dac_bits * most_words * length, np.uint32)
-    top32, top64 = np.float32(columns.top), np.float64(columns.top)
+    top32, top64 = np.float32(lines.top), np.float64(lines.top)
     clipped = 0
-    for g in range(len(columns.row_begin)):
-        begin, end = max(n0, columns.col_begin[g]), min(n1, columns.col_end[g])
+    for g in range(len(lines.segments.row_begin)):
+        begin, end = max(n0, lines.segments.col_begin[g]), min(n1, lines.segments.col_end[g])
         if begin >= end:
             continue
-        site0 = columns.first_site[g] - columns.col_begin[g]
-        words = (columns.row_end[g] - columns.row_begin[g] + 31) >> 5
+        site0 = lines.segments.first_site[g] - lines.segments.col_begin[g]
+        words = (lines.segments.row_end[g] - lines.segments.row_begin[g] + 31) >> 5
         planes = storage[: inputs.dac_bits * words * length].reshape(inputs.dac_bits, words, length)
-        _pack(x, columns.row_begin[g], columns.row_end[g], v0, v1, inputs, planes, totals)
-        lo, step, fast = columns.lo[g], columns.step[g], columns.fast[g]
-        short = words == 1 and len(planes) == 1 and fast and not columns.clips[g]
+        _pack(
+            x,
+            lines.segments.row_begin[g],
+            lines.segments.row_end[g],
+            v0,
+            v1,
+            inputs,
+            planes,
+            totals,
+        )
+        lo, step, fast = lines.curves.lo[g], lines.curves.step[g], lines.curves.fast[g]
+        short = words == 1 and len(planes) == 1 and fast and not lines.curves.clips[g]
         for n in range(begin, end):
             site = site0 + n
             if fast:
                 acc32[:] = 0
             else:
                 acc64[:] = 0
-            for column in range(columns.first_column[site], columns.first_column[site + 1]):
-                weight = columns.weight[column]
-                p = columns.first_plane[column]
+            for bit_line in range(lines.sites.first_line[site], lines.sites.first_line[site + 1]):
+                weight = lines.weight[bit_line]
+                p = lines.planes.first[bit_line]
                 if (
                     short
-                    and columns.first_plane[column + 1] - p == 2
-                    and not (columns.plane_negative[p] or columns.plane_negative[p + 1])
+                    and lines.planes.first[bit_line + 1] - p == 2
+                    and not (lines.planes.negative[p] or lines.planes.negative[p + 1])
                 ):
-                    at = columns.first_word[g] + p - columns.plane_base[g]
+                    at = lines.segments.first_word[g] + p - lines.segments.first_plane[g]
                     _convert_word(
                         acc32,
                         planes[0, 0],
-                        columns.words[at],
-                        columns.words[at + 1],
-                        np.int32(columns.plane_shift[p]),
-                        np.int32(columns.plane_shift[p + 1]),
+                        lines.planes.words[at],
+                        lines.planes.words[at + 1],
+                        np.int32(lines.planes.shift[p]),
+                        np.int32(lines.planes.shift[p + 1]),
                         weight,
-                        columns.scale[g],
-                        columns.shift[g],
+                        lines.curves.scale[g],
+                        lines.curves.shift[g],
                     )
                     continue
-                _sum_column(sums, planes, columns, g, words, column)
+                _sum_line(sums, planes, lines, g, words, bit_line)
                 if fast:
                     clipped += _convert_fast(
                         sums,
                         acc32,
                         weight,
-                        columns.scale[g],
-                        columns.shift[g],
+                        lines.curves.scale[g],
+                        lines.curves.shift[g],
                         top32,
-                        columns.clips[g],
+                        lines.curves.clips[g],
                     )
                 else:
                     clipped += _convert_exact(sums, acc64, np.float64(weight), lo, step, top64)
@@ -341,16 +366,16 @@ def _convert_block(x, out, inputs, columns, v0, v1, n0, n1):
                 totals,
                 lo,
                 step,
-                columns.weight_sum[site],
-                columns.correction[site],
-                columns.integer,
+                lines.sites.weight_sum[site],
+                lines.sites.correction[site],
+                lines.integer,
             )
     return clipped
 
 
 @njit(cache=True, nogil=True)
-def convert_bits(x, out, inputs, columns, block):
-    """out [N, v] += what the physical columns `columns` make of codes x; returns the clipped.
+def convert_bits(x, out, inputs, lines, block):
+    """out [N, v] += what the bit lines `lines` make of codes x; returns the clipped.
 
     x are the codes' bytes [K, v*itemsize], and out int64 or float64, lest all of this is compiled
     for each of their types. `block` vectors are worked on at a time.
@@ -359,7 +384,7 @@ def convert_bits(x, out, inputs, columns, block):
     clipped = 0
     for v0 in range(0, vectors, block):
         v1 = min(v0 + block, vectors)
-        clipped += _convert_block(x, out, inputs, columns, v0, v1, 0, cols)
+        clipped += _convert_block(x, out, inputs, lines, v0, v1, 0, cols)
     return clipped
 
 
@@ -394,38 +419,38 @@ def grouped_product(x, w, out, groups):
 
 
 @njit(cache=True, nogil=True)
-def convert_sums(sums, out, inputs, columns, g, n0, n1, totals):
-    """The same for segment g's weight columns n0 .. n1, given their sums [columns, J*V]."""
+def convert_sums(sums, out, inputs, lines, g, n0, n1, totals):
+    """The same for segment g's weight columns n0 .. n1, given their sums [lines, J*V]."""
     clipped = np.zeros(n1 - n0, np.int64)
-    site0 = columns.first_site[g] - columns.col_begin[g] + n0
-    first = columns.first_column[site0]
-    top32, top64 = np.float32(columns.top), np.float64(columns.top)
+    site0 = lines.segments.first_site[g] - lines.segments.col_begin[g] + n0
+    first = lines.sites.first_line[site0]
+    top32, top64 = np.float32(lines.top), np.float64(lines.top)
     codes = np.empty(len(totals), np.int64)
     acc32 = np.empty(sums.shape[1], np.float32)
     acc64 = np.empty(sums.shape[1], np.float64)
     for i in range(n1 - n0):
         site = site0 + i
-        if columns.fast[g]:
+        if lines.curves.fast[g]:
             acc32[:] = 0
         else:
             acc64[:] = 0
-        for column in range(columns.first_column[site], columns.first_column[site + 1]):
-            line, weight = sums[column - first], columns.weight[column]
-            if columns.fast[g]:
+        for bit_line in range(lines.sites.first_line[site], lines.sites.first_line[site + 1]):
+            line, weight = sums[bit_line - first], lines.weight[bit_line]
+            if lines.curves.fast[g]:
                 clipped[i] += _convert_fast(
                     line,
                     acc32,
                     weight,
-                    columns.scale[g],
-                    columns.shift[g],
+                    lines.curves.scale[g],
+                    lines.curves.shift[g],
                     top32,
-                    columns.clips[g],
+                    lines.curves.clips[g],
                 )
             else:
                 clipped[i] += _convert_exact(
-                    line, acc64, np.float64(weight), columns.lo[g], columns.step[g], top64
+                    line, acc64, np.float64(weight), lines.curves.lo[g], lines.curves.step[g], top64
                 )
-        if columns.fast[g]:
+        if lines.curves.fast[g]:
             _combine(acc32, inputs.weights, codes)
         else:
             _combine(acc64, inputs.weights, codes)
@@ -433,10 +458,10 @@ def convert_sums(sums, out, inputs, columns, g, n0, n1, totals):
             out[n0 + i],
             codes,
             totals,
-            columns.lo[g],
-            columns.step[g],
-            columns.weight_sum[site],
-            columns.correction[site],
-            columns.integer,
+            lines.curves.lo[g],
+            lines.curves.step[g],
+            lines.sites.weight_sum[site],
+            lines.sites.correction[site],
+            lines.integer,
         )
     return clipped.sum()

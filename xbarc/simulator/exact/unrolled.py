@@ -7,7 +7,6 @@ bit, without the zeros. With offset encoding a cell of weight 0 isn't off: then 
 unless no converter loses anything.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,9 @@ import numpy.typing as npt
 
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.coverage import Coverage
-from xbarc.simulator.exact.matrix import Matrix, Segment
+from xbarc.simulator.engine import Conversions, PerOutput
+from xbarc.simulator.exact.matrix import Matrix
+from xbarc.simulator.exact.segments import Segment
 from xbarc.support.data import Array
 
 Indices = npt.NDArray[np.int64]
@@ -48,7 +49,7 @@ class _Position:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _SharedMatrix:
     """Output positions that share a matrix; `plain`: its rows are the stored weights', in order."""
 
     matrix: Matrix
@@ -65,6 +66,7 @@ class Unrolled:
 
     def __init__(self, q: Array, placed: Coverage, target: Target, **settings: Any):
         assert placed.taps is not None
+        self.per_output: PerOutput | None = None
         self._patch = placed.taps.shape[1]
         self.shape = (placed.shape[0] * placed.groups, placed.shape[1])
         shared: dict[Any, list[_Position]] = {}
@@ -72,8 +74,8 @@ class Unrolled:
             position = _position(placed, index)
             if len(position.reads):
                 shared.setdefault(position.key, []).append(position)
-        self._parts = [
-            _Part(
+        self._matrices = [
+            _SharedMatrix(
                 Matrix(
                     q[positions[0].weights],
                     positions[0].segments,
@@ -89,40 +91,37 @@ class Unrolled:
             )
             for positions in shared.values()
         ]
-        first = self._parts[0].matrix
-        self.integer = first.integer
-        self.bound = max(part.matrix.bound for part in self._parts)
-        shares = [part.matrix.collapsed for part in self._parts]
-        self.collapsed = float(np.average(shares, weights=[len(p.indices) for p in self._parts]))
+        self.integer = self._matrices[0].matrix.integer
+        self.bound = max(part.matrix.bound for part in self._matrices)
+        shares = [part.matrix.collapsed for part in self._matrices]
+        self.collapsed = float(np.average(shares, weights=[len(p.indices) for p in self._matrices]))
 
     @property
     def shared(self) -> Matrix | None:
         """The matrix of the kernel as it is stored, where all output positions share it."""
-        (first, *others) = self._parts
+        (first, *others) = self._matrices
         plain = first.plain and len(first.indices) == self._patch
         return first.matrix if plain and not others else None
 
     @property
     def lossless(self) -> bool:
         """Every physical column is provably exact."""
-        return all(part.matrix.lossless for part in self._parts)
+        return all(part.matrix.lossless for part in self._matrices)
 
     @property
-    def conversions(self) -> int:
-        """ADC conversions so far."""
-        return sum(part.matrix.conversions for part in self._parts)
+    def conversions(self) -> Conversions:
+        """What the converters did so far."""
+        found = [part.matrix.conversions for part in self._matrices]
+        return Conversions(
+            sum(c.count for c in found), sum(c.saturated for c in found), self.lossless
+        )
 
-    @property
-    def saturated(self) -> int:
-        """Those of them that the ADC clipped."""
-        return sum(part.matrix.saturated for part in self._parts)
-
-    def multiply(self, x: Array, out: Array) -> None:
+    def multiply(self, x: Array, out: Array, first: int = 0) -> None:
         """Fill out [N, v] for the vectors x [K, v]; as `Matrix.multiply`."""
         vectors = x.shape[1]
-        if sum(len(part.indices) for part in self._parts) < self._patch:
+        if sum(len(part.indices) for part in self._matrices) < self._patch:
             out.fill(0)  # positions that no weight reaches
-        for part in self._parts:
+        for part in self._matrices:
             rows, columns = part.matrix.shape
             together = max(1, BLOCK_BYTES // max(1, rows * vectors * x.itemsize))
             for begin in range(0, len(part.indices), together):
@@ -201,22 +200,3 @@ def materialised(q: Array, placed: Coverage) -> Array:
     result = np.zeros((kg // window, window, n // patch, patch), q.dtype)
     result[:, u, :, p] = by_kernel[:, placed.taps[u, p]].swapaxes(0, 1)
     return result.reshape(kg, n)
-
-
-def programmed_matrix(
-    q: Array, placed: Coverage, segments: Sequence[Segment], target: Target, **settings: Any
-) -> Matrix | Unrolled:
-    """The matrix that an mvm's tiles hold."""
-    if placed.taps is not None:
-        if target.array.encoding == "differential" or target.adc.mode == "lossless":
-            return Unrolled(q, placed, target, **settings)
-        q = materialised(q, placed)
-    return Matrix(
-        q,
-        segments,
-        target,
-        groups=placed.groups,
-        rows=placed.rows,
-        columns=placed.columns,
-        **settings,
-    )

@@ -1,4 +1,4 @@
-"""The digital unit: the program's ONNX files, each one onnxruntime session."""
+"""`xbar.digital`: the digital unit, the program's ONNX files, each one onnxruntime session."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +9,15 @@ import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from xbarc.graph.run import ERRORS_ONLY, ORT_FAILURES, one_line
+from xbarc.ir.dialect import DigitalOp
+from xbarc.simulator.step import Preparation, Step, StepKind
 from xbarc.support.errors import XbarcError
+
+
+def prepare(op: DigitalOp, at: Preparation) -> Step:
+    """The file's session. Raises `XbarcError` where onnxruntime refuses it."""
+    unit = digital_unit(at.program.digital[op.file.data], op.file.data)
+    return lambda batch, *values: unit(*values)
 
 
 def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
@@ -58,3 +66,6 @@ def _reads_files(content: bytes) -> bool:
         if a.type == ir.AttributeType.TENSOR
     ]
     return any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
+
+
+STEP = StepKind(DigitalOp.name, prepare)
