@@ -47,10 +47,20 @@ def dense_weights(q, groups):
 
 
 def crossbar_matmul(
-    x, q, segments, target, weight_bits, input_bits, input_signed, adc_range=None, counts=None
+    x,
+    q,
+    segments,
+    target,
+    weight_bits,
+    input_bits,
+    input_signed,
+    adc_range=None,
+    counts=None,
+    gated=False,
 ):
     """Codes x [V, K] times weights q [K, N] as the crossbars give it: [V, N], int64 or float64.
 
+    `gated`: in a segment rows and columns of zeros are off, and so are bit lines at level 0.
     `counts`, a dict, gets the number of conversions and of saturated ones.
     """
     array, adc = target.array, target.adc
@@ -84,18 +94,24 @@ def crossbar_matmul(
         weight = 2 ** (s * cell_bits)
         plus = positive // weight % 2**cell_bits
         if not differential:
-            cells.append((plus, weight))
+            cells.append((plus, plus, weight))
             continue
         minus = negative // weight % 2**cell_bits
-        cells += [(plus - minus, weight)] if analog else [(plus, weight), (minus, -weight)]
+        if analog:
+            cells.append((plus - minus, plus + minus, weight))
+        else:
+            cells += [(plus, plus, weight), (minus, minus, -weight)]
 
     integer = adc.mode in ("lossless", "saturate")
     out = np.zeros((len(x), q.shape[1]), np.int64 if integer else np.float64)
     conversions = saturated = 0
     for segment in segments:
-        rows = slice(segment.row_begin, segment.row_end)
-        cols = slice(segment.col_begin, segment.col_end)
-        full = (rows.stop - rows.start) * (2**dac_bits - 1) * (2**cell_bits - 1)
+        rows = np.arange(segment.row_begin, segment.row_end)
+        cols = np.arange(segment.col_begin, segment.col_end)
+        full = len(rows) * (2**dac_bits - 1) * (2**cell_bits - 1)
+        if gated:
+            some = q[np.ix_(rows, cols)] != 0
+            rows, cols = rows[some.any(axis=1)], cols[some.any(axis=0)]
         if adc.mode == "saturate":
             lo, step = (-(2 ** (adc.bits - 1)) if analog else 0), 1
         elif adc.mode == "full-scale":
@@ -106,19 +122,22 @@ def crossbar_matmul(
             step = (adc_range[1] - lo) / top
         else:
             lo, step = 0, 1
-        codes = np.zeros((len(x), cols.stop - cols.start), np.int64)
-        weights = 0
+        codes = np.zeros((len(x), len(cols)), np.int64)
+        weights = np.zeros(len(cols), np.int64)
         for levels_in, weight_in in inputs:
-            for levels, weight in cells:
-                a = levels_in[:, rows] @ levels[rows, cols]
+            for levels, held, weight in cells:
+                on = np.full(len(cols), True)
+                if gated:
+                    on = held[np.ix_(rows, cols)].any(axis=0)
+                a = levels_in[:, rows] @ levels[np.ix_(rows, cols)][:, on]
                 if adc.mode == "lossless":
                     code = a
                 else:
                     unclipped = np.rint((a - lo) / step)
                     code = np.clip(unclipped, 0, top).astype(np.int64)
                     saturated += int(np.sum(unclipped != code))
-                codes += weight_in * weight * code
-                weights += weight_in * weight
+                codes[:, on] += weight_in * weight * code
+                weights[on] += weight_in * weight
                 conversions += a.size
         correction = (
             0 if differential else 2 ** (weight_bits - 1) * x[:, rows].sum(1, keepdims=True)
