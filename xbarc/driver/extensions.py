@@ -7,11 +7,13 @@ from typing import Any
 
 from xbarc.cost.components import MODELS
 from xbarc.pipeline.registry import PASSES
+from xbarc.simulator.effect import EFFECTS
+from xbarc.simulator.step import STEPS
 from xbarc.support import plugins
 from xbarc.support.errors import UsageError
 from xbarc.support.plugins import Group
 
-GROUPS: tuple[Group[Any], ...] = (PASSES, MODELS)
+GROUPS: tuple[Group[Any], ...] = (PASSES, MODELS, STEPS, EFFECTS)
 """Every kind of addition that a file can bring."""
 
 

@@ -1,0 +1,220 @@
+"""The analog engine: column sums of the conductances that devices really have.
+
+What programming and ageing leave of an array is rounded to integers, in steps of 2^-22 of the
+array's largest conductance. Inputs are codes, so sums over rows are exact integers, and results are
+the same to the bit whatever the machine, the threads and the batch. Floating point begins at the
+converter, and in the draws. Replica `i mod copies` serves vector i of an input.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarc.hw import converters, encoding
+from xbarc.hw.converters import Converter
+from xbarc.hw.target import Target
+from xbarc.ir.dialect import MvmOp, StreamType, weights_of
+from xbarc.ir.dialect.placement import copies_of
+from xbarc.simulator.analog.arrays import PhysicalArray, Tile, tiles_of
+from xbarc.simulator.analog.draws import Draw
+from xbarc.simulator.effect import Effect
+from xbarc.simulator.engine import Conversions
+from xbarc.support.data import Array
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[Any]
+
+STEPS = 1 << 22
+"""Steps of an array's largest conductance."""
+
+
+@dataclass(frozen=True)
+class AnalogEngine:
+    """Physical arrays with these effects, in order."""
+
+    effects: tuple[Effect, ...] = ()
+
+    def program(
+        self, op: MvmOp, arrays: Mapping[str, Array], target: Target, seed: int = 0
+    ) -> "AnalogMatrix":
+        """Program every crossbar of every replica of an mvm."""
+        return AnalogMatrix(self.effects, op, arrays, target, seed)
+
+
+@dataclass(frozen=True)
+class ProgrammedArray:
+    """A physical array once programmed and aged: `cells` [R, L] integers, `unit` level steps each.
+
+    `noise` [R, L] is each cell's standard deviation in a read, in level steps; None without.
+    """
+
+    physical: PhysicalArray
+    cells: Integers
+    unit: float
+    noise: Floats | None
+
+
+class AnalogMatrix:
+    """The physical arrays of one mvm, ready to be multiplied (`xbarc.simulator.engine`)."""
+
+    per_output = None
+
+    def __init__(
+        self,
+        effects: tuple[Effect, ...],
+        op: MvmOp,
+        arrays: Mapping[str, Array],
+        target: Target,
+        seed: int,
+    ):
+        stream = cast(StreamType, op.input.type)
+        self._effects, self._target, self._seed = effects, target, seed
+        self._adc_range, self._weight_bits = op.adc_range, weights_of(op).weight_bits
+        self._per_input, self._copies = stream.vectors.data, copies_of(op)
+        self._input_bits = stream.element.width.data
+        self._input_signed = stream.element.signedness.data.name == "SIGNED"
+        inputs, array = target.inputs, target.array
+        self._input_weights = encoding.activation_weights(
+            self._input_bits, inputs.dac_bits, self._input_signed, inputs.signed
+        )
+        self._slice_weights = encoding.slice_weights(
+            self._weight_bits, array.cell_bits, array.encoding
+        )
+        self.shape = op.matrix
+        self.integer = target.adc.mode == "saturate"
+        self._replicas = [
+            [(tile, self._programmed(tile)) for tile in tiles_of(op, arrays, target, replica)]
+            for replica in range(self._copies)
+        ]
+        self.bound = self._largest_result()
+        self._done = _Counts()
+
+    @property
+    def conversions(self) -> Conversions:
+        """What the converters did so far."""
+        return Conversions(self._done.conversions, self._done.saturated, lossless=False)
+
+    def multiply(self, x: Array, out: npt.NDArray[Any], first: int = 0) -> None:
+        """Fill out [N, v] with what the crossbars give for the codes x [K, v]."""
+        out.fill(0)
+        numbers = first + np.arange(x.shape[1])
+        replica = numbers % self._per_input % self._copies
+        for which in np.unique(replica).tolist():
+            mine = np.flatnonzero(replica == which)
+            for tile, programmed in self._replicas[which]:
+                sums = self._tile(tile, programmed, x[np.ix_(tile.rows, mine)], numbers[mine])
+                np.add.at(out, np.ix_(tile.columns, mine), sums.astype(out.dtype))
+
+    def _draw(self, effect: Effect, a: PhysicalArray) -> Draw:
+        return Draw(self._seed, effect.name, a.layer, a.replica, a.tile, a.crossbar)
+
+    def _programmed(self, tile: Tile) -> tuple[ProgrammedArray, ...]:
+        return tuple(self._program(array) for array in tile.arrays)
+
+    def _program(self, array: PhysicalArray) -> ProgrammedArray:
+        step = step_us(self._target)
+        g = array.levels * step
+        for effect in self._effects:
+            g = effect.program(g, array, self._draw(effect, array))
+        for effect in self._effects:
+            g = effect.age(g, array, self._draw(effect, array))
+        largest = float(g.max(initial=0.0)) or step
+        cells = np.rint(g / largest * STEPS).astype(np.int64)
+        variances = [s**2 for e in self._effects if (s := e.read(g, array)) is not None]
+        noise = np.sqrt(np.sum(variances, axis=0)) / step if variances else None
+        return ProgrammedArray(array, cells, largest / STEPS / step, noise)
+
+    def _tile(
+        self, tile: Tile, arrays: tuple[ProgrammedArray, ...], x: Array, numbers: Integers
+    ) -> npt.NDArray[Any]:
+        """What one tile gives for codes x [R, v]: [C, v]."""
+        inputs = self._target.inputs
+        driven = encoding.activations(
+            x, self._input_bits, inputs.dac_bits, self._input_signed, inputs.signed
+        )  # [J, R, v]
+        shape = (*self._slice_weights.shape, len(tile.columns), len(driven), x.shape[1])
+        sums, on = np.zeros(shape), np.zeros(shape[:3], bool)
+        for a in arrays:
+            p = a.physical
+            at = p.slice, p.polarity, p.column
+            sums[at] = self._sums(a, driven, numbers)
+            on[at] = True
+        if self._target.adc.subtract == "analog":
+            sums, on = sums[:, :1] - sums[:, 1:], on[:, :1]
+        return self._converted(tile, sums, on, x)
+
+    def _sums(self, a: ProgrammedArray, driven: Integers, numbers: Integers) -> Floats:
+        """Column sums in level steps [L, J, v], as the converters take them."""
+        # Exact: every partial sum stays far under 2^53.
+        exact = np.einsum("rl,jrv->ljv", a.cells.astype(np.float64), driven.astype(np.float64))
+        sums = exact * a.unit
+        if a.noise is not None:
+            variance = np.einsum("rl,jrv->ljv", a.noise**2, driven.astype(np.float64) ** 2)
+            sums += np.sqrt(variance) * self._normal(a.physical, sums.shape, numbers)
+        flat = sums.reshape(len(sums), -1)
+        for effect in self._effects:
+            flat = effect.convert(flat, a.physical, self._draw(effect, a.physical))
+        return flat.reshape(sums.shape)
+
+    def _normal(self, a: PhysicalArray, shape: tuple[int, ...], numbers: Integers) -> Floats:
+        """Normal numbers [L, J, v] of the vectors of these numbers."""
+        draw = Draw(self._seed, "read", a.layer, a.replica, a.tile, a.crossbar)
+        each = [draw.generator(n).standard_normal(shape[:2]) for n in numbers.tolist()]
+        return np.stack(each, axis=-1)
+
+    def _converted(
+        self, tile: Tile, sums: Floats, on: npt.NDArray[np.bool_], x: Array
+    ) -> npt.NDArray[Any]:
+        """Convert sums [S, P, C, J, v], shift and add: [C, v]."""
+        weights = self._slice_weights[:, : on.shape[1], None] * on  # [S, P, C]
+        offset = 1 << (self._weight_bits - 1) if self._target.array.encoding == "offset" else 0
+        totals = offset * x.sum(axis=0, dtype=np.int64)
+        adc = self._converter(tile)
+        count = int(on.sum()) * sums.shape[3] * sums.shape[4]
+        if adc is None:
+            self._done.add(count, 0)
+            return np.einsum("spcjv,spc,j->cv", sums, weights, self._input_weights) - totals
+        codes = adc.codes(sums)
+        self._done.add(count, int((adc.clipped(sums) & on[..., None, None]).sum()))
+        together = np.einsum("spcjv,spc,j->cv", codes, weights, self._input_weights)
+        whole = weights.sum(axis=(0, 1)) * int(self._input_weights.sum())
+        if self.integer:
+            return together + int(adc.lo) * whole[:, None] - totals
+        return adc.step * together + (adc.lo * whole)[:, None] - totals
+
+    def _converter(self, tile: Tile) -> Converter | None:
+        inputs, array = self._target.inputs, self._target.array
+        full = converters.full_scale(tile.height, inputs.dac_bits, array.cell_bits)
+        return converters.converter(self._target.adc, full, self._adc_range)
+
+    def _largest_result(self) -> int:
+        """No result is larger: every converter at its end, over all row blocks."""
+        reach = int(np.abs(self._input_weights).sum() * np.abs(self._slice_weights).sum())
+        codes = 1 << self._target.adc.bits
+        offset = 1 << (self._weight_bits - 1) << self._input_bits
+        most = max((len(found) for found in self._replicas), default=0)
+        return most * (reach * codes + self._target.array.rows * offset)
+
+
+@dataclass
+class _Counts:
+    """Conversions so far, from any thread."""
+
+    conversions: int = 0
+    saturated: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, conversions: int, saturated: int) -> None:
+        with self.lock:
+            self.conversions += conversions
+            self.saturated += saturated
+
+
+def step_us(target: Target) -> float:
+    """The conductance of one level step, in uS."""
+    device = target.device
+    return (device.g_on_us - device.g_off_us) / ((1 << target.array.cell_bits) - 1)

@@ -1,0 +1,1 @@
+"""Device effects, one a file: `xbarc.simulator.effect` says what one is."""
