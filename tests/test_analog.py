@@ -104,8 +104,8 @@ def test_vector_i_is_served_by_replica_i_mod_copies():
     engine = AnalogEngine((Scaled(),))
     for batch in (1, 2, 5):
         found = Simulator(program, engine=engine).run({"x": vectors(5)}, batch=batch)["y"]
-        np.testing.assert_allclose(found[:, ::2], plain[:, ::2], rtol=1e-5)
-        np.testing.assert_allclose(found[:, 1::2], 2 * plain[:, 1::2], rtol=1e-5)
+        np.testing.assert_allclose(found[:, ::2], plain[:, ::2], rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(found[:, 1::2], 2 * plain[:, 1::2], rtol=1e-5, atol=1e-4)
 
 
 def test_the_same_seed_gives_the_same_bits():
