@@ -158,6 +158,19 @@ def test_its_products_count_in_the_share(plugin):
     assert covered["mac_share"] == pytest.approx(3 * 20 * 7 / (3 * 20 * 7 + 3 * 7 * 3))
 
 
+def test_its_weights_are_written_anew(plugin):
+    file = plugin(EINSUM)
+    program = xbarc.compile(
+        text_model(PRODUCT, w=W), calibration=X, overrides=LOSSLESS, plugins=[file]
+    )
+    model = text_model(PRODUCT, w=-W)
+    assert np.array_equal(
+        program.update_weights(model, plugins=[file]).run(X)["y"], quantised(X, -W)
+    )
+    with pytest.raises(XbarcError, match="the model has no layer 'Einsum'"):
+        program.update_weights(model)
+
+
 def test_it_is_cast_to_single_precision(plugin):
     text = PRODUCT.replace("float[", "double[")
     feeds = {"x": X.astype(np.float64)}

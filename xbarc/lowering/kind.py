@@ -42,8 +42,8 @@ class LayerKind(ABC):
 
     `name` is what `xbarc` calls the kind, `op_type` and `domain` are the node's. `sides` are the
     pairs (static, moving) of inputs that it can be, the best first. `bias` is the input that is
-    added to the product, None where there is none. `shifted` says whether each result adds up all
-    rows of the matrix: only then can an input's zero point be taken out column by column.
+    added to the product, None where there is none. `takes_zero_point` says whether each result adds
+    up all rows of the matrix: only then can an input's zero point be taken out column by column.
 
     What isn't overridden is a product by a matrix that is stored as [K, N].
     """
@@ -53,7 +53,7 @@ class LayerKind(ABC):
     domain: ClassVar[str] = ""
     sides: ClassVar[tuple[tuple[int, int], ...]] = ((1, 0),)
     bias: ClassVar[int | None] = None
-    shifted: ClassVar[bool] = True
+    takes_zero_point: ClassVar[bool] = True
 
     def refusal(self, product: Product) -> str | None:
         """Why the product can't stand on crossbars, as `xbarc compile` shows it."""

@@ -96,7 +96,7 @@ def find_layer(node: ir.Node, kind: LayerKind) -> Layer | str:
     if reason := kind.refusal(product):
         return reason
     codes, source = _incoming_codes(moving)
-    if codes is not None and codes.zero_point and not kind.shifted:
+    if codes is not None and codes.zero_point and not kind.takes_zero_point:
         codes, source = None, moving
     bias = _bias(product, kind)
     return bias if isinstance(bias, str) else Layer(kind, product, source, bias, codes)
