@@ -8,6 +8,7 @@ rounding, and a wrong layout, axis, pad or scale is far from it.
 import math
 
 import numpy as np
+import onnx
 import onnx.helper
 import pytest
 from hypothesis import assume, given, settings
@@ -612,6 +613,18 @@ def test_reasons_for_staying_digital():
     assert reason == "MatMul: its weights change at run time"
     share = program.report["coverage"]["mac_share"]
     assert math.isclose(share, 5 * 8 * 8 / (5 * 8 * 8 + 5 * 8 * 5))
+
+
+def test_constants_of_a_digital_part_stand_in_the_models_order():
+    names = list("hbfadcge")
+    declared = ", ".join(f"float[5] {name}" for name in names)
+    model = text_model(
+        f"""g (float[N,5] x) => (float[N,5] y) <{declared}>
+        {{ p = Add(x, a) q = Mul(p, b) r = Add(q, c) s = Mul(r, d) t = Add(s, e) u = Mul(t, f)
+           v = Add(u, g) y = Mul(v, h) }}"""
+    )
+    (content,) = check(model, crossbar=0).digital.values()
+    assert [t.name for t in onnx.load_from_string(content).graph.initializer] == names
 
 
 def test_every_mvm_is_by_im2col():

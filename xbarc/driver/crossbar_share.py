@@ -1,13 +1,12 @@
 """How much of a network landed on crossbars, and why the rest didn't."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 
 from xbarc.driver.stages import Calibrated
-from xbarc.graph.operators import WEIGHTED, is_linear, multiply_accumulates
+from xbarc.graph.operators import WEIGHTED, multiply_accumulates
 from xbarc.graph.query import inner_nodes, is_op
 
 
@@ -58,13 +57,9 @@ def crossbar_share(calibrated: Calibrated) -> CrossbarShare:
     for node in planned.nodes:
         if node in planned.layers:
             layer = planned.layers[node]
-            out = shapes[layer.output.name or ""]
-            if node.op_type == "ConvTranspose":
-                items, _, *spatial = shapes[layer.source.name or ""]
-                crossbar += items * math.prod(spatial) * math.prod(layer.matrix)
-            else:
-                crossbar += math.prod(out) * layer.matrix[0]
-        elif is_linear(node):
+            source, result = (shapes[v.name or ""] for v in (layer.source, layer.output))
+            crossbar += layer.kind.multiply_accumulates(layer.product, source, result)
+        elif planned.kinds.multiplies(node):
             inputs = [shape_of(v) for v in node.inputs]
             counted = multiply_accumulates(node.op_type, inputs, shape_of(node.outputs[0]))
             if counted is None or not is_op(node, *WEIGHTED):
@@ -73,7 +68,7 @@ def crossbar_share(calibrated: Calibrated) -> CrossbarShare:
                 digital += counted
         article = "an" if node.op_type[:1] in "AEIOU" else "a"
         for inner in inner_nodes(node):
-            if is_linear(inner):
+            if planned.kinds.multiplies(inner):
                 complete = False
                 reasons[inner.name or ""] = (
                     f"{inner.op_type}: in the body of {article} {node.op_type}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xbarc.cost.components import MODELS
+from xbarc.lowering.layers import LAYERS
 from xbarc.pipeline.registry import PASSES
 from xbarc.simulator.effect import EFFECTS
 from xbarc.simulator.step import STEPS
@@ -13,7 +14,7 @@ from xbarc.support import plugins
 from xbarc.support.errors import UsageError
 from xbarc.support.plugins import Group
 
-GROUPS: tuple[Group[Any], ...] = (PASSES, MODELS, STEPS, EFFECTS)
+GROUPS: tuple[Group[Any], ...] = (PASSES, MODELS, LAYERS, STEPS, EFFECTS)
 """Every kind of addition that a file can bring."""
 
 

@@ -1,41 +1,35 @@
 """ONNX graph to tile IR: crossbar layers as `xbar` operations, the rest as digital subgraphs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
-from xdsl.dialects.builtin import IntegerType, ModuleOp, UnitAttr
+from xdsl.dialects.builtin import ModuleOp, UnitAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Attribute, Block, Region, SSAValue
 from xdsl.utils.exceptions import VerifyException
 
 from xbarc.graph.analysis.squeeze_excitation import find_blocks
 from xbarc.graph.calibration import Calibration
-from xbarc.graph.query import attribute
-from xbarc.graph.weights import weight_shape
-from xbarc.graph.windows import resolved_pads, result_pads
 from xbarc.hw.quantization import InputScale, input_scale
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import (
     CROSSBAR,
-    ConvOp,
-    ConvTransposeOp,
     CrossbarAttr,
-    DenseOp,
     DequantizeOp,
     DigitalOp,
     DigitalType,
-    LayerOp,
     QuantizeOp,
     SqueezeExcitationOp,
     WeightsOp,
-    WindowAttr,
     code_type,
     tensor,
 )
 from xbarc.ir.interface import COUPLED, name_attributes
-from xbarc.lowering.layers import Layer, integer_weights
-from xbarc.lowering.plan import Plan, _element, _inlets, _outlets, _Part, _parts
+from xbarc.lowering.kind import Operands
+from xbarc.lowering.layer import IntegerWeights, Layer, integer_weights
+from xbarc.lowering.plan import Plan, Step, element
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
 
@@ -55,164 +49,183 @@ def lower(model: ir.Model, planned: Plan, calibration: Calibration, target: Targ
     Raises `XbarcError`, one line a layer, where a layer can't stand on the target's crossbars or
     its activations aren't finite.
     """
-    return _Lowering(model, planned, calibration, target).run()
+    program = Lowered(ModuleOp([], attributes={CROSSBAR: CrossbarAttr.of(target.array)}))
+    body = _Body(model, calibration, target, program)
+    faults = []
+    for step in planned.steps:
+        layer = planned.layers.get(step.nodes[0])
+        if layer is None:
+            body.add_digital(step)
+            continue
+        try:
+            body.add_layer(layer)
+        except XbarcError as error:
+            faults.append(f"{layer.node.op_type} {layer.name!r}: {error}")
+            # The layers after it are looked at all the same, so that one run names all faults.
+            body.add_missing(layer)
+    if faults:
+        raise XbarcError("\n".join(faults))
+    top = program.module.body.block
+    top.add_ops(_squeeze_excitations(model, body.symbols))
+    top.add_op(body.finish())
+    try:
+        program.module.verify()
+    except VerifyException as error:
+        raise XbarcError(
+            f"the model can't be written as tile IR: {' '.join(str(error).split())}"
+        ) from error
+    return program
 
 
-class _Lowering:
-    """The state of one lowering: SSA values by ONNX value, and what goes into the files."""
+def _squeeze_excitations(
+    model: ir.Model, symbols: Mapping[ir.Node, str]
+) -> list[SqueezeExcitationOp]:
+    """Which layers are squeeze-and-excitation blocks."""
+    ops = []
+    for found in find_blocks(model.graph):
+        if found.first not in symbols or found.second not in symbols:
+            continue
+        names = {
+            "pool": found.pool.name or "",
+            "activation": ", ".join(found.activation),
+            "gate": ", ".join(found.gate),
+            "scale": found.scale.name or "",
+            "behind": "" if found.folded is None else found.folded.name or "",
+        }
+        ops.append(SqueezeExcitationOp([symbols[found.first], symbols[found.second]], **names))
+    return ops
 
-    def __init__(self, model: ir.Model, planned: Plan, calibration: Calibration, target: Target):
-        self.model, self.planned, self.calibration = model, planned, calibration
-        self.target = target
-        self.result = Lowered(ModuleOp([], attributes={CROSSBAR: CrossbarAttr.of(target.array)}))
-        self.block = Block()
-        self.values: dict[ir.Value, SSAValue] = {}
-        self.quantized: dict[tuple[ir.Value, float], SSAValue] = {}
+
+class _Body:
+    """The program's function while it grows: its SSA values by ONNX value.
+
+    What else a step brings, weights and digital files, goes into `program`.
+    """
+
+    def __init__(
+        self, model: ir.Model, calibration: Calibration, target: Target, program: Lowered
+    ) -> None:
+        self.model, self.calibration, self.target = model, calibration, target
+        self.program = program
         self.symbols: dict[ir.Node, str] = {}
-        self.faults: list[str] = []
+        inputs = model.graph.inputs
+        self.block = Block(arg_types=[self._type_of(v) for v in inputs])
+        self.values: dict[ir.Value, SSAValue] = dict(zip(inputs, self.block.args, strict=True))
+        self.quantized: dict[tuple[ir.Value, float], SSAValue] = {}
 
-    def run(self) -> Lowered:
-        graph, module = self.model.graph, self.result.module
-        self.block = block = Block(arg_types=[self.type_of(v) for v in graph.inputs])
-        for value, argument in zip(graph.inputs, block.args, strict=True):
-            self.values[value] = argument
-        for part in _parts(self.planned):
-            if part.nodes[0] in self.planned.layers:
-                self.add_layer(self.planned.layers[part.nodes[0]])
-            else:
-                self.add_digital(part)
-        if self.faults:
-            raise XbarcError("\n".join(self.faults))
-        self.add_blocks()
-        block.add_op(ReturnOp(*[self.values[v] for v in graph.outputs]))
+    def add_digital(self, step: Step) -> None:
+        """A digital subgraph: an operation, and its ONNX file."""
+        path = f"digital/{len(self.program.digital)}.onnx"
+        graph = self.model.graph
+        part = ir.GraphView(
+            step.inlets,
+            step.outlets,
+            nodes=step.nodes,
+            initializers=step.constants,
+            doc_string=graph.doc_string,
+            opset_imports=graph.opset_imports,
+            name=path,
+            metadata_props=graph.metadata_props,
+        )
+        self.program.digital[path] = ir.Model(part.clone(), ir_version=self.model.ir_version)
+        types = [self._type_of(v) for v in step.outlets]
+        op = DigitalOp(path, [self.values[v] for v in step.inlets], types)
+        self.block.add_op(op)
+        self.values.update(zip(step.outlets, op.outputs, strict=True))
+
+    def add_layer(self, layer: Layer) -> None:
+        """A layer: its codes, its product, and real numbers again.
+
+        Raises `XbarcError` where it can't stand on the target's crossbars.
+        """
+        scale = layer.codes or self._scale_of(layer)
+        integers = integer_weights(layer, self.target.weights.bits)
+        self._check_width(integers.bits)
+        weights = self._add_weights(layer, integers)
+        codes = self._codes_of(layer, scale)
+        bits = accumulator_bits(scale, integers.bits, layer.matrix[0])
+        result = self._shape(layer.output)
+        # What the batch axis holds for a batch of one: more than 1 behind some reshapes.
+        items = self.calibration.first[layer.output.name or ""][0] if result[:1] == (-1,) else 1
+        operands = Operands(
+            codes,
+            weights,
+            code_type(bits, signed=True),
+            items,
+            scale.zero_point,
+            self._shape(layer.source),
+            result,
+        )
+        product, axis = layer.kind.operation(layer.product, operands)
+        real = DequantizeOp(product.result, weights.symbol, scale.scale, axis, scale.zero_point)
+        self.block.add_ops([product, real])
+        self.values[layer.output] = real.result
+
+    def add_missing(self, layer: Layer) -> None:
+        """A stand-in for a layer that can't be."""
+        op = DigitalOp("digital/missing.onnx", [], [self._type_of(layer.output)])
+        self.block.add_op(op)
+        self.values[layer.output] = op.outputs[0]
+
+    def finish(self) -> FuncOp:
+        """The whole function."""
+        graph = self.model.graph
+        results = [self.values[v] for v in graph.outputs]
+        self.block.add_op(ReturnOp(*results))
         function = FuncOp(
             "main",
-            ([a.type for a in block.args], [self.values[v].type for v in graph.outputs]),
-            Region(block),
+            ([a.type for a in self.block.args], [r.type for r in results]),
+            Region(self.block),
             arg_attrs=name_attributes(v.name or "" for v in graph.inputs),
             res_attrs=name_attributes(v.name or "" for v in graph.outputs),
         )
         if self.calibration.coupled:
             function.attributes[COUPLED] = UnitAttr()
-        module.body.block.add_op(function)
-        try:
-            module.verify()
-        except VerifyException as error:
-            raise XbarcError(
-                f"the model can't be written as tile IR: {' '.join(str(error).split())}"
-            ) from error
-        return self.result
+        return function
 
-    def add_blocks(self) -> None:
-        """Write down which layers are squeeze-and-excitation blocks."""
-        for found in find_blocks(self.model.graph):
-            if found.first not in self.symbols or found.second not in self.symbols:
-                continue
-            names = {
-                "pool": found.pool.name or "",
-                "activation": ", ".join(found.activation),
-                "gate": ", ".join(found.gate),
-                "scale": found.scale.name or "",
-                "behind": "" if found.folded is None else found.folded.name or "",
-            }
-            layers = [self.symbols[found.first], self.symbols[found.second]]
-            self.result.module.body.block.add_op(SqueezeExcitationOp(layers, **names))
-
-    def type_of(self, value: ir.Value) -> Attribute:
-        """A tensor type with the shape that was measured; opaque where it is no plain tensor."""
-        shape = self.calibration.shapes.get(value.name or "")
-        element = _element(value)
-        return DigitalType() if shape is None or element is None else tensor(shape, element)
-
-    def add_digital(self, part: _Part) -> None:
-        inlets = _inlets(part, self.planned)
-        outlets = _outlets(part, self.model, self.planned)
-        graph = ir.convenience.extract(self.model.graph, inlets, outlets)
-        path = f"digital/{len(self.result.digital)}.onnx"
-        graph.name = path
-        self.result.digital[path] = ir.Model(graph, ir_version=self.model.ir_version)
-        op = DigitalOp(path, [self.values[v] for v in inlets], [self.type_of(v) for v in outlets])
-        self.block.add_op(op)
-        self.values.update(zip(outlets, op.outputs, strict=True))
-
-    def add_layer(self, layer: Layer) -> None:
-        try:
-            self._add_layer(layer)
-        except XbarcError as error:
-            self.faults.append(f"{layer.node.op_type} {layer.name!r}: {error}")
-            # The layers after it are looked at all the same, so that one run names all faults.
-            missing = DigitalOp("digital/missing.onnx", [], [self.type_of(layer.output)])
-            self.block.add_op(missing)
-            self.values[layer.output] = missing.outputs[0]
-
-    def _add_layer(self, layer: Layer) -> None:
-        scale = layer.codes or self._scale_of(layer)
-        integers = integer_weights(layer, self.target.weights.bits)
+    def _check_width(self, bits: int) -> None:
         array = self.target.array
-        if array.weights_per_row(integers.bits) < 1:
+        if array.weights_per_row(bits) < 1:
             raise XbarcError(
-                f"a weight of {integers.bits} bits takes "
-                f"{array.columns_per_weight(integers.bits)} columns, a crossbar has {array.cols}"
+                f"a weight of {bits} bits takes {array.columns_per_weight(bits)} columns, "
+                f"a crossbar has {array.cols}"
             )
-        rows, cols = layer.matrix
+
+    def _add_weights(self, layer: Layer, integers: IntegerWeights) -> WeightsOp:
         symbol = self._symbol(layer.name)
         self.symbols[layer.node] = symbol
         weights = WeightsOp(
             symbol,
-            rows,
-            cols,
+            *layer.matrix,
             integers.bits,
             groups=layer.groups,
             bias=layer.bias is not None,
             onnx_op=layer.node.op_type,
         )
-        self.result.module.body.block.add_op(weights)
-        self.result.weights[symbol] = integers.q
-        self.result.weights[f"{symbol}.scale"] = integers.scale
+        self.program.module.body.block.add_op(weights)
+        self.program.weights[symbol] = integers.q
+        self.program.weights[f"{symbol}.scale"] = integers.scale
         if layer.bias is not None:
-            self.result.weights[f"{symbol}.bias"] = layer.bias
-        codes = self._codes_of(layer, scale)
-        bits = accumulator_bits(scale, integers.bits, rows)
-        element = code_type(bits, signed=True)
-        # What the batch axis holds for a batch of one: more than 1 behind some reshapes.
-        items = self.calibration.first[layer.output.name or ""][0] if self._batched(layer) else 1
-        if layer.node.op_type == "Conv":
-            window = self._window_of(layer)
-            product: LayerOp = ConvOp(
-                codes, weights, window, element, fill=scale.zero_point, items=items
-            )
-            axis = 1
-        elif layer.node.op_type == "ConvTranspose":
-            product = self._conv_transpose(layer, codes, weights, element, items)
-            axis = 1
-        else:
-            axis = len(self._shape(layer.output)) - 1
-            source = len(self._shape(layer.source)) - 1
-            if layer.node.op_type == "MatMul" and layer.static_side == 0:
-                # W x: vectors are columns; a one-dimensional x is a single one.
-                source, axis = max(source - 1, 0), max(axis - 1, 0)
-            elif layer.node.op_type == "Gemm" and attribute(layer.node, "transA", 0):
-                source -= 1
-            product = DenseOp(codes, weights, source, axis, element, items=items)
-        real = DequantizeOp(product.result, symbol, scale.scale, axis, scale.zero_point)
-        self.block.add_ops([product, real])
-        self.values[layer.output] = real.result
+            self.program.weights[f"{symbol}.bias"] = layer.bias
+        return weights
+
+    def _symbol(self, name: str) -> str:
+        """The node's name, unless another layer's arrays are already called so."""
+        taken = self.program.weights
+        while any(n in taken for n in (name, f"{name}.scale", f"{name}.bias")):
+            name += "_"
+        return name
+
+    def _type_of(self, value: ir.Value) -> Attribute:
+        """A tensor type with the shape that was measured; opaque where it is no plain tensor."""
+        shape, kind = self.calibration.shapes.get(value.name or ""), element(value)
+        return DigitalType() if shape is None or kind is None else tensor(shape, kind)
 
     def _shape(self, value: ir.Value) -> tuple[int, ...]:
         shape = self.calibration.shapes.get(value.name or "")
         if shape is None:
             raise XbarcError(f"the rank of {value.name!r} depends on the data")
         return shape
-
-    def _symbol(self, name: str) -> str:
-        """The node's name, unless another layer's arrays are already called so."""
-        taken = self.result.weights
-        while any(n in taken for n in (name, f"{name}.scale", f"{name}.bias")):
-            name += "_"
-        return name
-
-    def _batched(self, layer: Layer) -> bool:
-        return self._shape(layer.output)[:1] == (-1,)
 
     def _scale_of(self, layer: Layer) -> InputScale:
         low, high = self.calibration.ranges[layer.source.name or ""]
@@ -224,30 +237,10 @@ class _Lowering:
             return source
         key = (layer.source, scale.scale)
         if key not in self.quantized:
-            element = code_type(scale.bits, scale.signed)
-            op = QuantizeOp(source, scale.scale, element)
+            op = QuantizeOp(source, scale.scale, code_type(scale.bits, scale.signed))
             self.block.add_op(op)
             self.quantized[key] = op.result
         return self.quantized[key]
-
-    def _conv_transpose(
-        self, layer: Layer, codes: SSAValue, weights: WeightsOp, element: IntegerType, items: int
-    ) -> ConvTransposeOp:
-        kernel = list(weight_shape(layer.weights)[2:])
-        spatial, result = self._shape(layer.source)[2:], self._shape(layer.output)[2:]
-        if min((*spatial, *result)) < 0:
-            raise XbarcError("its input's height or width varies with the batch")
-        strides, pads, dilations = result_pads(layer.node, spatial, kernel, result)
-        window = WindowAttr.of(kernel, strides, pads, dilations)
-        return ConvTransposeOp(codes, weights, window, result, element, items=items)
-
-    def _window_of(self, layer: Layer) -> WindowAttr:
-        kernel = list(weight_shape(layer.weights)[2:])
-        spatial = self._shape(layer.source)[2:]
-        if any(s < 0 for s in spatial):
-            raise XbarcError("its input's height or width varies with the batch")
-        strides, pads, dilations = resolved_pads(layer.node, spatial, kernel)
-        return WindowAttr.of(kernel, strides, pads, dilations)
 
 
 def accumulator_bits(scale: InputScale, weight_bits: int, rows: int) -> int:

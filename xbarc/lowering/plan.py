@@ -5,7 +5,7 @@ on the longest way to it, and the connected operators of one stage are one digit
 subgraph waits for its own results, and each runs as one onnxruntime session.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -16,17 +16,35 @@ from xdsl.ir import Attribute
 from xbarc.graph.operators import WEIGHTED
 from xbarc.graph.query import inner_nodes, is_op
 from xbarc.ir.interface import element_type
-from xbarc.lowering.layers import Layer, find_layer
+from xbarc.lowering.layer import Layer, find_layer
+from xbarc.lowering.layers import Kinds, load_kinds
+
+
+@dataclass(frozen=True)
+class Step:
+    """What runs in one go: a digital subgraph, or one layer.
+
+    `inlets` are the values that it takes, constants not among them, `outlets` those of its own that
+    other steps or the model's outputs read, `constants` the initialisers that it holds.
+    """
+
+    nodes: tuple[ir.Node, ...]
+    inlets: tuple[ir.Value, ...]
+    outlets: tuple[ir.Value, ...]
+    constants: tuple[ir.Value, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
     """Which operators go where. `reasons`: why a linear operator stays digital, by node name."""
 
+    kinds: Kinds
     layers: dict[ir.Node, Layer]
     reasons: dict[str, str]
     nodes: list[ir.Node]
     """What computes an output: digital operators and layers, sorted."""
+    steps: list[Step]
+    """The same in the order in which they can run."""
 
     @property
     def ranged(self) -> list[str]:
@@ -36,35 +54,47 @@ class Plan:
 
 
 def plan(model: ir.Model) -> Plan:
-    """Find the layers, and drop what no output needs (such as a scale that went to a layer)."""
+    """Find the layers, and drop what no output needs (such as a scale that went to a layer).
+
+    Raises `XbarcError` where a layer has no weights, or a kind of layer can't be imported.
+    """
+    kinds = load_kinds()
     layers: dict[ir.Node, Layer] = {}
     reasons: dict[str, str] = {}
     for node in model.graph:
-        found = find_layer(node)
+        if not kinds.multiplies(node):
+            continue
+        kind = kinds.of(node)
+        found = find_layer(node, kind) if kind else f"{node.op_type} has no mapping"
         if isinstance(found, Layer):
             layers[node] = found
-        elif found is not None:
+        else:
             reasons[node.name or ""] = f"{node.op_type}: {found}"
-    needed: set[ir.Node] = set()
-    stack = [v.producer() for v in model.graph.outputs]
-    while stack:
-        producer = stack.pop()
-        if producer is None or producer in needed:
-            continue
-        needed.add(producer)
-        stack.extend(v.producer() for v in _reads(producer, layers))
+    reads = _needed(model, layers)
     return Plan(
-        {n: la for n, la in layers.items() if n in needed},
+        kinds,
+        {n: la for n, la in layers.items() if n in reads},
         reasons,
-        [n for n in model.graph if n in needed],
+        list(reads),
+        _steps(model, reads, layers),
     )
 
 
-def _reads(node: ir.Node, layers: Mapping[ir.Node, Layer]) -> Iterator[ir.Value]:
+def _needed(model: ir.Model, layers: Mapping[ir.Node, Layer]) -> dict[ir.Node, list[ir.Value]]:
+    """The nodes that an output needs, sorted, and what each reads."""
+    reads: dict[ir.Node, list[ir.Value]] = {}
+    stack = [v.producer() for v in model.graph.outputs]
+    while stack:
+        node = stack.pop()
+        if node is None or node in reads:
+            continue
+        reads[node] = [layers[node].source] if node in layers else list(_reads(node))
+        stack.extend(v.producer() for v in reads[node])
+    return {n: reads[n] for n in model.graph if n in reads}
+
+
+def _reads(node: ir.Node) -> Iterator[ir.Value]:
     """The values of this graph that a node reads, those of its subgraphs included."""
-    if node in layers:
-        yield layers[node].source
-        return
     graph = node.graph
     for reader in chain([node], inner_nodes(node)):
         for value in reader.inputs:
@@ -83,71 +113,70 @@ def measured(model: ir.Model, planned: Plan) -> list[str]:
             values.update((planned.layers[node].source, node.outputs[0]))
         elif is_op(node, *WEIGHTED):
             values.update(v for v in (*node.inputs, node.outputs[0]) if v is not None)
-    for part in _parts(planned):
-        values.update(_outlets(part, model, planned))
+    for step in planned.steps:
+        values.update(step.outlets)
     # A value without a type is a custom operator's: it has a shape all the same.
-    return sorted(v.name or "" for v in values if v.type is None or _element(v) is not None)
+    return sorted(v.name or "" for v in values if v.type is None or element(v) is not None)
 
 
-def _element(value: ir.Value) -> Attribute | None:
+def element(value: ir.Value) -> Attribute | None:
     """The IR's element type of a plain tensor, or None."""
     if not isinstance(value.type, ir.TensorType) or value.dtype in (None, ir.DataType.STRING):
         return None
     return element_type(value.type.dtype.numpy())
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A digital subgraph, or one layer."""
-
-    stage: int
-    nodes: list[ir.Node]
-
-
-def _parts(planned: Plan) -> list[_Part]:
+def _steps(
+    model: ir.Model, reads: Mapping[ir.Node, Sequence[ir.Value]], layers: Mapping[ir.Node, Layer]
+) -> list[Step]:
     """Digital subgraphs and layers in the order in which they can run."""
+    groups = _groups(reads, layers)
+    group_of = {node: i for i, nodes in enumerate(groups) for node in nodes}
+    outside = set(model.graph.outputs)
+    for node, values in reads.items():
+        for value in values:
+            producer = value.producer()
+            if producer is not None and group_of[producer] != group_of[node]:
+                outside.add(value)
+    order = {value: i for i, value in enumerate(model.graph.initializers.values())}
+    steps = []
+    for nodes in groups:
+        own = dict.fromkeys(v for n in nodes for v in n.outputs)
+        taken = dict.fromkeys(v for n in nodes for v in reads[n])
+        inlets = [v for v in taken if v not in own and not v.is_initializer()]
+        outlets = [v for v in own if v in outside]
+        constants = sorted((v for v in taken if v.is_initializer()), key=order.__getitem__)
+        steps.append(Step(tuple(nodes), tuple(inlets), tuple(outlets), tuple(constants)))
+    return steps
+
+
+def _groups(
+    reads: Mapping[ir.Node, Sequence[ir.Value]], layers: Mapping[ir.Node, Layer]
+) -> list[list[ir.Node]]:
+    """The nodes of each step, in the order in which they can run."""
     ready: dict[ir.Value, int] = {}
     stages: dict[int, nx.Graph[ir.Node]] = {}
-    layers: list[_Part] = []
-    for node in planned.nodes:
-        reads = list(_reads(node, planned.layers))
-        stage = max((ready.get(v, 0) for v in reads), default=0)
-        is_layer = node in planned.layers
+    found: list[tuple[int, list[ir.Node]]] = []
+    for node, values in reads.items():
+        stage = max((ready.get(v, 0) for v in values), default=0)
+        is_layer = node in layers
         for value in node.outputs:
             ready[value] = stage + is_layer
         if is_layer:
-            layers.append(_Part(stage, [node]))
+            found.append((stage, [node]))
             continue
         together = stages.setdefault(stage, nx.Graph())
         together.add_node(node)
-        for value in reads:
+        for value in values:
             producer = value.producer()
             if producer is not None and producer in together:
                 together.add_edge(producer, node)
-    order = {node: i for i, node in enumerate(planned.nodes)}
-    digital = [
-        _Part(stage, sorted(nodes, key=order.__getitem__))
+    order = {node: i for i, node in enumerate(reads)}
+    found += [
+        (stage, sorted(nodes, key=order.__getitem__))
         for stage, together in stages.items()
         for nodes in nx.connected_components(together)
     ]
     # Within a stage the digital operators come first: its layers read them.
-    return sorted(
-        digital + layers,
-        key=lambda p: (p.stage, p.nodes[0] in planned.layers, order[p.nodes[0]]),
-    )
-
-
-def _outlets(part: _Part, model: ir.Model, planned: Plan) -> list[ir.Value]:
-    """The values of a part that others, or the model's outputs, read."""
-    inside = set(part.nodes)
-    outside = {
-        v for n in planned.nodes if n not in inside for v in _reads(n, planned.layers)
-    } | set(model.graph.outputs)
-    return [v for n in part.nodes for v in n.outputs if v in outside]
-
-
-def _inlets(part: _Part, planned: Plan) -> list[ir.Value]:
-    """The values that a part reads and neither computes nor holds as a constant."""
-    inside = {v for n in part.nodes for v in n.outputs}
-    reads = dict.fromkeys(v for n in part.nodes for v in _reads(n, planned.layers))
-    return [v for v in reads if v not in inside and not v.is_initializer()]
+    found.sort(key=lambda group: (group[0], group[1][0] in layers, order[group[1][0]]))
+    return [nodes for _, nodes in found]
