@@ -141,9 +141,8 @@ def load_kinds() -> Kinds:
     """
     kinds = Kinds()
     for module in pkgutil.iter_modules(__path__):
-        for kind in plugins.instances(
-            importlib.import_module(f"{__name__}.{module.name}"), ComponentKind
-        ):
+        file = importlib.import_module(f"{__name__}.{module.name}")
+        for kind in plugins.instances(file, ComponentKind):
             kinds.add(kind, OURS)
     foreign = COMPONENTS.registry()
     models = [name for name in foreign.names if "." in name]
@@ -151,13 +150,14 @@ def load_kinds() -> Kinds:
         if name not in models:
             kinds.add(_kind(foreign.load(name), name, foreign.owner(name)), foreign.owner(name))
     for full in models:
-        kind, _, name = full.partition(".")
-        if kind not in kinds.names:
+        of, _, name = full.partition(".")
+        owner = foreign.owner(full)
+        if of not in kinds.names:
             raise XbarcError(
-                f"component model {name!r} of {foreign.owner(full)}: unknown kind {kind!r}: "
-                f"{nearest(kind, kinds.names)}"
+                f"component model {name!r} of {owner}: unknown kind {of!r}: "
+                f"{nearest(of, kinds.names)}"
             )
-        kinds.models.add(full, partial(foreign.load, full), foreign.owner(full))
+        kinds.models.add(full, partial(foreign.load, full), owner)
     return kinds
 
 
