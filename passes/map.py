@@ -14,7 +14,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Region
 from xdsl.passes import ModulePass
 
-from xbarc.cost.components import Component, components
+from xbarc.cost.components import Parts, components
 from xbarc.cost.layer import FIGURES, LayerCost, layer_cost, together
 from xbarc.cost.rollup import has_room
 from xbarc.cost.time import digital_work, rates_of, times
@@ -230,7 +230,7 @@ def descents(
     by: str,
     candidates: Mapping[str, tuple[Candidate, ...]],
     target: Target,
-    parts: Mapping[str, Component],
+    parts: Parts,
 ) -> list[dict[str, Choice]]:
     """What is least for all layers together by a figure of `xbarc.cost.layer.FIGURES`.
 
@@ -292,7 +292,7 @@ class _Trial:
     context: XbarContext
     registry: Registry
     schemes: Mapping[str, MappingScheme]
-    parts: Mapping[str, Component] = field(init=False)
+    parts: Parts = field(init=False)
     _known: dict[tuple[Any, ...], Candidate] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -328,7 +328,7 @@ class _Trial:
         self.carry_out(choices, context, module)
         map_rest(context, module, self.registry)
         stages = stages_of(module)
-        work = digital_work(stages, self.files, self.target)
+        work = digital_work(stages, self.files, self.parts)
         return times(stages, self.target, work, rates_of(self.target, self.parts)).latency_ns
 
     @cached_property

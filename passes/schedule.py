@@ -49,9 +49,9 @@ class Schedule(ModulePass):
         target = context.target
         needs = {path: row_needs(graph) for path, graph in context.digital.items()}
         stages = stages_of(op, needs)
-        rates = rates_of(target, components(target))
+        parts = components(target)
         files = {path: to_proto(g).SerializeToString() for path, g in context.digital.items()}
-        asked = demand(stages, target, digital_work(stages, files, target), rates)
+        asked = demand(stages, target, digital_work(stages, files, parts), rates_of(target, parts))
         if self.by == "layers":
             once = stream = in_turn(asked.works)
         else:

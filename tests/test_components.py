@@ -1,15 +1,19 @@
 """Component models against the published numbers that they stand for."""
 
 import math
+from pathlib import Path
 
 import pytest
 
-from xbarc.cost.components import KINDS, components, load_models, settled
+import xbarc.cost.components
+from xbarc.cost.components import ORDER, components, load_kinds, settled
 from xbarc.cost.components.adc import murmann_area_um2, murmann_energy_pj
 from xbarc.driver import extensions
 from xbarc.hw.target import dump_target, load_target, parse_target
 from xbarc.support import plugins
 from xbarc.support.errors import UsageError, XbarcError
+
+COMPONENTS = Path(xbarc.cost.components.__file__).parent
 
 PLUGIN = """
 from xbarc.cost.components import Component, ComponentModel
@@ -22,14 +26,32 @@ RAMP = ComponentModel("adc", "{name}", ramp)
 
 
 def part(role, *overrides, target="isaac"):
-    return components(load_target(target, overrides))[role]
+    return components(load_target(target, overrides))[role].unit
 
 
-def test_every_kind_has_its_file_and_every_component_a_kind():
-    models = load_models()
-    for role, kind in KINDS.items():
-        assert "constant" in models.names(kind), role
-        assert models.owner(kind, "constant") == "xbarc"
+def test_every_component_has_a_kind_of_its_own_file_and_a_place_in_reports():
+    kinds = load_kinds()
+    assert [role.name for role in kinds.ordered()] == list(ORDER)
+    for role in ORDER:
+        constant = kinds.full_name(role, "constant")
+        assert kinds.models.owner(constant) == "xbarc"
+        assert (COMPONENTS / f"{constant.removesuffix('.constant')}.py").is_file()
+
+
+def test_what_stands_in_a_target():
+    counts = {name: part.counts for name, part in components(load_target("puma")).items()}
+    assert counts == {
+        "adc": {"core": 512},
+        "dac": {"core": 8192},
+        "crossbar": {"core": 512},
+        "shift_add": {"core": 64, "node": 0},
+        "core_buffer": {"core": 1},
+        "vector_unit": {"core": 12, "node": 0},
+        "control": {"core": 1},
+        "router": {"node": 1},
+        "chip_buffer": {"chip": 1},
+        "link": {"chip": 4},
+    }
 
 
 @pytest.mark.parametrize(
@@ -170,8 +192,8 @@ def test_puma(role, power, area):
 def test_an_mvmu_closes():
     puma = components(load_target("puma"))
     units = {"crossbar": 8, "adc": 8, "dac": 128, "shift_add": 1}
-    assert sum(n * puma[u].full_power_mw for u, n in units.items()) == pytest.approx(19.09)
-    assert sum(n * puma[u].area_um2 for u, n in units.items()) == pytest.approx(12000)
+    assert sum(n * puma[u].unit.full_power_mw for u, n in units.items()) == pytest.approx(19.09)
+    assert sum(n * puma[u].unit.area_um2 for u, n in units.items()) == pytest.approx(12000)
 
 
 def test_device_crossbar():
@@ -198,7 +220,8 @@ def test_a_node_that_the_figures_are_not_of():
 
 def test_every_figure_is_finite_and_has_a_source():
     for target in ("isaac", "puma", "neurram", "mca64", "mca128", "mca256", "mca512"):
-        for role, found in components(load_target(target)).items():
+        for role, part in components(load_target(target)).items():
+            found = part.unit
             assert found.source, (target, role)
             figures = (found.area_um2, found.energy_pj, found.leakage_mw, found.rate_gps)
             assert all(math.isfinite(f) and f >= 0 for f in figures)
@@ -216,13 +239,13 @@ def test_plugin_file(tmp_path):
     path = tmp_path / "ramp.py"
     path.write_text(PLUGIN.format(name="ramp"))
     with extensions.using([path, path]):
-        models = load_models()
+        kinds = load_kinds()
     target = load_target("mca128", ["cost.adc.model=ramp"])
-    assert components(target, models)["adc"].area_um2 == 80
-    assert models.owner("adc", "ramp") == str(path)
+    assert components(target, kinds)["adc"].unit.area_um2 == 80
+    assert kinds.models.owner("adc.ramp") == str(path)
     # A program carries the figures, so that it can be costed without the plug-in.
-    alone = parse_target(dump_target(settled(target, models)), "program")
-    assert components(alone)["adc"] == components(target, models)["adc"]
+    alone = parse_target(dump_target(settled(target, kinds)), "program")
+    assert components(alone)["adc"] == components(target, kinds)["adc"]
 
 
 def test_name_taken_twice(tmp_path):
@@ -230,9 +253,9 @@ def test_name_taken_twice(tmp_path):
     path.write_text(PLUGIN.format(name="isaac"))
     with (
         extensions.using([path]),
-        pytest.raises(XbarcError, match=r"adc model 'isaac' is defined twice: by xbarc and by /"),
+        pytest.raises(XbarcError, match=r"model 'adc.isaac' is defined twice: by xbarc and by /"),
     ):
-        load_models()
+        load_kinds()
 
 
 def test_unknown_kind(tmp_path):
@@ -242,20 +265,20 @@ def test_unknown_kind(tmp_path):
         extensions.using([path]),
         pytest.raises(XbarcError, match=r"unknown kind 'acd': did you mean .*'adc'"),
     ):
-        load_models()
+        load_kinds()
 
 
 def test_entry_point(monkeypatch):
     point = plugins.EntryPoint("adc.again", "xbarc.cost.components.adc:mnsim", "xbarc.components")
     monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
-    models = load_models()
-    assert "again" in models.names("adc")
-    adc = components(load_target("isaac", ["cost.adc.model=again"]), models)["adc"]
-    assert "MNSIM" in adc.source
+    kinds = load_kinds()
+    assert "adc.again" in kinds.models.names
+    adc = components(load_target("isaac", ["cost.adc.model=again"]), kinds)["adc"]
+    assert "MNSIM" in adc.unit.source
 
 
 def test_entry_point_without_a_kind(monkeypatch):
     point = plugins.EntryPoint("again", "xbarc.cost.components.adc:mnsim", "xbarc.components")
     monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
     with pytest.raises(XbarcError, match=r"called kind.name"):
-        load_models()
+        load_kinds()

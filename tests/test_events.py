@@ -118,7 +118,7 @@ def test_arrays_may_share_their_dacs():
     target = load_target("puma")
     (layer,) = conv_layers(target, [(6, 5, 6, 20)])
     assert layer.crossbars == 2 * 8  # two tiles of 8 slices
-    assert actions(layer, target)["dac"] == layer.row_pulses / 8
+    assert actions(layer, target, components(target))["dac"] == layer.row_pulses / 8
 
 
 def test_copies_share_the_vectors():
@@ -242,7 +242,7 @@ def test_digital_operations_belong_to_layers(residual):
 def actions_of(program):
     """How often each component acts for one image."""
     events = count_events(program.module, program.weights, program.target, program.digital)
-    done = [actions(layer, program.target) for layer in events]
+    done = [actions(layer, program.target, components(program.target)) for layer in events]
     return {name: sum(counts[name] for counts in done) for name in done[0]}
 
 
@@ -285,9 +285,9 @@ def test_energy_follows_the_events(layers, overrides):
     target = load_target("mca64", overrides)
     parts = components(target)
     for layer in conv_layers(target, layers):
-        energy, counts = energy_pj(layer, target, parts), actions(layer, target)
+        energy, counts = energy_pj(layer, target, parts), actions(layer, target, parts)
         for name, pj in energy.items():
-            assert pj == counts.get(name, 0) * parts[name].energy_pj
+            assert pj == counts.get(name, 0) * parts[name].unit.energy_pj
         assert sum(energy.values()) > 0
         assert layer.shift_adds >= layer.adc_conversions
         assert layer.macs == layer.vectors * math.prod(layer.matrix)

@@ -13,6 +13,7 @@ from xbarc.cli import app
 from xbarc.cost.activity import crossbar_energy_pj
 from xbarc.cost.events import count_events
 from xbarc.cost.power import cells_pj
+from xbarc.hw.encoding import level_sums
 from xbarc.ir import print_module
 from xbarc.report import report_page
 from xbarc.simulator.activity import ActivityCounter
@@ -39,6 +40,16 @@ def levels_of(weight, target):
         held = [max(weight, 0), max(-weight, 0)]
     slices = array.slices(8)
     return [v >> (s * array.cell_bits) & top for v in held for s in range(slices)]
+
+
+@pytest.mark.parametrize("encoding", ["differential", "offset"])
+@pytest.mark.parametrize("cell_bits", [1, 2, 3, 7])
+def test_level_sums(encoding, cell_bits):
+    target = make_target(array={"encoding": encoding, "cell_bits": cell_bits})
+    first, sums = level_sums(8, cell_bits, encoding)
+    assert (first, len(sums)) == ((-128, 256) if encoding == "offset" else (-127, 255))
+    assert sums.dtype == np.int64
+    assert list(sums) == [sum(levels_of(w, target)) for w in range(first, 128)]
 
 
 def conductance_us(level, target):

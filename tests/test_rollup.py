@@ -42,7 +42,7 @@ def test_puma_closes():
 def test_levels_add_up(name):
     target = load_target(name)
     parts = components(target)
-    found, own = roll_up(target, parts), level_totals(target, parts)
+    found, own = roll_up(target, parts), level_totals(parts)
     area = sum(a for a, _ in own["core"].values())
     assert found["core"]["area_mm2"] == pytest.approx(area * 1e-6)
     inner = {"node": ("core", target.node.cores), "chip": ("node", target.chip.nodes)}
@@ -61,8 +61,9 @@ def test_a_whole_chip_is_all_occupied():
 
 def test_links_are_in_use_between_chips():
     target = load_target("isaac")
-    assert occupied(target.crossbars_per_chip, target)["link"] == 0
-    assert occupied(target.crossbars_per_chip + 1, target)["link"] == 8
+    parts = components(target)
+    assert occupied(target.crossbars_per_chip, target, parts)["link"] == 0
+    assert occupied(target.crossbars_per_chip + 1, target, parts)["link"] == 8
 
 
 @settings(deadline=None)

@@ -77,11 +77,11 @@ def test_what_our_own_model_is_is_called_so(name):
 
 def test_constants_alone_are_enough():
     target = parse_target(OLD, "old")
-    assert target.cost.adc.model == "constant"
+    assert target.cost["adc"].model == "constant"
     assert target.adcs_per_core() == 2
-    units = target.units()
-    assert units["core"]["dac"] == units["core"]["sample_hold"] == 512
-    assert not any(units["node"].values()) and not any(units["chip"].values())
+    parts = components(target)
+    assert parts["dac"].counts == parts["sample_hold"].counts == {"core": 512}
+    assert not any(p.counts.get("node") or p.counts.get("chip") for p in parts.values())
 
 
 def test_mesh():
@@ -94,8 +94,9 @@ def test_mesh():
 
 
 def test_a_component_that_is_there_needs_its_figures():
+    target = parse_target(OLD.replace("cores = 3", "cores = 3, routers = 0.5"), "old")
     with pytest.raises(XbarcError, match="cost.router is missing: a node has 0.5 of it"):
-        parse_target(OLD.replace("cores = 3", "cores = 3, routers = 0.5"), "old")
+        components(target)
 
 
 def test_constants_beside_a_model():
@@ -114,17 +115,17 @@ def test_constants_beside_a_model():
 
 def test_set_a_model_in_the_place_of_constants():
     target = load_target("neurram", ["cost.adc.model=murmann", "adc.rate_gsps=0.001"])
-    table = target.cost.adc
+    table = target.cost["adc"]
     assert table.model == "murmann"
     assert all(getattr(table, name) is None for name in CONSTANTS)
 
 
 def test_set_constants_one_by_one():
     target = load_target("neurram", ["cost.adc.energy_pj=5.5"])
-    assert target.cost.adc.energy_pj == 5.5
-    assert target.cost.adc.area_um2 == 400
+    assert target.cost["adc"].energy_pj == 5.5
+    assert target.cost["adc"].area_um2 == 400
     cell = ["cost.crossbar.options.cell_area_f2=4.0"]
-    assert load_target("neurram", cell).cost.crossbar.options["cell_area_f2"] == 4
+    assert load_target("neurram", cell).cost["crossbar"].options["cell_area_f2"] == 4
 
 
 def test_set_what_the_file_leaves_out():
@@ -137,13 +138,12 @@ def test_set_what_the_file_leaves_out():
             "node.routers=1",
         ],
     )
-    assert components(target)["router"].energy_pj == 0.5
+    assert components(target)["router"].unit.energy_pj == 0.5
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("cost.adcs.model=isaac", "cost has no key 'adcs': did you mean 'adc'"),
         ("cost.adc.modle=isaac", "cost.adc has no key 'modle': did you mean 'model'"),
         ("node.core=3", "node has no key 'core': did you mean 'cores'"),
         ("core.crossbars=0", "core.crossbars = 0"),
@@ -153,6 +153,12 @@ def test_set_what_the_file_leaves_out():
 def test_wrong_overrides(override, message):
     with pytest.raises(UsageError, match=message):
         load_target("mca128", [override])
+
+
+def test_a_table_that_no_component_has():
+    target = load_target("mca128", ["cost.adcs.model=isaac"])
+    with pytest.raises(UsageError, match="unknown key cost.adcs: did you mean 'adc'"):
+        components(target)
 
 
 def test_document():

@@ -16,8 +16,8 @@ from xbarc.cost.time import (
     demand,
     hosts,
     placed_hops,
-    programming,
     programming_time_ms,
+    programming_totals,
     rates_of,
     times,
     verify_energy_uj,
@@ -227,7 +227,7 @@ def test_a_verify_loop_reads_after_each_pulse():
     assert found["verify"] == pytest.approx(128 * 6 * target.cycle_ns() * 1e-6)
     # 0.2 V, 50.5 uS, 10 ns: 20.2 fJ a read; and 2 pJ a conversion.
     assert verify_energy_uj(1000, target, 2.0) == pytest.approx(6000 * (20.2e-9 + 2e-6))
-    assert programming(0, 0, target, {}) == {
+    assert programming_totals(0, 0, target, {}) == {
         "programming_time_ms": 0.0,
         "programming_verify_time_ms": 0.0,
         "programming_verify_energy_uj": 0.0,

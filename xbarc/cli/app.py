@@ -535,6 +535,7 @@ def opt(
     ):
         if given is not None and given != []:
             raise UsageError(f"{option} is for models: {file} is taken for tile IR")
+    from xbarc.cost.components import check_tables
     from xbarc.driver import extensions
     from xbarc.hw.target import load_target
     from xbarc.ir import parse_module, print_module
@@ -550,6 +551,9 @@ def opt(
             "or to `xbarc opt` with an .onnx file"
         )
     hardware = None if target is None else load_target(target, sets or ())
+    if hardware is not None:
+        with extensions.using(plugin or ()):
+            check_tables(hardware)
     text = sys.stdin.read() if str(file) == "-" else _read_text(file)
     module = parse_module(text, str(file))
     crossbar = module.attributes.get(CROSSBAR)
@@ -621,17 +625,21 @@ def targets(
         for known, description in described.items():
             print(f"{known:<{width}}  {description}")
         return
-    target = load_target(name, sets or ())
+    from xbarc.cost.components import check_tables
+    from xbarc.cost.rollup import document
+    from xbarc.driver import extensions
+
+    with extensions.using(plugin or ()):
+        target = load_target(name, sets or ())
+        if as_json or sources:
+            found = document(target, with_sources=sources)
+        else:
+            check_tables(target)
     if not (as_json or sources):
         sys.stdout.write(
             dump_target(target) if sets or name.endswith(".toml") else target_text(name)
         )
         return
-    from xbarc.cost.rollup import document
-    from xbarc.driver import extensions
-
-    with extensions.using(plugin or ()):
-        found = document(target, with_sources=sources)
     if as_json:
         _print_json(found)
         return

@@ -16,7 +16,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from xbarc.cost.digital import CLASSES, count_operations
-from xbarc.cost.power import level_reads
+from xbarc.cost.reads import level_reads
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.visits import visits
 from xbarc.ir.dialect import (
@@ -45,7 +45,7 @@ class LayerEvents:
 
     - `adc_conversions` (as many samples are held), `row_pulses` rows driven, `crossbar_reads`;
     - `cell_reads` cells on driven rows and columns that are converted, `cell_level_reads` the sum
-      of the levels that these are programmed to (`xbarc.cost.power`);
+      of the levels that these are programmed to (`xbarc.cost.reads`);
     - `shift_adds` conversions, and partial sums of row blocks merged; `input_bits` to rows from
       input registers, `output_values` accumulated in output registers, `results` finished values;
     - `buffer_read_bits`, `buffer_write_bits` of the node's buffer, `bus_bits` between it and cores;

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from xdsl.dialects.builtin import ModuleOp
 
-from xbarc.cost.components import Component
+from xbarc.cost.components import Parts
 from xbarc.cost.events import count_events
 from xbarc.cost.model import energy_pj, leakage_pj
 from xbarc.cost.rollup import area_mm2, check_capacity, leakage_mw, roll_up
@@ -55,7 +55,7 @@ class LayerCost:
 
 
 def layer_cost(
-    module: ModuleOp, weights: Mapping[str, Array], target: Target, parts: Mapping[str, Component]
+    module: ModuleOp, weights: Mapping[str, Array], target: Target, parts: Parts
 ) -> LayerCost:
     """The cost of a module of one mapped layer and nothing else.
 
@@ -64,7 +64,7 @@ def layer_cost(
     (layer,) = count_events(module, weights, target)
     check_capacity({layer.name: layer.crossbars}, target)
     stages = stages_of(module)
-    found = times(stages, target, digital_work(stages, {}, target), rates_of(target, parts))
+    found = times(stages, target, digital_work(stages, {}, parts), rates_of(target, parts))
     (leaked,) = leakage_pj([layer], target, parts, found.latency_ns, [1.0])
     core_mm2 = roll_up(target, parts)["core"]["area_mm2"]
     return LayerCost(
@@ -80,7 +80,7 @@ def layer_cost(
 def together(
     costs: Sequence[LayerCost],
     target: Target,
-    parts: Mapping[str, Component],
+    parts: Parts,
     latency_ns: float | None = None,
 ) -> LayerCost:
     """The cost of layers on crossbars of their own, through in `latency_ns`: else one by one.

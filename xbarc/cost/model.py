@@ -8,77 +8,41 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xbarc.cost.components import Component
+from xbarc.cost.components import Parts
 from xbarc.cost.events import COUNTS, LayerEvents
 from xbarc.cost.rollup import area_mm2, chips_needed, leakage_mw, roll_up
 from xbarc.hw.target import Target
 
-UNITS = {
-    "activation": ("activation", "vector_unit", "shift_add"),
-    "pooling": ("pooling", "vector_unit", "shift_add"),
-    "elementwise": ("vector_unit", "shift_add"),
-    "other": ("vector_unit", "shift_add"),
-}
-"""Digital operations -> the components that can do them; the first that the target has does."""
-
 Energy = dict[str, float]
 
 
-def digital_unit(operation: str, target: Target) -> str:
+def digital_unit(operation: str, parts: Parts) -> str:
     """The component that does a class of digital operations (model).
 
-    What no unit of the target is for goes to the shift-and-add units, which every core has.
+    Of those that can, the one that does the fewest classes, a spare one last.
     """
-    units = target.units()
-    present = {name for level in units.values() for name, count in level.items() if count}
-    return next(name for name in UNITS[operation] if name in present or name == "shift_add")
+    able = {n: p.role for n, p in parts.items() if operation in p.role.operations and p.is_there}
+    return min(able, key=lambda name: (able[name].spare, len(able[name].operations)))
 
 
-def actions(layer: LayerEvents, target: Target) -> dict[str, float]:
+def actions(layer: LayerEvents, target: Target, parts: Parts) -> dict[str, float]:
     """How often each component acts for one image; what an action is: `docs/cost.md`."""
-    units = target.units()
-    # A node's buffer if there is one, else the core's, else the chip's.
-    buffers = {"buffer": "node", "core_buffer": "core", "chip_buffer": "chip"}
-    buffer = next((b for b, level in buffers.items() if units[level][b]), "buffer")
-    # Arrays that hold slices of the same weights may share the DACs of their rows (PUMA's do).
-    rows = target.core.crossbars * target.array.rows
-    shared = min(units["core"]["dac"] / rows, 1.0) if units["core"]["dac"] else 1.0
-    counts: dict[str, float] = {
-        "adc": layer.adc_conversions,
-        "dac": layer.row_pulses * shared,
-        "crossbar": layer.crossbar_reads,
-        "sample_hold": layer.adc_conversions,
-        "shift_add": layer.shift_adds,
-        "input_register": layer.input_bits * shared,
-        "output_register": layer.output_values,
-        "node_register": layer.results,
-        buffer: layer.buffer_read_bits + layer.buffer_write_bits,
-        "bus": layer.bus_bits,
-        "router": layer.mesh_bit_hops,
-        "link": layer.off_chip_bits,
-    }
+    counts = {name: part.role.actions(layer, target) for name, part in parts.items()}
     for operation, count in layer.digital.items():
-        unit = digital_unit(operation, target)
-        counts[unit] = counts.get(unit, 0) + count
+        counts[digital_unit(operation, parts)] += count
     return counts
 
 
-def energy_pj(layer: LayerEvents, target: Target, parts: Mapping[str, Component]) -> Energy:
+def energy_pj(layer: LayerEvents, target: Target, parts: Parts) -> Energy:
     """Dynamic energy of one layer by component, in pJ; of the components that the target has."""
-    counts = actions(layer, target)
-    units = target.units().values()
-    present = {name for level in units for name, count in level.items() if count}
-    return {
-        name: counts.get(name, 0) * part.energy_pj
-        for name, part in parts.items()
-        if name in present
-    }
+    counts = actions(layer, target, parts)
+    return {n: counts[n] * part.unit.energy_pj for n, part in parts.items() if part.is_there}
 
 
 def leakage_pj(
     layers: Sequence[LayerEvents],
     target: Target,
-    parts: Mapping[str, Component],
+    parts: Parts,
     time_ns: float,
     shares: Sequence[float],
 ) -> list[float]:
@@ -111,7 +75,7 @@ def totals(
     layers: Sequence[LayerEvents],
     energies: Sequence[Energy],
     target: Target,
-    parts: Mapping[str, Component],
+    parts: Parts,
 ) -> dict[str, Any]:
     """The `totals` of the report but for its times: sums over the layers, and what follows.
 

@@ -8,48 +8,16 @@ weight of zero is. What inputs really drive is `xbarc run --activity`'s to say.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from xbarc.hw.target import Array, Target
-from xbarc.ir.analysis.visits import Counts, Visits
-from xbarc.support.data import Array as Numbers
-
-if TYPE_CHECKING:
-    from xbarc.cost.events import LayerEvents
-
-CHUNK = 1 << 22
-"""Weights looked up at a time."""
+from xbarc.cost.events import LayerEvents
+from xbarc.hw.target import Target
 
 UNGATED, WEIGHTS = "nothing gated", "the weights before"
 """What `read_power_baseline` says the figures `..._before_w` are of."""
 
 
-def level_reads(seen: Visits, q: Numbers, bits: int, array: Array) -> int:
-    """The levels of all cells that are read, added up, for one input slice; weights q [Kg, N]."""
-    first, levels = _level_sums(bits, array)
-    zero = int(levels[-first])
-    total = zero * int(seen.use.places.sum())
-    step = max(1, CHUNK // q.shape[1])
-    for begin in range(0, len(q), step):
-        held = levels[q[begin : begin + step].astype(np.int32) - first].sum(axis=1, dtype=np.int64)
-        above = held - zero * q.shape[1]
-        total += int(above @ seen.driven[begin : begin + step, 0])
-    return total
-
-
-def _level_sums(bits: int, array: Array) -> tuple[int, Counts]:
-    """The smallest weight, and by weight the sum of the levels of its cells, both polarities."""
-    offset = array.encoding == "offset"
-    first = -(1 << (bits - 1)) + (not offset)
-    values = np.arange(first, 1 << (bits - 1))
-    held = values - first if offset else np.abs(values)
-    shifts = np.arange(array.slices(bits)) * array.cell_bits
-    return first, (held[:, None] >> shifts & ((1 << array.cell_bits) - 1)).sum(axis=1)
-
-
-def cells_pj(layer: "LayerEvents", target: Target) -> float:
+def cells_pj(layer: LayerEvents, target: Target) -> float:
     """Energy in the cells of one layer for one image, in pJ: V^2 G t of each read."""
     device = target.device
     step_us = (device.g_on_us - device.g_off_us) / ((1 << target.array.cell_bits) - 1)
@@ -59,7 +27,7 @@ def cells_pj(layer: "LayerEvents", target: Target) -> float:
 
 
 def read_power(
-    layers: "Sequence[LayerEvents]",
+    layers: Sequence[LayerEvents],
     energies: Sequence[Mapping[str, float]],
     target: Target,
     throughput_ips: float,

@@ -4,15 +4,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from xbarc.cost.components import Component, components
+from xbarc.cost.components import LEVELS, Level, Parts, components
 from xbarc.cost.components import described as described_parts
 from xbarc.hw.target import Target, described
 from xbarc.support.errors import XbarcError
 
-LEVELS = ("core", "node", "chip")
 
-
-def roll_up(target: Target, parts: Mapping[str, Component]) -> dict[str, dict[str, float]]:
+def roll_up(target: Target, parts: Parts) -> dict[str, dict[str, float]]:
     """Area and full-load power of one core, one node and one chip.
 
     A node is its cores and its own components, a chip its nodes and its own: the published tables
@@ -22,60 +20,68 @@ def roll_up(target: Target, parts: Mapping[str, Component]) -> dict[str, dict[st
     inner = {"core": 0, "node": target.node.cores, "chip": target.chip.nodes}
     area = power = 0.0
     rolled = {}
-    for level, own in level_totals(target, parts).items():
+    for level, own in level_totals(parts).items():
         area = inner[level] * area + sum(area_um2 for area_um2, _ in own.values())
         power = inner[level] * power + sum(power_mw for _, power_mw in own.values())
         rolled[level] = {"area_mm2": area * 1e-6, "power_w": power * 1e-3}
     return rolled
 
 
-def level_totals(
-    target: Target, parts: Mapping[str, Component]
-) -> dict[str, dict[str, tuple[float, float]]]:
+def level_totals(parts: Parts) -> dict[str, dict[str, tuple[float, float]]]:
     """Area (um2) and full-load power (mW) of all units of a component at one level, by level."""
     return {
         level: {
-            name: (count * parts[name].area_um2, count * parts[name].full_power_mw)
-            for name, count in units.items()
-            if count
+            name: (count * parts[name].unit.area_um2, count * parts[name].unit.full_power_mw)
+            for name, count in _standing(level, parts).items()
         }
-        for level, units in target.units().items()
+        for level in LEVELS
     }
 
 
-def occupied(crossbars: int, target: Target) -> dict[str, float]:
+def _standing(level: Level, parts: Parts) -> dict[str, float]:
+    """How many of each component stand at a level, of those that do.
+
+    Arrays first: figures are added up in this order, and so keep their last digit.
+    """
+    first = {"crossbar": 0, "dac": 1}
+    names = sorted(parts, key=lambda name: first.get(name, len(first)))
+    counts = {name: parts[name].counts.get(level, 0) for name in names}
+    return {name: count for name, count in counts.items() if count}
+
+
+def occupied(crossbars: int, target: Target, parts: Parts) -> dict[str, float]:
     """Units of each component in use with `crossbars` crossbars, level by level.
 
     What belongs to a crossbar (its cells, and its share of a core's DACs and sample-and-holds) is
     in use with it; the rest of a core with its first crossbar, of a node with its first core. A
     chip's buffer is in use with its first node; its links only between chips.
     """
-    units = target.units()
     cores = math.ceil(crossbars / target.core.crossbars)
     nodes = math.ceil(cores / target.node.cores)
     chips = math.ceil(nodes / target.chip.nodes)
-    own = ("crossbar", "dac", "sample_hold")
+    whole: dict[Level, int] = {"core": cores, "node": nodes, "chip": chips}
     used: dict[str, float] = {}
-    for level, whole in (("core", cores), ("node", nodes), ("chip", chips)):
-        for name, count in units[level].items():
-            times: float = whole
-            if name in own:
-                times = crossbars / target.core.crossbars
-            elif name == "link" and chips < 2:
-                times = 0
-            if count:
-                used[name] = used.get(name, 0) + count * times
+    for level, in_use in whole.items():
+        times = {
+            "level": in_use,
+            "crossbar": crossbars / target.core.crossbars,
+            "other chips": in_use if chips > 1 else 0,
+        }
+        for name, count in _standing(level, parts).items():
+            used[name] = used.get(name, 0) + count * times[parts[name].role.used_with]
     return used
 
 
-def area_mm2(crossbars: int, target: Target, parts: Mapping[str, Component]) -> dict[str, float]:
+def area_mm2(crossbars: int, target: Target, parts: Parts) -> dict[str, float]:
     """Area in use by component, in mm2, of `crossbars` crossbars in the cores that they need."""
-    return {n: u * parts[n].area_um2 * 1e-6 for n, u in occupied(crossbars, target).items()}
+    used = occupied(crossbars, target, parts)
+    return {name: units * parts[name].unit.area_um2 * 1e-6 for name, units in used.items()}
 
 
-def leakage_mw(crossbars: int, target: Target, parts: Mapping[str, Component]) -> float:
+def leakage_mw(crossbars: int, target: Target, parts: Parts) -> float:
     """Leakage of what `crossbars` crossbars have in use, in mW."""
-    return sum(u * parts[n].leakage_mw for n, u in occupied(crossbars, target).items())
+    used = occupied(crossbars, target, parts)
+    return sum(units * parts[name].unit.leakage_mw for name, units in used.items())
 
 
 def chips_needed(crossbars: int, target: Target) -> int:
@@ -122,7 +128,7 @@ def document(target: Target, *, with_sources: bool = False) -> dict[str, Any]:
     }
 
 
-def constants(target: Target, parts: Mapping[str, Component]) -> list[dict[str, Any]]:
+def constants(target: Target, parts: Parts) -> list[dict[str, Any]]:
     """Every constant of a target with its source: `{"key", "value", "source"}`, in file order.
 
     The tables of the target first, then the figures of its components.
@@ -139,10 +145,10 @@ def constants(target: Target, parts: Mapping[str, Component]) -> list[dict[str, 
         ]
     for name, part in parts.items():
         figures = ("area_um2", "energy_pj", "leakage_mw", "latency_ns", "rate_gps")
-        values = {key: getattr(part, key) for key in figures}
-        values["power_mw"] = part.full_power_mw
+        values = {key: getattr(part.unit, key) for key in figures}
+        values["power_mw"] = part.unit.full_power_mw
         rows += [
-            {"key": f"cost.{name}.{key}", "value": value, "source": part.source}
+            {"key": f"cost.{name}.{key}", "value": value, "source": part.unit.source}
             for key, value in values.items()
             if value or key in ("area_um2", "energy_pj")
         ]

@@ -11,7 +11,7 @@ from xdsl.passes import ModulePass
 
 from xbarc import cost
 from xbarc.artifact import LOWERED, CompiledProgram
-from xbarc.cost.components import components, load_models, settled
+from xbarc.cost.components import components, load_kinds, settled
 from xbarc.driver import extensions
 from xbarc.driver.crossbar_share import crossbar_share
 from xbarc.driver.origin import describe_model
@@ -122,9 +122,9 @@ def decide(settings: Settings) -> Decided:
         raise UsageError(f"the percentile is a number above 50 and at most 100, not {percentile!r}")
     target = resolve_target(settings.target, settings.overrides)
     registry = load_registry()
-    models = load_models()
-    components(target, models)
-    target = settled(target, models)
+    kinds = load_kinds()
+    components(target, kinds)
+    target = settled(target, kinds)
     always, asked = parse_passes(ALWAYS, registry), parse_passes(settings.passes, registry)
     mapping, tile = split_tile_passes(asked.mapping)
     following = follow_ups(asked.graph, asked.mapping, registry)

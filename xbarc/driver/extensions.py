@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from xbarc.cost.components import MODELS
+from xbarc.cost.components import COMPONENTS
 from xbarc.lowering.layers import LAYERS
 from xbarc.pipeline.registry import PASSES
 from xbarc.simulator.effect import EFFECTS
@@ -14,7 +14,7 @@ from xbarc.support import plugins
 from xbarc.support.errors import UsageError
 from xbarc.support.plugins import Group
 
-GROUPS: tuple[Group[Any], ...] = (PASSES, MODELS, LAYERS, STEPS, EFFECTS)
+GROUPS: tuple[Group[Any], ...] = (PASSES, COMPONENTS, LAYERS, STEPS, EFFECTS)
 """Every kind of addition that a file can bring."""
 
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, cast
 import onnx
 import onnx_ir as ir
 
+from xbarc.cost.components import check_tables
 from xbarc.driver import extensions
 from xbarc.frontends.load import Weights, load
 from xbarc.graph.attachments import attach, figures_of
@@ -79,7 +80,10 @@ def optimize(
                 f"pass {pipeline.mapping[0].name!r} works on tile IR, not on ONNX: give it to "
                 "`xbarc compile`, or to `xbarc opt` with an .mlir file"
             )
-        hardware = cast(Target, _NoTarget()) if target is None else load_target(target, overrides)
+        hardware = cast(Target, _NoTarget())
+        if target is not None:
+            hardware = load_target(target, overrides)
+            check_tables(hardware)
         model = load(source, input_shapes or {}, weights or Weights(), complete=False).model
         samples = 0
         if calibration is None:

@@ -68,6 +68,17 @@ def weight_levels(q: Integers, weight_bits: int, cell_bits: int, encoding: Encod
     return levels
 
 
+def level_sums(bits: int, cell_bits: int, encoding: Encoding) -> tuple[int, Integers]:
+    """The levels of all cells of a weight added up, slices and polarities, for each weight.
+
+    Returns the smallest weight that `bits` bits hold, and int64 sums: one a weight, from it up.
+    """
+    top = 1 << (bits - 1)
+    first = 1 - top if encoding == "differential" else -top
+    levels = weight_levels(np.arange(first, top), bits, cell_bits, encoding)
+    return first, levels.sum(axis=(0, 1), dtype=np.int64)
+
+
 def slice_weights(weight_bits: int, cell_bits: int, encoding: Encoding) -> Integers:
     """What each slice and polarity weighs in shift-and-add: int64 `[S, P]`, `+-2^(s*cell_bits)`."""
     differential = encoding == "differential"

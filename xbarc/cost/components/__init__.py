@@ -1,196 +1,266 @@
-"""Component models, one file a kind, and the components of a target by them.
+"""Components, one file a kind, and those of a target.
 
-A target says `[cost.adc] model = "murmann"`; the models of a kind are the functions in its file's
-`MODELS`, `constant`, and what plug-ins bring: a `ComponentModel` under the entry point
-group `xbarc.components` (called `kind.name`), or in a file given by `--plugin`.
+A target says `[cost.adc] model = "murmann"`: `adc` is a role of a kind (`base.ComponentKind`). The
+kind's file declares how many of it stand where, when it acts, and the models that give its figures.
+Plug-ins bring more, under the entry point group `xbarc.components` or in a file given by
+`--plugin`: a `ComponentModel` for a kind that there is (its entry point is called `kind.name`), or
+a `ComponentKind` (called as it is) with tables of its own in `[cost]`.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+import pkgutil
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from types import ModuleType
 from typing import Any
 
-from xbarc.cost.components.base import Component, ComponentModel, Model, Spec, constant
-from xbarc.hw.target import ComponentTable, Cost, Target
+from xbarc.cost.components.base import (
+    LEVELS,
+    Component,
+    ComponentKind,
+    ComponentModel,
+    Level,
+    Model,
+    Part,
+    Parts,
+    Role,
+    Spec,
+    constant,
+)
+from xbarc.hw.target import ComponentTable, Target
 from xbarc.support import plugins
 from xbarc.support.errors import UsageError, XbarcError, nearest
-from xbarc.support.plugins import Group
+from xbarc.support.plugins import Group, Registry
 
-KINDS = {
-    "adc": "adc",
-    "dac": "dac",
-    "crossbar": "crossbar",
-    "sample_hold": "sample_hold",
-    "shift_add": "shift_add",
-    "input_register": "register",
-    "output_register": "register",
-    "core_buffer": "buffer",
-    "vector_unit": "vector_unit",
-    "control": "control",
-    "buffer": "buffer",
-    "bus": "bus",
-    "router": "router",
-    "node_register": "register",
-    "activation": "activation",
-    "pooling": "pooling",
-    "chip_buffer": "buffer",
-    "link": "link",
-}
-"""A component of a target (a table of `[cost]`) -> its kind, the file that has its models."""
+ORDER = (
+    "adc",
+    "dac",
+    "crossbar",
+    "sample_hold",
+    "shift_add",
+    "input_register",
+    "output_register",
+    "core_buffer",
+    "vector_unit",
+    "control",
+    "buffer",
+    "bus",
+    "router",
+    "node_register",
+    "activation",
+    "pooling",
+    "chip_buffer",
+    "link",
+)
+"""How reports list components; any other comes after these."""
+
+OURS = "xbarc"
+
+
+def _found(module: ModuleType) -> dict[str, ComponentKind | ComponentModel]:
+    """The kinds and models that a plug-in file defines."""
+    found: dict[str, ComponentKind | ComponentModel] = {}
+    for model in plugins.instances(module, ComponentModel):
+        found[f"{model.kind}.{model.name}"] = model
+    for kind in plugins.instances(module, ComponentKind):
+        found[kind.name] = kind
+    return found
+
+
+COMPONENTS: Group[ComponentKind | ComponentModel] = Group(
+    "component", "xbarc.components", None, _found
+)
 
 
 @dataclass(frozen=True)
-class _Entry:
-    owner: str
-    load: Callable[[], Any]
+class Kinds:
+    """All kinds of components: roles by name, and models by `kind.name`.
 
+    A model of an installed package is imported when it is first asked for.
+    """
 
-@dataclass
-class Models:
-    """Component models by kind and name; each is imported when it is first asked for."""
+    roles: Registry[tuple[ComponentKind, Role]] = field(
+        default_factory=lambda: Registry("table of [cost]")
+    )
+    models: Registry[Any] = field(default_factory=lambda: Registry("component model"))
+    names: set[str] = field(default_factory=set)
 
-    _entries: dict[tuple[str, str], _Entry] = field(default_factory=dict)
+    def add(self, kind: ComponentKind, owner: str) -> None:
+        """Add a kind with its roles and models.
 
-    def add(self, kind: str, name: str, load: Callable[[], Any], owner: str) -> None:
-        """Register a model that `load` gives, a function or a `ComponentModel`.
-
-        Raises `XbarcError` where the kind is unknown or the name is taken; the message names both
-        owners.
+        Raises `XbarcError` where it is declared wrong, or where a name is taken; the message then
+        names both owners.
         """
-        if kind not in KINDS.values():
-            raise XbarcError(
-                f"component model {name!r} of {owner}: unknown kind {kind!r}: "
-                f"{nearest(kind, set(KINDS.values()))}"
-            )
-        taken = self._entries.get((kind, name))
-        if taken is not None:
-            raise XbarcError(
-                f"{kind} model {name!r} is defined twice: by {taken.owner} and by {owner}; "
-                "rename one"
-            )
-        self._entries[kind, name] = _Entry(owner, load)
+        wrong = kind.fault()
+        if wrong is not None:
+            raise XbarcError(f"kind of component {kind.name!r} of {owner}: {wrong}")
+        self.names.add(kind.name)
+        self.models.add(f"{kind.name}.constant", partial(_identity, constant), OURS)
+        for name, build in kind.models.items():
+            self.models.add(f"{kind.name}.{name}", partial(_identity, build), owner)
+        for role in kind.roles:
+            self.roles.add(role.name, partial(_identity, (kind, role)), owner)
 
-    def names(self, kind: str) -> list[str]:
-        """The models of a kind, sorted."""
-        return sorted(name for known, name in self._entries if known == kind)
+    def ordered(self) -> list[Role]:
+        """All roles in the order of reports: xbarc's own, then the others by name."""
+        names = sorted(self.roles.names, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
+        return [self.roles.load(name)[1] for name in names]
 
-    def owner(self, kind: str, name: str) -> str:
-        """Who brings a model: `xbarc`, a package, or a file."""
-        return self._entries[kind, name].owner
+    def full_name(self, role: str, model: str) -> str:
+        """What `[cost.<role>] model = "<model>"` is called among `models`.
 
-    def load(self, role: str, name: str) -> Model:
-        """The function behind `[cost.<role>] model = "<name>"`.
-
-        Raises `UsageError` where there is none (the nearest is suggested), `XbarcError` where it
-        can't be imported.
+        Raises `UsageError` where there is none; the nearest is suggested.
         """
-        kind = KINDS[role]
-        if (kind, name) not in self._entries:
-            raise UsageError(f"cost.{role}.model = {name!r}: {nearest(name, self.names(kind))}")
-        entry = self._entries[kind, name]
-        try:
-            found = entry.load()
-        except Exception as error:
-            raise XbarcError(
-                f"{kind} model {name!r} of {entry.owner} can't be loaded: {error}"
-            ) from error
+        kind = self.roles.load(role)[0].name
+        known = [n.removeprefix(f"{kind}.") for n in self.models.names if n.startswith(f"{kind}.")]
+        if model not in known:
+            raise UsageError(f"cost.{role}.model = {model!r}: {nearest(model, known)}")
+        return f"{kind}.{model}"
+
+    def unit(self, role: str, target: Target) -> Component:
+        """The figures of one unit, by the model that the target picks.
+
+        Raises:
+            UsageError: there is no such model.
+            XbarcError: it can't be imported, or can't say what the target asks.
+        """
+        full = self.full_name(role, target.cost[role].model)
+        found = self.models.load(full)
         build: Model = found.build if isinstance(found, ComponentModel) else found
         if not callable(build):
-            raise XbarcError(f"{kind} model {name!r} of {entry.owner} is no ComponentModel")
-        return build
-
-
-def load_models() -> Models:
-    """xbarc's own models, those of installed packages, and those of the plug-in files in use.
-
-    Raises `XbarcError` where a name is taken twice.
-    """
-    models = Models()
-    for kind in dict.fromkeys(KINDS.values()):
-        own = importlib.import_module(f"xbarc.cost.components.{kind}").MODELS
-        for name, build in {"constant": constant, **own}.items():
-            models.add(kind, name, partial(_identity, build), "xbarc")
-    foreign = MODELS.registry()
-    for full in foreign.names:
-        kind, dot, name = full.partition(".")
-        if not dot:
             raise XbarcError(
-                f"entry point {full!r} of {MODELS.entry_points} ({foreign.owner(full)}): "
-                "called kind.name, as in adc.ramp"
+                f"component model {full!r} of {self.models.owner(full)} is no ComponentModel"
             )
-        models.add(kind, name, partial(foreign.load, full), foreign.owner(full))
-    return models
+        return build(Spec(role, target))
 
 
-def _found(module: ModuleType) -> dict[str, ComponentModel]:
-    """The component models that a plug-in file defines."""
-    return {f"{m.kind}.{m.name}": m for m in plugins.instances(module, ComponentModel)}
+def load_kinds() -> Kinds:
+    """xbarc's own kinds and models, those of installed packages, and those of plug-in files in use.
+
+    Raises `XbarcError` where a name is taken twice, or a model is of no kind.
+    """
+    kinds = Kinds()
+    for module in pkgutil.iter_modules(__path__):
+        file = importlib.import_module(f"{__name__}.{module.name}")
+        for kind in plugins.instances(file, ComponentKind):
+            kinds.add(kind, OURS)
+    foreign = COMPONENTS.registry()
+    models = [name for name in foreign.names if "." in name]
+    for name in foreign.names:
+        if name not in models:
+            kinds.add(_kind(foreign.load(name), name, foreign.owner(name)), foreign.owner(name))
+    for full in models:
+        of, _, name = full.partition(".")
+        owner = foreign.owner(full)
+        if of not in kinds.names:
+            raise XbarcError(
+                f"component model {name!r} of {owner}: unknown kind {of!r}: "
+                f"{nearest(of, kinds.names)}"
+            )
+        kinds.models.add(full, partial(foreign.load, full), owner)
+    return kinds
 
 
-MODELS: Group[ComponentModel] = Group("component model", "xbarc.components", None, _found)
+def _kind(found: Any, name: str, owner: str) -> ComponentKind:
+    if not isinstance(found, ComponentKind) or found.name != name:
+        raise XbarcError(
+            f"entry point {name!r} of {COMPONENTS.entry_points} ({owner}): a kind of component is "
+            "called by its own name, a model is called kind.name, as in adc.ramp"
+        )
+    return found
 
 
 def _identity(value: Any) -> Any:
     return value
 
 
-def components(target: Target, models: Models | None = None) -> dict[str, Component]:
-    """The components of a target by name, in the order of `Cost`: those that have a table.
+def components(target: Target, kinds: Kinds | None = None) -> dict[str, Part]:
+    """The components of a target by name, in the order of reports: those that have a table.
 
     Raises:
-        UsageError: an unknown model.
-        XbarcError: a model can't say what the target asks (bits or a node outside its table).
+        UsageError: a table that no kind claims, or an unknown model.
+        XbarcError: a component that is there has no table, or a model can't say what the target
+            asks (bits or a node outside its table).
     """
-    known = models or load_models()
+    known = kinds or load_kinds()
+    check_tables(target, known)
     return {
-        role: known.load(role, table.model)(Spec(role, target))
-        for role, table in tables(target).items()
+        role.name: Part(
+            role,
+            known.unit(role.name, target),
+            {level: count(target) for level, count in role.counts.items()},
+        )
+        for role in known.ordered()
+        if role.name in target.cost
     }
 
 
-def tables(target: Target) -> dict[str, ComponentTable]:
-    """The component tables that a target has, by name."""
-    named = {role: getattr(target.cost, role) for role in Cost.model_fields}
-    return {role: table for role, table in named.items() if table is not None}
+def check_tables(target: Target, kinds: Kinds | None = None) -> None:
+    """Refuse a target whose tables of `[cost]` aren't those of its components.
+
+    Raises:
+        UsageError: a table that no kind claims; the nearest is suggested.
+        XbarcError: one of xbarc's own components stands in the target and has no table.
+    """
+    known = kinds or load_kinds()
+    where = f"target {target.name!r}"
+    for name in target.cost:
+        if name not in known.roles.names:
+            raise UsageError(
+                f"{where}: unknown key cost.{name}: {nearest(name, known.roles.names)}"
+            )
+    own = [role for role in known.ordered() if known.roles.owner(role.name) == OURS]
+    for level in LEVELS:
+        for role in own:
+            count = role.counts[level](target) if level in role.counts else 0
+            if count and role.name not in target.cost:
+                raise XbarcError(
+                    f"{where}: cost.{role.name} is missing: a {level} has {count:g} of it"
+                )
 
 
-def settled(target: Target, models: Models) -> Target:
+def settled(target: Target, kinds: Kinds) -> Target:
     """The target with the figures of plug-in models as constants.
 
-    So that a compiled program can be costed where the plug-in isn't.
+    So that a compiled program can be costed where the model isn't. A kind that a plug-in brings
+    still needs it: the kind says how many there are, and when they act.
     """
-    foreign = {
-        role: models.load(role, table.model)(Spec(role, target))
-        for role, table in tables(target).items()
-        if models.owner(KINDS[role], table.model) != "xbarc"
+    tables = {
+        role.name: target.cost[role.name] for role in kinds.ordered() if role.name in target.cost
     }
-    constants = {role: ComponentTable(**asdict(part)) for role, part in foreign.items()}
-    return target.model_copy(update={"cost": target.cost.model_copy(update=constants)})
+    for role, table in tables.items():
+        if kinds.models.owner(kinds.full_name(role, table.model)) != OURS:
+            figures = asdict(kinds.unit(role, target))
+            tables[role] = ComponentTable(**figures, options=table.options)
+    return target.model_copy(update={"cost": tables})
 
 
-def described(parts: Mapping[str, Component], target: Target) -> dict[str, dict[str, Any]]:
+def described(parts: Parts, target: Target) -> dict[str, dict[str, Any]]:
     """The components as a document: each one's model, figures and source."""
     return {
-        role: {
-            "model": tables(target)[role].model,
-            **{k: v for k, v in asdict(part).items() if v is not None},
+        name: {
+            "model": target.cost[name].model,
+            **{k: v for k, v in asdict(part.unit).items() if v is not None},
         }
-        for role, part in parts.items()
+        for name, part in parts.items()
     }
 
 
 __all__ = [
-    "KINDS",
-    "MODELS",
+    "COMPONENTS",
+    "LEVELS",
     "Component",
+    "ComponentKind",
     "ComponentModel",
-    "Models",
+    "Kinds",
+    "Level",
+    "Part",
+    "Parts",
+    "Role",
     "Spec",
+    "check_tables",
     "components",
     "described",
-    "load_models",
+    "load_kinds",
     "settled",
-    "tables",
 ]

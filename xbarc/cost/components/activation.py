@@ -1,6 +1,6 @@
 """Activation units. Action: one value."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
 
 
 def isaac(spec: Spec) -> Component:
@@ -16,4 +16,14 @@ def isaac(spec: Spec) -> Component:
     )
 
 
-MODELS: dict[str, Model] = {"isaac": isaac}
+KIND = ComponentKind(
+    "activation",
+    (
+        Role(
+            "activation",
+            {"node": lambda target: target.node.activations},
+            operations=("activation",),
+        ),
+    ),
+    {"isaac": isaac},
+)

@@ -5,7 +5,7 @@ Published figures differ by a factor of ten for the same bits, so a target says 
 
 import math
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
 
 ISAAC_TABLE = {
     4: (0.79, 361.0),
@@ -167,11 +167,21 @@ def puma(spec: Spec) -> Component:
     )
 
 
-MODELS: dict[str, Model] = {
-    "isaac": isaac,
-    "isaac-extended": isaac_extended,
-    "mnsim": mnsim,
-    "murmann": murmann,
-    "neurosim-sar": neurosim_sar,
-    "puma": puma,
-}
+KIND = ComponentKind(
+    "adc",
+    (
+        Role(
+            "adc",
+            {"core": lambda target: target.adcs_per_core()},
+            lambda layer, target: layer.adc_conversions,
+        ),
+    ),
+    {
+        "isaac": isaac,
+        "isaac-extended": isaac_extended,
+        "mnsim": mnsim,
+        "murmann": murmann,
+        "neurosim-sar": neurosim_sar,
+        "puma": puma,
+    },
+)

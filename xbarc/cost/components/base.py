@@ -1,10 +1,18 @@
-"""What a component model gives, and what it may look at."""
+"""What a kind of component declares, what its models give, and what becomes of both in a target."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
+from xbarc.cost.digital import CLASSES
+from xbarc.cost.events import LayerEvents
 from xbarc.hw.target import ComponentTable, Target
 from xbarc.support.errors import XbarcError
+
+Level = Literal["core", "node", "chip"]
+
+LEVELS: tuple[Level, ...] = ("core", "node", "chip")
+"""From the inside out: a node has cores, a chip has nodes."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,7 @@ class Spec:
     @property
     def table(self) -> ComponentTable:
         """The component's table `[cost.<role>]`."""
-        found = getattr(self.target.cost, self.role)
-        assert isinstance(found, ComponentTable)
-        return found
+        return self.target.cost[self.role]
 
     def need_node(self, nm: float, whose: str) -> None:
         """Refuse a technology node that the figures aren't of.
@@ -74,9 +80,68 @@ class Spec:
 Model = Callable[[Spec], Component]
 
 
+Count = Callable[[Target], float]
+"""How many of a component a target has."""
+
+Actions = Callable[[LayerEvents, Target], float]
+"""How often a component acts for one image in a layer with these events."""
+
+
+def no_actions(layer: LayerEvents, target: Target) -> float:
+    """Of a component that never acts, or does digital operations and nothing else."""
+    return 0
+
+
+@dataclass(frozen=True)
+class Role:
+    """A component of a target: one table `[cost.<name>]`, where it stands and what it does.
+
+    `counts`: by level, how many stand in one core, in one node beside its cores, on one chip beside
+    its nodes. `actions`: how often it acts for one image, digital operations apart. `operations`:
+    the classes of digital operations (`xbarc.cost.digital.CLASSES`) that it can do; of several
+    components that can do one, that with the fewest classes does it, and a `spare` one only where
+    no other is there. `used_with`: whether it is in use, and leaks, with its core, node or chip;
+    with each crossbar (its share of those in a core); or only where a program takes several chips.
+    """
+
+    name: str
+    counts: Mapping[Level, Count]
+    actions: Actions = no_actions
+    operations: tuple[str, ...] = ()
+    spare: bool = False
+    used_with: Literal["level", "crossbar", "other chips"] = "level"
+
+
+@dataclass(frozen=True)
+class ComponentKind:
+    """A kind of component: the components that it is, and its models by name.
+
+    A file of `xbarc/cost/components/` has one, and so may a plug-in. Every kind also has the model
+    `constant`. xbarc's own components stand where the target's keys say so (`core.adcs`); those of
+    a plug-in in each target that has their table.
+    """
+
+    name: str
+    roles: tuple[Role, ...]
+    models: Mapping[str, Model] = field(default_factory=dict)
+
+    def fault(self) -> str | None:
+        """What is wrong with the declaration, None where nothing is."""
+        for role in self.roles:
+            wrong = sorted({*role.counts} - {*LEVELS})
+            if wrong or not role.counts:
+                return (
+                    f"{role.name}: counts are by {', '.join(LEVELS)}, not by {wrong or 'nothing'}"
+                )
+            unknown = sorted({*role.operations} - {*CLASSES})
+            if unknown:
+                return f"{role.name}: operations are of {', '.join(CLASSES)}, not {unknown}"
+        return None if self.roles else "it has no roles"
+
+
 @dataclass(frozen=True)
 class ComponentModel:
-    """A component model that a plug-in brings: `[cost.<role>] model = "<name>"` picks it.
+    """One more model of a kind that there is: `[cost.<role>] model = "<name>"` picks it.
 
     `kind` is the component's file in `xbarc/cost/components/` (`adc`, `buffer`, ...).
     """
@@ -84,6 +149,28 @@ class ComponentModel:
     kind: str
     name: str
     build: Model
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component as it stands in a target.
+
+    `unit` has the figures of one, `counts` how many stand in one core, one node beside its cores
+    and one chip beside its nodes.
+    """
+
+    role: Role
+    unit: Component
+    counts: Mapping[Level, float]
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the target has any of it: a table alone makes none."""
+        return any(self.counts.values())
+
+
+Parts = Mapping[str, Part]
+"""The components of a target by name (`xbarc.cost.components.components`)."""
 
 
 def constant(spec: Spec) -> Component:

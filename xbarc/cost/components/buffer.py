@@ -1,6 +1,8 @@
 """Buffers of a core, a node and a chip: eDRAM, SRAM. Action: one bit read or written."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
+from xbarc.cost.events import LayerEvents
+from xbarc.hw.target import Target
 
 EDRAM_PJ_PER_BIT = 20.45 / 256
 """ISAAC: 20.45 pJ per 256 bits."""
@@ -52,4 +54,31 @@ def size_kb(spec: Spec) -> float:
     }[spec.role]
 
 
-MODELS: dict[str, Model] = {"isaac": isaac, "puma": puma}
+def _bits(layer: LayerEvents) -> int:
+    return layer.buffer_read_bits + layer.buffer_write_bits
+
+
+def node_bits(layer: LayerEvents, target: Target) -> float:
+    """Bits of a node's buffer: all of them, where there is one."""
+    return _bits(layer)
+
+
+def core_bits(layer: LayerEvents, target: Target) -> float:
+    """Bits of a core's buffer: all of them where the nodes have none."""
+    return 0 if target.node.buffers else _bits(layer)
+
+
+def chip_bits(layer: LayerEvents, target: Target) -> float:
+    """Bits of a chip's buffer: all of them where neither nodes nor cores have one."""
+    return 0 if target.node.buffers or target.core.buffers else _bits(layer)
+
+
+KIND = ComponentKind(
+    "buffer",
+    (
+        Role("core_buffer", {"core": lambda target: target.core.buffers}, core_bits),
+        Role("buffer", {"node": lambda target: target.node.buffers}, node_bits),
+        Role("chip_buffer", {"chip": lambda target: target.chip.buffers}, chip_bits),
+    ),
+    {"isaac": isaac, "puma": puma},
+)

@@ -1,6 +1,6 @@
 """The bus between a node's buffer and its cores. Action: one bit moved."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
 
 
 def isaac(spec: Spec) -> Component:
@@ -19,4 +19,14 @@ def isaac(spec: Spec) -> Component:
     )
 
 
-MODELS: dict[str, Model] = {"isaac": isaac}
+KIND = ComponentKind(
+    "bus",
+    (
+        Role(
+            "bus",
+            {"node": lambda target: target.node.buses},
+            lambda layer, target: layer.bus_bits,
+        ),
+    ),
+    {"isaac": isaac},
+)

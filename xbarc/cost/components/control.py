@@ -1,6 +1,6 @@
 """A core's control: it has no action that is counted, and draws its power all the time."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
 
 
 def puma(spec: Spec) -> Component:
@@ -10,4 +10,8 @@ def puma(spec: Spec) -> Component:
     return Component(110000.0, 0.0, leakage_mw=8.0, source=source)
 
 
-MODELS: dict[str, Model] = {"puma": puma}
+KIND = ComponentKind(
+    "control",
+    (Role("control", {"core": lambda target: target.core.controls}),),
+    {"puma": puma},
+)

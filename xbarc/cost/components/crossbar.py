@@ -1,6 +1,6 @@
 """The array of cells itself. Action: one read of a whole crossbar."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
 
 CELLS = 128 * 128
 """Cells of ISAAC's and PUMA's array."""
@@ -52,4 +52,15 @@ def device(spec: Spec) -> Component:
     )
 
 
-MODELS: dict[str, Model] = {"device": device, "isaac": isaac, "puma": puma}
+KIND = ComponentKind(
+    "crossbar",
+    (
+        Role(
+            "crossbar",
+            {"core": lambda target: target.core.crossbars},
+            lambda layer, target: layer.crossbar_reads,
+            used_with="crossbar",
+        ),
+    ),
+    {"device": device, "isaac": isaac, "puma": puma},
+)

@@ -1,6 +1,7 @@
 """What drives a row. Action: one row driven for one input slice."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
+from xbarc.hw.target import Target
 
 
 def isaac(spec: Spec) -> Component:
@@ -31,4 +32,30 @@ def _by_bits(spec: Spec, area_um2: float, power_mw: float, source: str) -> Compo
     )
 
 
-MODELS: dict[str, Model] = {"isaac": isaac, "puma": puma}
+def dacs_per_core(target: Target) -> int:
+    """DACs of one core."""
+    core = target.core
+    return core.crossbars * target.array.rows if core.dacs is None else core.dacs
+
+
+def shared(target: Target) -> float:
+    """Pulses of a DAC by rows that they drive: arrays may share the DACs of their rows.
+
+    Those that hold slices of the same weights can (PUMA's do).
+    """
+    rows = target.core.crossbars * target.array.rows
+    return min(dacs_per_core(target) / rows, 1.0) if dacs_per_core(target) else 1.0
+
+
+KIND = ComponentKind(
+    "dac",
+    (
+        Role(
+            "dac",
+            {"core": dacs_per_core},
+            lambda layer, target: layer.row_pulses * shared(target),
+            used_with="crossbar",
+        ),
+    ),
+    {"isaac": isaac, "puma": puma},
+)

@@ -1,6 +1,6 @@
 """Links between chips. Action: one bit sent."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
 
 RATE_GBPS = 6.4 * 8
 
@@ -23,4 +23,15 @@ def isaac(spec: Spec) -> Component:
     )
 
 
-MODELS: dict[str, Model] = {"isaac": isaac}
+KIND = ComponentKind(
+    "link",
+    (
+        Role(
+            "link",
+            {"chip": lambda target: target.chip.links},
+            lambda layer, target: layer.off_chip_bits,
+            used_with="other chips",
+        ),
+    ),
+    {"isaac": isaac},
+)

@@ -1,6 +1,6 @@
 """Pooling units. Action: one value that enters a window."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
 
 
 def isaac(spec: Spec) -> Component:
@@ -16,4 +16,14 @@ def isaac(spec: Spec) -> Component:
     )
 
 
-MODELS: dict[str, Model] = {"isaac": isaac}
+KIND = ComponentKind(
+    "pooling",
+    (
+        Role(
+            "pooling",
+            {"node": lambda target: target.node.poolings},
+            operations=("pooling",),
+        ),
+    ),
+    {"isaac": isaac},
+)

@@ -4,7 +4,8 @@ Actions: one bit that goes to a row (input_register), one value accumulated (out
 finished value of a layer (node_register).
 """
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
+from xbarc.cost.components.dac import shared
 
 CYCLE_NS = 100.0
 
@@ -34,4 +35,25 @@ def isaac(spec: Spec) -> Component:
     )
 
 
-MODELS: dict[str, Model] = {"isaac": isaac}
+KIND = ComponentKind(
+    "register",
+    (
+        Role(
+            "input_register",
+            {"core": lambda target: target.core.input_registers},
+            # Rows that share a DAC are read from the register once.
+            lambda layer, target: layer.input_bits * shared(target),
+        ),
+        Role(
+            "output_register",
+            {"core": lambda target: target.core.output_registers},
+            lambda layer, target: layer.output_values,
+        ),
+        Role(
+            "node_register",
+            {"node": lambda target: target.node.registers},
+            lambda layer, target: layer.results,
+        ),
+    ),
+    {"isaac": isaac},
+)

@@ -1,6 +1,6 @@
 """Routers of the mesh. Action: one bit through one router."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
 
 PJ_PER_BIT = 20.74 / 256
 """ISAAC: 20.74 pJ per 256 bits."""
@@ -33,4 +33,14 @@ def _router(spec: Spec, area_um2: float, power_mw: float, source: str) -> Compon
     )
 
 
-MODELS: dict[str, Model] = {"isaac": isaac, "puma": puma}
+KIND = ComponentKind(
+    "router",
+    (
+        Role(
+            "router",
+            {"node": lambda target: target.node.routers},
+            lambda layer, target: layer.mesh_bit_hops,
+        ),
+    ),
+    {"isaac": isaac, "puma": puma},
+)

@@ -1,6 +1,7 @@
 """What holds a column's value until its converter is free. Action: one sample."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
+from xbarc.hw.target import Target
 
 
 def isaac(spec: Spec) -> Component:
@@ -14,4 +15,21 @@ def isaac(spec: Spec) -> Component:
     )
 
 
-MODELS: dict[str, Model] = {"isaac": isaac}
+def sample_holds_per_core(target: Target) -> int:
+    """Sample-and-holds of one core."""
+    core = target.core
+    return core.crossbars * target.array.cols if core.sample_holds is None else core.sample_holds
+
+
+KIND = ComponentKind(
+    "sample_hold",
+    (
+        Role(
+            "sample_hold",
+            {"core": sample_holds_per_core},
+            lambda layer, target: layer.adc_conversions,
+            used_with="crossbar",
+        ),
+    ),
+    {"isaac": isaac},
+)

@@ -1,6 +1,7 @@
 """Shift-and-add units. Action: one value shifted and added."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
+from xbarc.cost.digital import CLASSES
 
 
 def isaac(spec: Spec) -> Component:
@@ -36,4 +37,20 @@ def puma(spec: Spec) -> Component:
     )
 
 
-MODELS: dict[str, Model] = {"isaac": isaac, "puma": puma}
+KIND = ComponentKind(
+    "shift_add",
+    (
+        Role(
+            "shift_add",
+            {
+                "core": lambda target: target.core.shift_adds,
+                "node": lambda target: target.node.shift_adds,
+            },
+            lambda layer, target: layer.shift_adds,
+            # Every core has them, so there is always something that can do an operation.
+            operations=CLASSES,
+            spare=True,
+        ),
+    ),
+    {"isaac": isaac, "puma": puma},
+)

@@ -1,6 +1,7 @@
 """Vector units: what no other unit does. Action: one operation on one value."""
 
-from xbarc.cost.components.base import Component, Model, Spec
+from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
+from xbarc.cost.digital import CLASSES
 
 
 def puma(spec: Spec) -> Component:
@@ -16,4 +17,17 @@ def puma(spec: Spec) -> Component:
     )
 
 
-MODELS: dict[str, Model] = {"puma": puma}
+KIND = ComponentKind(
+    "vector_unit",
+    (
+        Role(
+            "vector_unit",
+            {
+                "core": lambda target: target.core.vector_units,
+                "node": lambda target: target.node.vector_units,
+            },
+            operations=CLASSES,
+        ),
+    ),
+    {"puma": puma},
+)

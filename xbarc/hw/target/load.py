@@ -105,9 +105,9 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise UsageError(f"--set {override}: written key.path=value, such as array.rows=64")
     *path, last = key.strip().split(".")
     table: dict[str, Any] = values
-    model: type[Section] = Target
+    inside: Any = Target
     for depth, name in enumerate([*path, last]):
-        known = {k: v.annotation for k, v in model.model_fields.items()}
+        known = _types(inside, name)
         if name not in known:
             place = ".".join(path[:depth]) or "a target"
             raise UsageError(
@@ -115,15 +115,15 @@ def _override(values: dict[str, Any], override: str) -> None:
             )
         if name is last and depth == len(path):
             break
-        inner = _table_of(known[name])
-        if inner is None:
+        inside = known[name]
+        if not _types(inside, name):
             if path[depth:] == ["options"]:
                 table = table[name]
                 break
             raise UsageError(f"--set {override}: {name!r} is a value, not a table")
-        if table[name] is None:
+        if table.get(name) is None:
             table[name] = {"model": "constant"}
-        table, model = table[name], inner
+        table = table[name]
     if isinstance(table.get(last), dict):
         raise UsageError(f"--set {override}: {key} is a table; name a key of it")
     try:
@@ -143,12 +143,18 @@ def _drop_constants(values: dict[str, Any], overrides: Sequence[str]) -> None:
                     table.pop(name, None)
 
 
-def _table_of(annotation: Any) -> type[Section] | None:
-    """The table that a key's type means (`Core`, `ComponentTable | None`), or None."""
-    for option in (annotation, *typing.get_args(annotation)):
+def _types(table: Any, name: str) -> dict[str, Any]:
+    """The types of a table's keys, by its own (`Core`, `Core | None`); none if it is a value.
+
+    A table of tables (`cost`) has any key: it has `name`.
+    """
+    if typing.get_origin(table) is dict:
+        inner = typing.get_args(table)[1]
+        return {name: inner} if _types(inner, name) else {}
+    for option in (table, *typing.get_args(table)):
         if isinstance(option, type) and issubclass(option, Section):
-            return option
-    return None
+            return {key: field.annotation for key, field in option.model_fields.items()}
+    return {}
 
 
 def _faults(error: ValidationError) -> Iterator[str]:
@@ -168,7 +174,7 @@ def _faults(error: ValidationError) -> Iterator[str]:
 
 
 def _keys(path: Sequence[str]) -> list[str]:
-    model: Any = Target
+    inside: Any = Target
     for name in path:
-        model = _table_of(model.model_fields[name].annotation)
-    return list(model.model_fields)
+        inside = _types(inside, name)[name]
+    return list(_types(inside, ""))

@@ -240,29 +240,6 @@ class ComponentTable(Section):
         return self
 
 
-class Cost(Section):
-    """The components, one table each; what each is for: `docs/cost.md`."""
-
-    adc: ComponentTable | None = None
-    dac: ComponentTable | None = None
-    crossbar: ComponentTable | None = None
-    sample_hold: ComponentTable | None = None
-    shift_add: ComponentTable | None = None
-    input_register: ComponentTable | None = None
-    output_register: ComponentTable | None = None
-    core_buffer: ComponentTable | None = None
-    vector_unit: ComponentTable | None = None
-    control: ComponentTable | None = None
-    buffer: ComponentTable | None = None
-    bus: ComponentTable | None = None
-    router: ComponentTable | None = None
-    node_register: ComponentTable | None = None
-    activation: ComponentTable | None = None
-    pooling: ComponentTable | None = None
-    chip_buffer: ComponentTable | None = None
-    link: ComponentTable | None = None
-
-
 class Target(Section):
     """A whole target: what a TOML file in `targets/` says."""
 
@@ -277,7 +254,8 @@ class Target(Section):
     node: Node = Node()
     chip: Chip = Chip()
     technology: Technology = Technology()
-    cost: Cost
+    cost: dict[str, ComponentTable]
+    """The components' tables; what each is for, and which there are: `docs/cost.md`."""
 
     @model_validator(mode="after")
     def _one_weight_fits(self) -> "Target":
@@ -289,50 +267,6 @@ class Target(Section):
         if self.adc.subtract == "analog" and self.array.encoding != "differential":
             raise ValueError('adc.subtract = "analog" needs array.encoding = "differential"')
         return self
-
-    @model_validator(mode="after")
-    def _components_are_costed(self) -> "Target":
-        for level, units in self.units().items():
-            for name, count in units.items():
-                if count and getattr(self.cost, name) is None:
-                    raise ValueError(f"cost.{name} is missing: a {level} has {count:g} of it")
-        return self
-
-    def units(self) -> dict[str, dict[str, float]]:
-        """How many of each component stand in a core, in a node beside its cores, and on a chip.
-
-        `{"core": {"crossbar": 8, ...}, "node": {"buffer": 1, ...}, "chip": {"link": 4, ...}}`, the
-        components called as in `[cost]`.
-        """
-        core, node, chip = self.core, self.node, self.chip
-        rows, cols = self.array.rows, self.array.cols
-        return {
-            "core": {
-                "crossbar": core.crossbars,
-                "dac": core.crossbars * rows if core.dacs is None else core.dacs,
-                "adc": self.adcs_per_core(),
-                "sample_hold": (
-                    core.crossbars * cols if core.sample_holds is None else core.sample_holds
-                ),
-                "shift_add": core.shift_adds,
-                "input_register": core.input_registers,
-                "output_register": core.output_registers,
-                "core_buffer": core.buffers,
-                "vector_unit": core.vector_units,
-                "control": core.controls,
-            },
-            "node": {
-                "buffer": node.buffers,
-                "bus": node.buses,
-                "router": node.routers,
-                "node_register": node.registers,
-                "shift_add": node.shift_adds,
-                "activation": node.activations,
-                "pooling": node.poolings,
-                "vector_unit": node.vector_units,
-            },
-            "chip": {"chip_buffer": chip.buffers, "link": chip.links},
-        }
 
     @property
     def crossbars_per_chip(self) -> int:

@@ -1,0 +1,49 @@
+"""Time: of a layer, of one image through all of them, of a stream of images; and of programming.
+
+    cycle      = crossbar read + the conversions of the columns that share an ADC
+    layer      = ceil(vectors / copies) x input slices x cycle
+    digital    = operations / (rate of a node's unit x nodes of its layer), the slowest unit's
+    transfer   = bits on the busiest wire that a tensor takes / bandwidth of a wire
+    one image  = layer after layer; scheduled: each row as soon as what it needs is there
+    stream     = one image every interval; the interval is that of the busiest resource
+
+What a stage hands on row by row is `xbarc.ir.analysis.stages`, the wires `xbarc.hw.mesh`. The model
+is ours; `docs/time.md` says what it leaves out.
+"""
+
+from xbarc.cost.time.pipeline import Span, in_turn, row_pipeline, serve
+from xbarc.cost.time.program import StageTime, Times, program_times, times
+from xbarc.cost.time.programming import programming_time_ms, programming_totals, verify_energy_uj
+from xbarc.cost.time.rates import Rates, adc_gsps, cycle_counts, cycles, rates_of
+from xbarc.cost.time.traffic import Transfer, hosts, in_order, placed, placed_hops, transfers
+from xbarc.cost.time.work import Bottleneck, Demand, Work, demand, digital_work
+
+__all__ = [
+    "Bottleneck",
+    "Demand",
+    "Rates",
+    "Span",
+    "StageTime",
+    "Times",
+    "Transfer",
+    "Work",
+    "adc_gsps",
+    "cycle_counts",
+    "cycles",
+    "demand",
+    "digital_work",
+    "hosts",
+    "in_order",
+    "in_turn",
+    "placed",
+    "placed_hops",
+    "program_times",
+    "programming_time_ms",
+    "programming_totals",
+    "rates_of",
+    "row_pipeline",
+    "serve",
+    "times",
+    "transfers",
+    "verify_energy_uj",
+]

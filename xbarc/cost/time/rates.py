@@ -1,0 +1,68 @@
+"""How fast a target's units and wires are, and how many cycles a layer takes."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from xbarc.cost.components import Parts
+from xbarc.hw.target import Target
+from xbarc.ir.dialect import MvmOp, StreamType
+
+WIRES_OF_ROUTER = 5
+"""To four neighbours and the node's own."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast what isn't a crossbar is.
+
+    `digital_per_ns`: operations of all units of a kind in one node, a unit that isn't there takes
+    no time; `wire_bits_per_ns`: one wire of the mesh, one way; `link_bits_per_ns`: one between
+    chips; `adc_gsps`: one ADC, by its component's model.
+    """
+
+    digital_per_ns: Mapping[str, float] = field(default_factory=dict)
+    wire_bits_per_ns: float = math.inf
+    link_bits_per_ns: float = math.inf
+    adc_gsps: float = math.inf
+
+
+def rates_of(target: Target, parts: Parts) -> Rates:
+    """The rates of a target with these components (`xbarc.cost.components.components`).
+
+    A digital unit that has a rate counts as often as it stands in a node and its cores. A router
+    shares its rate among the wires to four neighbours and to its node; one that serves `n` nodes
+    has one wire where their mesh has the square root of n.
+    """
+    digital: dict[str, float] = {}
+    for name, part in parts.items():
+        count = part.counts.get("node", 0) + part.counts.get("core", 0) * target.node.cores
+        if part.role.operations and count * part.unit.rate_gps > 0:
+            digital[name] = count * part.unit.rate_gps
+    router, link = parts.get("router"), parts.get("link")
+    wire = router.unit.rate_gps / WIRES_OF_ROUTER if router is not None else 0.0
+    wire *= min(math.sqrt(target.node.routers), 1.0)
+    return Rates(
+        digital,
+        wire or math.inf,
+        (link.unit.rate_gps if link is not None else 0.0) or math.inf,
+        adc_gsps(parts),
+    )
+
+
+def adc_gsps(parts: Parts) -> float:
+    """Conversions of one ADC in a ns, by its model; no limit where the model says none."""
+    return (parts["adc"].unit.rate_gps if "adc" in parts else 0.0) or math.inf
+
+
+def cycle_counts(op: MvmOp, target: Target) -> tuple[int, int]:
+    """Input vectors of one image, and cycles of each (its input slices)."""
+    stream: Any = cast(StreamType, op.input.type)
+    signed = stream.element.signedness.data.name == "SIGNED"
+    return stream.vectors.data, target.input_slices(stream.element.width.data, signed)
+
+
+def cycles(vectors: int, slices: int, copies: int = 1) -> int:
+    """Cycles in sequence of a layer whose copies share the vectors."""
+    return math.ceil(vectors / copies) * slices

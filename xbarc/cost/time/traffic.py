@@ -1,0 +1,160 @@
+"""Where stages stand on the mesh, and what travels between them over its wires."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from xdsl.dialects.builtin import ModuleOp
+
+from xbarc.cost.events import Edge, Hops, one_hop
+from xbarc.cost.time.rates import Rates
+from xbarc.hw.mesh import Mesh, Range, Spread, WireLoads, mean_hops, mesh_for, wire_loads
+from xbarc.hw.target import Target
+from xbarc.ir.analysis.stages import INPUT, Stage, homes
+from xbarc.ir.dialect import MvmOp, StreamType, weights_of
+from xbarc.ir.dialect.placement import copies_of, mesh_of, ranges_of
+
+
+def placed(stages: Sequence[Stage], target: Target) -> tuple[Mesh, dict[int, list[Range]]]:
+    """The mesh and each layer's ranges on it, by the index of the stage.
+
+    Where not every layer is placed, all stand in program order along the plain snake. Raises
+    `XbarcError` where they don't fit the target's chips.
+    """
+    layers = {i: s.op for i, s in enumerate(stages) if isinstance(s.op, MvmOp)}
+    ranges = {i: ranges_of(op) for i, op in layers.items()}
+    first = next(iter(layers.values()), None)
+    mesh = mesh_of(first) if first is not None else None
+    if mesh is not None and all(ranges.values()):
+        return mesh, ranges
+    own = homes(stages)
+    counts = {i: op.crossbars() * copies_of(op) for i, op in layers.items() if own[i] == i}
+    mesh = mesh_for(target, sum(counts.values()))
+    found = in_order(mesh, counts)
+    return mesh, {i: found[own[i]] for i in layers}
+
+
+def in_order(mesh: Mesh, counts: Mapping[int, int]) -> dict[int, list[Range]]:
+    """Ranges of `counts` crossbars each, one after the other from the first crossbar on."""
+    ranges, begin = {}, 0
+    for index, count in counts.items():
+        ranges[index] = [(*mesh.first(begin), count)]
+        begin += count
+    return ranges
+
+
+def hosts(stages: Sequence[Stage]) -> list[int | None]:
+    """For each stage the layer (its index) on whose nodes it is done.
+
+    A digital operation belongs to the layer whose results it takes, the last one of several; what
+    only reads the model's inputs to the first layer. None where there is no layer.
+    """
+    first = next((i for i, s in enumerate(stages) if s.is_layer), None)
+    found: list[int | None] = []
+    for index, stage in enumerate(stages):
+        if stage.is_layer:
+            found.append(index)
+            continue
+        behind = [found[f.stage] for f in stage.flows if f.stage != INPUT]
+        found.append(max((h for h in behind if h is not None), default=first))
+    return found
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Values that leave the nodes of one layer for another's: `flow` of stage `stage`."""
+
+    stage: int
+    flow: int
+    source: int
+    to: int
+    bits: int
+
+
+def transfers(stages: Sequence[Stage], target: Target) -> list[Transfer]:
+    """What travels over the mesh for one image, between the nodes of different layers.
+
+    A value travels once, as a code: of the bits that a layer's inputs have, or of `inputs.bits` on
+    its way to a digital unit. Where the model's inputs come from isn't said, so they don't count.
+    """
+    at = hosts(stages)
+    found = []
+    for index, stage in enumerate(stages):
+        bits = target.inputs.bits
+        if isinstance(stage.op, MvmOp):
+            stream: Any = cast(StreamType, stage.op.input.type)
+            bits = stream.element.width.data
+        for number, flow in enumerate(stage.flows):
+            source, to = None if flow.stage == INPUT else at[flow.stage], at[index]
+            if source is not None and to is not None and source != to and flow.elements:
+                found.append(Transfer(index, number, source, to, flow.elements * bits))
+    return found
+
+
+def placed_hops(module: ModuleOp, target: Target) -> Hops:
+    """Mean hops of what goes from one layer's nodes to another's, at least one.
+
+    The model's inputs and outputs are one hop from everywhere, for where they are isn't said; in a
+    program that isn't placed everything is.
+    """
+    mvms = [op for op in module.walk() if isinstance(op, MvmOp)]
+    mesh = mesh_of(mvms[0]) if mvms else None
+    if mesh is None or not all(map(ranges_of, mvms)):
+        return one_hop
+    by_name: dict[str | None, list[Range]] = {}
+    for op in mvms:
+        by_name.setdefault(weights_of(op).symbol, []).extend(ranges_of(op))
+    spreads = {name: mesh.spread(found) for name, found in by_name.items()}
+
+    def hops(edge: Edge) -> float:
+        if edge.source not in spreads or edge.dest not in spreads:
+            return 1.0
+        return max(mean_hops(spreads[edge.source], spreads[edge.dest]), 1.0)
+
+    return hops
+
+
+@dataclass(frozen=True)
+class Wires:
+    """What one image's transfers ask of the wires.
+
+    `each`: by stage and flow, the time of a transfer on the busiest wire that it takes, in ns;
+    `busiest_ns`: the time of all transfers on the wire that is busiest with them; `most`: the stage
+    whose transfer asks most of that wire, None where there is none; `bits_hops`: bits x hops.
+    """
+
+    each: dict[tuple[int, int], float]
+    busiest_ns: float
+    most: int | None
+    bits_hops: float
+
+
+def wires_of(
+    stages: Sequence[Stage],
+    target: Target,
+    mesh: Mesh,
+    ranges: Mapping[int, list[Range]],
+    rates: Rates,
+) -> Wires:
+    """The wires under one image's transfers, layers standing in `ranges` of the mesh."""
+    moves = transfers(stages, target)
+    spreads: dict[int, Spread] = {i: mesh.spread(r) for i, r in ranges.items()}
+    pairs: dict[tuple[int, int], WireLoads] = {}
+    wire_ns, link_ns = 1 / rates.wire_bits_per_ns, 1 / rates.link_bits_per_ns
+    total, hops = WireLoads.none(mesh.shape), 0.0
+    each: dict[tuple[int, int], float] = {}
+    for move in moves:
+        key = (move.source, move.to)
+        if key not in pairs:
+            pairs[key] = wire_loads(spreads[move.source], spreads[move.to])
+        loads = pairs[key]
+        slow = loads.slowness(mesh, wire_ns, link_ns).flat().max(initial=0.0)
+        each[move.stage, move.flow] = float(slow) * move.bits
+        total = total.plus(loads, move.bits)
+        hops += loads.total() * move.bits
+    times = total.slowness(mesh, wire_ns, link_ns).flat()
+    if not times.max(initial=0.0) > 0:
+        return Wires(each, 0.0, None, hops)
+    wire = int(times.argmax())
+    most = max(moves, key=lambda m: pairs[m.source, m.to].flat()[wire] * m.bits)
+    return Wires(each, float(times[wire]), most.to, hops)
