@@ -25,6 +25,7 @@ from xbarc.cost.components.base import Component
 from xbarc.cost.digital import count_operations
 from xbarc.cost.events import Edge, Hops, one_hop
 from xbarc.cost.model import digital_unit
+from xbarc.graph.operators import load_operators
 from xbarc.hw.mesh import Mesh, Range, Spread, WireLoads, mean_hops, mesh_for, wire_loads
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.stages import INPUT, Stage, homes, stages_of
@@ -265,6 +266,7 @@ def digital_work(
     layer's results, by the component that does them. A file that isn't there asks nothing.
     """
     found = []
+    operators = load_operators() if files else None
     for stage in stages:
         counts: Mapping[str, float] = {}
         if isinstance(stage.op, MvmOp):
@@ -275,7 +277,7 @@ def digital_work(
                 [None if s is None else tuple(max(d, 1) for d in s) for s in map(_shape, values)]
                 for values in (stage.op.inputs, stage.op.outputs)
             ]
-            counts = count_operations(files[stage.name], *shapes)
+            counts = count_operations(files[stage.name], *shapes, operators)
         work: dict[str, float] = {}
         for operation, count in counts.items():
             unit = digital_unit(operation, target)

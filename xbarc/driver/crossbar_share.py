@@ -7,8 +7,8 @@ from typing import Any
 import onnx_ir as ir
 
 from xbarc.driver.stages import Calibrated
-from xbarc.graph.operators import WEIGHTED, is_linear, multiply_accumulates
-from xbarc.graph.query import inner_nodes, is_op
+from xbarc.graph.operators import is_linear, load_operators
+from xbarc.graph.query import inner_nodes
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class CrossbarShare:
 def crossbar_share(calibrated: Calibrated) -> CrossbarShare:
     """Count what landed on crossbars; digital operators count by the shapes that were measured."""
     planned, shapes = calibrated.planned, calibrated.shown.first
+    operators = load_operators()
     crossbar = digital = 0
     complete = True
     reasons = dict(planned.reasons)
@@ -64,16 +65,15 @@ def crossbar_share(calibrated: Calibrated) -> CrossbarShare:
                 crossbar += items * math.prod(spatial) * math.prod(layer.matrix)
             else:
                 crossbar += math.prod(out) * layer.matrix[0]
-        elif is_linear(node):
-            inputs = [shape_of(v) for v in node.inputs]
-            counted = multiply_accumulates(node.op_type, inputs, shape_of(node.outputs[0]))
-            if counted is None or not is_op(node, *WEIGHTED):
+        elif (products := operators.of(node).products) and is_linear(node, operators):
+            counted = products([shape_of(v) for v in node.inputs], shape_of(node.outputs[0]))
+            if counted is None:
                 complete = False
             else:
                 digital += counted
         article = "an" if node.op_type[:1] in "AEIOU" else "a"
         for inner in inner_nodes(node):
-            if is_linear(inner):
+            if is_linear(inner, operators):
                 complete = False
                 reasons[inner.name or ""] = (
                     f"{inner.op_type}: in the body of {article} {node.op_type}"

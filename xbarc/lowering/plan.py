@@ -13,8 +13,8 @@ import networkx as nx
 import onnx_ir as ir
 from xdsl.ir import Attribute
 
-from xbarc.graph.operators import WEIGHTED
-from xbarc.graph.query import inner_nodes, is_op
+from xbarc.graph.operators import load_operators
+from xbarc.graph.query import inner_nodes
 from xbarc.ir.interface import element_type
 from xbarc.lowering.layers import Layer, find_layer
 
@@ -78,10 +78,11 @@ def _reads(node: ir.Node, layers: Mapping[ir.Node, Layer]) -> Iterator[ir.Value]
 def measured(model: ir.Model, planned: Plan) -> list[str]:
     """The tensors between layers and subgraphs, whose shapes the IR's types say."""
     values = {*model.graph.inputs, *model.graph.outputs}
+    operators = load_operators()
     for node in planned.nodes:
         if node in planned.layers:
             values.update((planned.layers[node].source, node.outputs[0]))
-        elif is_op(node, *WEIGHTED):
+        elif operators.of(node).counts_products:
             values.update(v for v in (*node.inputs, node.outputs[0]) if v is not None)
     for part in _parts(planned):
         values.update(_outlets(part, model, planned))
