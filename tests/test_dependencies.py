@@ -215,6 +215,10 @@ def test_a_flattened_channel_is_a_run_of_rows():
         ("a = Conv(x, w) s = LRN<size=3>(a) y = Conv(s, v)", "LRN 'LRN' is taken over it"),
         ("a = Conv(x, w) s = CumSum(a, one) y = Conv(s, v)", "CumSum 'CumSum' reads it"),
         ("a = Conv(x, w) s = Add(a, x) y = Conv(s, v)", "the input 'x'"),
+        (
+            "a = Conv(x, w) d, m = Dropout(a) f = Cast<to=1>(m) s = Mul(d, f) y = Conv(s, v)",
+            "Dropout 'Dropout' has a second output",
+        ),
         ("a = Conv(x, w) s = ReduceSum(a, ones) y = Add(s, x)", "reduces over it"),
     ],
 )
