@@ -273,11 +273,11 @@ def digital_work(
             result: Any = stage.op.result.type
             counts = {"elementwise": result.vectors.data * result.length.data}
         elif stage.name in files:
-            shapes = [
+            inputs, outputs = (
                 [None if s is None else tuple(max(d, 1) for d in s) for s in map(_shape, values)]
                 for values in (stage.op.inputs, stage.op.outputs)
-            ]
-            counts = count_operations(files[stage.name], *shapes, operators)
+            )
+            counts = count_operations(files[stage.name], inputs, outputs, operators)
         work: dict[str, float] = {}
         for operation, count in counts.items():
             unit = digital_unit(operation, target)
