@@ -1,6 +1,6 @@
 """What the digital units do, counted from a program's digital ONNX files.
 
-What an operator costs says its entry in `xbarc.graph.operators`: an activation one operation a
+An operator's entry in `xbarc.graph.operators` says what it costs: an activation one operation a
 value, pooling one a value that enters a window, elementwise one a value and operand; everything
 else is `other`: products of a digital matrix product or convolution, values of a softmax, a
 normalisation, a resize. What only moves or relabels data (Reshape, Concat, Transpose, Cast, ...)
@@ -27,16 +27,16 @@ def count_operations(
     """The operations of one digital file by class, for the given shapes of its in- and outputs.
 
     None is a value without a shape. The body of an `If` or `Loop` counts as one operation a value
-    of its result. `operators` as they are, where many files are counted.
+    of its result. `operators`: the table, where the caller has it already.
     """
     known = load_operators() if operators is None else operators
     model = onnx.load_model_from_string(content)
     shapes = _shapes(model, inputs, outputs)
     counts: Counter[str] = Counter(dict.fromkeys(CLASSES, 0))
     for node in model.graph.node:
-        inputs = [shapes.get(name) if name else None for name in node.input]
-        output = shapes.get(node.output[0]) if node.output else None
-        kind, count = _count(known.of(node), Call(node, inputs, output))
+        read = [shapes.get(name) if name else None for name in node.input]
+        given = shapes.get(node.output[0]) if node.output else None
+        kind, count = _count(known.of(node), Call(node, read, given))
         counts[kind] += count
     return dict(counts)
 
