@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from models import text_model
 
 from xbarc.frontends.onnx.importer import load
-from xbarc.graph.analysis.dependencies import analyse, segments
+from xbarc.graph.analysis.dependencies import analyse
 from xbarc.graph.compress.shrink import remove
+from xbarc.graph.operators.channels.reshapes import segments
 from xbarc.graph.query import constant
 from xbarc.graph.run import random_inputs, same_function
 from xbarc.graph.serialize import to_proto, without_weights
@@ -185,7 +186,7 @@ def test_what_belongs_together():
     model = graph("residual")
     dependencies = analyse(model)
     (conv,) = [p.output for p in dependencies.producers if p.node.inputs[1].name == "w1"]
-    parts = dependencies.parts(int(dependencies.labels[conv][3]))
+    parts = dependencies.shrinking(int(dependencies.labels[conv][3]))
     found = {(p.node.op_type, p.node.inputs[p.input].name, p.axis, p.indices) for p in parts}
     assert found == {
         ("Conv", "w1", 0, (3,)),
@@ -201,7 +202,7 @@ def test_a_flattened_channel_is_a_run_of_rows():
     model = graph("flatten")
     dependencies = analyse(model)
     (conv, *_) = [p.output for p in dependencies.producers]
-    parts = dependencies.parts(int(dependencies.labels[conv][1]))
+    parts = dependencies.shrinking(int(dependencies.labels[conv][1]))
     (rows,) = [p.indices for p in parts if p.node.op_type == "MatMul"]
     assert rows == tuple(range(16, 32))
 
@@ -214,6 +215,10 @@ def test_a_flattened_channel_is_a_run_of_rows():
         ("a = Conv(x, w) s = LRN<size=3>(a) y = Conv(s, v)", "LRN 'LRN' is taken over it"),
         ("a = Conv(x, w) s = CumSum(a, one) y = Conv(s, v)", "CumSum 'CumSum' reads it"),
         ("a = Conv(x, w) s = Add(a, x) y = Conv(s, v)", "the input 'x'"),
+        (
+            "a = Conv(x, w) d, m = Dropout(a) f = Cast<to=1>(m) s = Mul(d, f) y = Conv(s, v)",
+            "Dropout 'Dropout' has a second output",
+        ),
         ("a = Conv(x, w) s = ReduceSum(a, ones) y = Add(s, x)", "reduces over it"),
     ],
 )

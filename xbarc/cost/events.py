@@ -17,6 +17,7 @@ from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from xbarc.cost.digital import CLASSES, count_operations
 from xbarc.cost.reads import level_reads
+from xbarc.graph.operators import load_operators
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.visits import visits
 from xbarc.ir.dialect import (
@@ -204,11 +205,13 @@ def _add(
 
 def digital_counts(module: ModuleOp, files: Mapping[str, bytes]) -> dict[str, dict[str, int]]:
     """The digital operations of one image by file and class (`xbarc.cost.digital`)."""
+    operators = load_operators()
     return {
         op.file.data: count_operations(
             files[op.file.data],
             [_one_item(v) for v in op.inputs],
             [_one_item(v) for v in op.outputs],
+            operators,
         )
         for op in module.walk()
         if isinstance(op, DigitalOp) and op.file.data in files

@@ -6,8 +6,7 @@ from typing import Any
 import onnx_ir as ir
 
 from xbarc.driver.stages import Calibrated
-from xbarc.graph.operators import WEIGHTED, multiply_accumulates
-from xbarc.graph.query import inner_nodes, is_op
+from xbarc.graph.query import inner_nodes
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,11 @@ def crossbar_share(calibrated: Calibrated) -> CrossbarShare:
             source, result = (shapes[v.name or ""] for v in (layer.source, layer.output))
             crossbar += layer.kind.multiply_accumulates(layer.product, source, result)
         elif planned.kinds.multiplies(node):
-            inputs = [shape_of(v) for v in node.inputs]
-            counted = multiply_accumulates(node.op_type, inputs, shape_of(node.outputs[0]))
-            if counted is None or not is_op(node, *WEIGHTED):
+            products = planned.kinds.operators.of(node).products
+            counted = products and products(
+                [shape_of(v) for v in node.inputs], shape_of(node.outputs[0])
+            )
+            if counted is None:
                 complete = False
             else:
                 digital += counted

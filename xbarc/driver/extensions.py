@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xbarc.cost.components import COMPONENTS
+from xbarc.graph.operators import OPERATORS
 from xbarc.lowering.layers import LAYERS
 from xbarc.pipeline.registry import PASSES
 from xbarc.simulator.effect import EFFECTS
@@ -14,7 +15,7 @@ from xbarc.support import plugins
 from xbarc.support.errors import UsageError
 from xbarc.support.plugins import Group
 
-GROUPS: tuple[Group[Any], ...] = (PASSES, COMPONENTS, LAYERS, STEPS, EFFECTS)
+GROUPS: tuple[Group[Any], ...] = (PASSES, COMPONENTS, OPERATORS, LAYERS, STEPS, EFFECTS)
 """Every kind of addition that a file can bring."""
 
 

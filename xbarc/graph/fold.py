@@ -36,7 +36,7 @@ MAX_ROUNDS = 8
 
 KEPT = frozenset(
     {
-        "Constant",  # lift_constants has taken those that it can
+        "Constant",  # lift_constants has taken all but a graph's outputs
         # how a weight was quantised must stay readable
         "DequantizeLinear",
         # a fresh result each run
@@ -86,30 +86,11 @@ def simplify(model: ir.Model) -> bool:
 
 def lift_constants(model: ir.Model) -> bool:
     """Constant nodes become initialisers, and no initialiser is an input that a run overrides."""
-    graph = model.graph
-    overridable = [value for value in graph.inputs if value.is_initializer()]
-    for value in overridable:
-        graph.inputs.remove(value)
-    modified = bool(overridable)
-    for node in tuple(graph):
-        if is_op(node, "Constant") and not node.outputs[0].is_graph_output():
-            tensor = _constant_tensor(node)
-            if tensor is not None:
-                replace_by_constant(node.outputs[0], tensor)
-                graph.remove(node, safe=True)
-                modified = True
-    return modified
-
-
-def _constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
-    if attribute(node, "value") is not None:
-        tensor: ir.TensorProtocol = attribute(node, "value")
-        return tensor
-    for name, dtype in (("value_float", np.float32), ("value_int", np.int64)):
-        for key in (name, name + "s"):
-            if attribute(node, key) is not None:
-                return ir.Tensor(np.array(attribute(node, key), dtype))
-    return None
+    passes = ir.passes.Sequential(
+        common_passes.RemoveInitializersFromInputsPass(),
+        common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    )
+    return bool(passes(model).modified)
 
 
 def replace_by_constant(value: ir.Value, tensor: ir.TensorProtocol) -> None:
@@ -140,6 +121,7 @@ def fold_constants(model: ir.Model) -> bool:
     Raises:
         XbarcError: a result would be larger than `MAX_CONSTANT_BYTES`.
     """
+    # onnx_ir has no pass that folds constants; onnxscript, which has one, isn't a dependency.
     graph = model.graph
     known: dict[ir.Value, Known] = {}
     modified = False
@@ -408,6 +390,7 @@ def drop_identities(model: ir.Model) -> bool:
     One stays where its output is the model's and its input is an input, an initialiser or another
     output: such a value can't take the output's name.
     """
+    # onnx_ir's IdentityEliminationPass loses an output that is the Identity of another.
     modified = False
     for node in tuple(model.graph):
         if not _does_nothing(node):

@@ -65,14 +65,19 @@ def has_subgraph(node: ir.Node) -> bool:
     )
 
 
-def inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
-    """The nodes of the node's own graphs (If, Loop, Scan), those of the graphs in them included."""
+def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:
+    """The node's own graphs (If, Loop, Scan)."""
     for attr in node.attributes.values():
         if attr.type == ir.AttributeType.GRAPH:
-            yield from ir.traversal.RecursiveGraphIterator(attr.as_graph())
+            yield attr.as_graph()
         elif attr.type == ir.AttributeType.GRAPHS:
-            for graph in attr.as_graphs():
-                yield from ir.traversal.RecursiveGraphIterator(graph)
+            yield from attr.as_graphs()
+
+
+def inner_nodes(node: ir.Node) -> Iterator[ir.Node]:
+    """The nodes of the node's own graphs (If, Loop, Scan), those of the graphs in them included."""
+    for graph in inner_graphs(node):
+        yield from ir.traversal.RecursiveGraphIterator(graph)
 
 
 def value_names(model: ir.Model) -> set[str]:

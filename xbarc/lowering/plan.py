@@ -13,8 +13,7 @@ import networkx as nx
 import onnx_ir as ir
 from xdsl.ir import Attribute
 
-from xbarc.graph.operators import WEIGHTED
-from xbarc.graph.query import inner_nodes, is_op
+from xbarc.graph.query import inner_nodes
 from xbarc.ir.interface import element_type
 from xbarc.lowering.layer import Layer, find_layer
 from xbarc.lowering.layers import Kinds, load_kinds
@@ -108,10 +107,11 @@ def _reads(node: ir.Node) -> Iterator[ir.Value]:
 def measured(model: ir.Model, planned: Plan) -> list[str]:
     """The tensors between layers and subgraphs, whose shapes the IR's types say."""
     values = {*model.graph.inputs, *model.graph.outputs}
+    operators = planned.kinds.operators
     for node in planned.nodes:
         if node in planned.layers:
             values.update((planned.layers[node].source, node.outputs[0]))
-        elif is_op(node, *WEIGHTED):
+        elif operators.of(node).counts_products:
             values.update(v for v in (*node.inputs, node.outputs[0]) if v is not None)
     for step in planned.steps:
         values.update(step.outlets)

@@ -60,6 +60,7 @@ class Group(Generic[T]):
     entry_points: str
     folder: str | None
     found: Callable[[types.ModuleType], Mapping[str, T]]
+    built_in: Callable[[], Mapping[str, T]] = dict
 
     def registry(self) -> "Registry[T]":
         """All that there is: xbarc's own, installed packages', and the files' in use.
@@ -74,6 +75,8 @@ class Group(Generic[T]):
         """Add all that there is to a registry. Raises as `registry`."""
         for name in self._own():
             registry.add(name, partial(self._load_own, name), "xbarc")
+        for name, thing in self.built_in().items():
+            registry.add(name, partial(_identity, thing), "xbarc")
         for name, point in installed(self.entry_points).items():
             registry.add(name, point.load, owner(point))
         for module in _files.get():

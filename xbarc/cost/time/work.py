@@ -14,6 +14,7 @@ from xbarc.cost.digital import count_operations
 from xbarc.cost.model import digital_unit
 from xbarc.cost.time.rates import Rates, cycle_counts, cycles
 from xbarc.cost.time.traffic import hosts, placed, wires_of
+from xbarc.graph.operators import load_operators
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.stages import Stage, homes
 from xbarc.ir.dialect import MvmOp, shape_of
@@ -73,17 +74,18 @@ def digital_work(
     layer's results, by the component that does them. A file that isn't there asks nothing.
     """
     found = []
+    operators = load_operators() if files else None
     for stage in stages:
         counts: Mapping[str, float] = {}
         if isinstance(stage.op, MvmOp):
             result: Any = stage.op.result.type
             counts = {"elementwise": result.vectors.data * result.length.data}
         elif stage.name in files:
-            shapes = [
+            inputs, outputs = (
                 [None if s is None else tuple(max(d, 1) for d in s) for s in map(_shape, values)]
                 for values in (stage.op.inputs, stage.op.outputs)
-            ]
-            counts = count_operations(files[stage.name], *shapes)
+            )
+            counts = count_operations(files[stage.name], inputs, outputs, operators)
         work: dict[str, float] = {}
         for operation, count in counts.items():
             unit = digital_unit(operation, parts)

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import onnx_ir as ir
 
-from xbarc.graph.operators import is_linear
+from xbarc.graph.operators import Operators, is_linear, load_operators
 from xbarc.graph.query import ONNX_DOMAINS
 from xbarc.lowering.kind import LayerKind
 from xbarc.support import plugins
@@ -39,9 +39,10 @@ LAYERS: Group[type[LayerKind]] = Group(
 
 @dataclass(frozen=True)
 class Kinds:
-    """The kinds of layers, by domain and type of the operator."""
+    """The kinds of layers, by domain and type of the operator; and the table of all operators."""
 
     known: Mapping[tuple[str, str], LayerKind]
+    operators: Operators
 
     def of(self, node: ir.Node) -> LayerKind | None:
         """The kind that the node is of."""
@@ -50,7 +51,7 @@ class Kinds:
 
     def multiplies(self, node: ir.Node) -> bool:
         """Whether the operator multiplies and accumulates, on crossbars or not."""
-        return self.of(node) is not None or is_linear(node)
+        return self.of(node) is not None or is_linear(node, self.operators)
 
 
 def load_kinds() -> Kinds:
@@ -73,4 +74,4 @@ def load_kinds() -> Kinds:
                 f"and {name!r} of {registry.owner(name)}; remove one"
             )
         known[operator] = cls()
-    return Kinds(known)
+    return Kinds(known, load_operators())
