@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from xbarc.frontends.onnx.importer import fix_inputs
+from xbarc.frontends.onnx.inputs import fix_inputs
 from xbarc.frontends.relax.kernels import library_call
 from xbarc.frontends.tvm_ops import FAILED, OPERATORS, Builder, Dim, Unsupported, onnx_dtype
 from xbarc.frontends.tvm_ops.relax_only import OPERATORS as RELAX

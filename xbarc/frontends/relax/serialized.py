@@ -22,7 +22,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from xbarc.frontends.onnx.importer import MALFORMED
+from xbarc.frontends.onnx.reader import MALFORMED
 from xbarc.frontends.relax.importer import Params, is_relax, load_relax
 from xbarc.frontends.tvm_params import parse_tensor
 from xbarc.support.errors import XbarcError

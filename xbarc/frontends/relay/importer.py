@@ -23,7 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from xbarc.frontends.load import Loaded, Weights
-from xbarc.frontends.onnx.importer import MAX_ELEMENTS
+from xbarc.frontends.onnx.limits import MAX_ELEMENTS
 from xbarc.frontends.relay.text import (
     CONSTANT,
     Binding,
