@@ -2,7 +2,8 @@
 
 What `load` gives:
 
-- opset 18 or above (or the model's own where onnx has no conversion: `frontends.opset`);
+- opset 18 or above (or the model's own where onnx has no conversion: `opset`), in a version of the
+  file format that every onnxruntime takes;
 - static weights as initialisers, wherever they stood (overridable inputs, Constant nodes,
   ConstantOfShape and whatever else can be computed without the inputs); graph inputs are true
   inputs;
@@ -10,7 +11,7 @@ What `load` gives:
   constant where they can be;
 - axis 0 of an input symbolic where the model leaves it open (the batch), all else static;
 - QLinearConv, QLinearMatMul, ConvInteger, MatMulInteger as Conv and MatMul between DequantizeLinear
-  and QuantizeLinear (`frontends.qoperator`), other quantised operators as they were;
+  and QuantizeLinear (`qoperator`), other quantised operators as they were;
 - unique node names, the model's own wherever it gave one.
 
 Nothing in a model is executed but its operators, by onnxruntime, on its constants.
@@ -29,7 +30,7 @@ from xbarc.frontends.onnx.inputs import fix_inputs
 from xbarc.frontends.onnx.limits import check_calls
 from xbarc.frontends.onnx.opset import raise_opset
 from xbarc.frontends.onnx.qoperator import to_qdq
-from xbarc.frontends.onnx.reader import MALFORMED, read, root_cause
+from xbarc.frontends.onnx.reader import MALFORMED, NEWEST_IR, read, root_cause
 from xbarc.frontends.onnx.weights import check_weights, read_weights
 from xbarc.graph.fold import lift_constants, simplify
 from xbarc.graph.query import unique_name
@@ -57,7 +58,7 @@ def load(
     model = read(source)
     check_calls(model)
     model = _inlined(model)
-    model.ir_version = max(model.ir_version or 0, MODERN_IR)
+    model.ir_version = min(max(model.ir_version or 0, MODERN_IR), NEWEST_IR)
     lift_constants(model)
     read_weights(model)
     _check_graph(model)

@@ -15,6 +15,10 @@ from xbarc.frontends.onnx.weights import UNREADABLE, check_tensor, line
 from xbarc.graph.serialize import SMALL_BYTES, external_tensors, read_in, without_weights
 from xbarc.support.errors import UsageError, XbarcError
 
+NEWEST_IR = 10
+"""A newer version of ONNX's file format is read as this one, which every onnxruntime takes: what a
+graph holds says whether it can be run, not the number."""
+
 PARSE_ERRORS = (
     google.protobuf.message.DecodeError,
     google.protobuf.text_format.ParseError,
@@ -109,7 +113,7 @@ def _read_file(path: Path) -> onnx.ModelProto:
 
 def _check_proto(proto: onnx.ModelProto, where: str) -> None:
     """onnx's own checker, on a copy whose large tensors are inputs: it stays in Python's heap."""
-    skeleton = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
+    skeleton = onnx.ModelProto(ir_version=min(max(proto.ir_version, 4), NEWEST_IR))
     skeleton.opset_import.extend(proto.opset_import)
     skeleton.functions.extend(proto.functions)
     graph = skeleton.graph
