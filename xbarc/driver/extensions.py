@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from xbarc.cost.components import MODELS
+from xbarc.frontends.registry import FRONTENDS
 from xbarc.pipeline.registry import PASSES
 from xbarc.support import plugins
 from xbarc.support.errors import UsageError
 from xbarc.support.plugins import Group
 
-GROUPS: tuple[Group[Any], ...] = (PASSES, MODELS)
+GROUPS: tuple[Group[Any], ...] = (PASSES, MODELS, FRONTENDS)
 """Every kind of addition that a file can bring."""
 
 

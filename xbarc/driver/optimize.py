@@ -11,7 +11,8 @@ import onnx
 import onnx_ir as ir
 
 from xbarc.driver import extensions
-from xbarc.frontends.load import Weights, load
+from xbarc.frontends.registry import load
+from xbarc.frontends.source import SideWeights
 from xbarc.graph.attachments import attach, figures_of
 from xbarc.graph.inputs import input_specs
 from xbarc.graph.run import random_inputs
@@ -58,7 +59,7 @@ def optimize(
     plugins: Sequence[Path] = (),
     calibration: Path | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
-    weights: Weights | None = None,
+    weights: SideWeights | None = None,
     instrumentation: Instrumentation | None = None,
 ) -> Optimized:
     """Rewrite the model `source` by graph passes, and write `output`, an ONNX file.
@@ -81,7 +82,7 @@ def optimize(
                 "`xbarc compile`, or to `xbarc opt` with an .mlir file"
             )
         hardware = cast(Target, _NoTarget()) if target is None else load_target(target, overrides)
-        model = load(source, input_shapes or {}, weights or Weights(), complete=False).model
+        model = load(source, input_shapes or {}, weights, complete=False).model
         samples = 0
         if calibration is None:
             # What a pass fits, it then fits to noise; the command line warns of that.

@@ -9,12 +9,12 @@ The walk of a module, by what stands in it:
 - expressions: variables, constants, tuples and projections, shapes, plain numbers, calls;
 - a call of an operator goes to the table (`frontends.tvm_ops`), a call of another Relax function is
   inlined, `call_tir` is an operator where its kernel is one of TVM's own library
-  (`frontends.relax_kernels`), anything else is refused by name;
+  (`kernels`), anything else is refused by name;
 - the type that TVM gave each binding is held against the one that the table's nodes have: a
   contradiction is an error of this importer, and said.
 
 Nodes are recognised by the names of their classes, so this file needs no import of apache-tvm.
-Reading a module from a file is `frontends.relax_json`'s business.
+Reading a module from a file is `serialized`'s business.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -57,12 +57,6 @@ ARITHMETIC: dict[str, Callable[[int, int], int]] = {
 }
 
 Params = Mapping[str, Any]
-
-
-def is_relax(model: object) -> bool:
-    """Whether `model` is a module of apache-tvm; said without importing it."""
-    kind = type(model)
-    return kind.__name__ == "IRModule" and kind.__module__.partition(".")[0] == "tvm"
 
 
 def load_relax(

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from xbarc.frontends.load import Loaded, Weights
 from xbarc.frontends.onnx.limits import MAX_ELEMENTS
 from xbarc.frontends.relay.text import (
     CONSTANT,
@@ -44,8 +43,9 @@ from xbarc.frontends.relay.text import (
     Type,
     parse,
 )
+from xbarc.frontends.source import Loaded, Options
 from xbarc.frontends.tvm_ops import FAILED, OPERATORS, Builder, Unsupported, onnx_dtype
-from xbarc.frontends.tvm_params import load_params
+from xbarc.frontends.tvm_params import read_params
 from xbarc.support.data import Array, as_arrays, load_npz
 from xbarc.support.errors import UsageError, XbarcError
 
@@ -89,51 +89,22 @@ PAIRED = ("add", "divide", "equal", "maximum", "minimum", "multiply", "power", "
 """Of two parameters in one of these, both are data."""
 
 
-BEGINNINGS = ("#[version", "def @")
-"""Of Relay text: with its first line, and as `print` shows a module, which is refused by name."""
+def load_relay(text: str, where: str, options: Options) -> Loaded:
+    """Import Relay text; `where` begins each error line.
 
-
-def _is_text(source: object) -> bool:
-    return isinstance(source, str) and source.lstrip().startswith(BEGINNINGS)
-
-
-def is_relay(source: object) -> bool:
-    """Whether `source` is Relay text, or the path of a file that holds some."""
-    if _is_text(source):
-        return True
-    if not isinstance(source, str | Path) or len(str(source)) > 4096 or "\n" in str(source):
-        return False
-    path = Path(source)
-    if path.suffix == ".relay":
-        return True
-    try:
-        with path.open("rb") as file:
-            return _is_text(file.read(64).decode("utf-8-sig", errors="replace"))
-    except (OSError, ValueError):
-        return False
-
-
-def load_relay(
-    source: str | Path, weights: Weights, inputs: Iterable[str] = (), *, complete: bool = True
-) -> Loaded:
-    """Import Relay text, or a file of it; the model isn't in the ONNX importer's form yet.
-
-    The parameters `inputs` are inputs, however they are used. With `complete`, missing weights
-    are an error; without it, missing parameters stay inputs.
+    The parameters of `input_shapes` are inputs, however they are used. Where the import must be
+    complete, missing weights are an error; else missing parameters stay inputs.
 
     Raises:
         XbarcError: the text can't be read, an operator or a type isn't known (all are named), or
             weights are missing or don't fit.
     """
-    if isinstance(source, str) and _is_text(source):
-        text, where = source, "the Relay text"
-    else:
-        text, where = _read(Path(source)), str(source)
+    weights, inputs = options.weights, options.input_shapes
     program = parse(text, where)
     params = _params(weights.params)
     constants = {**program.constants, **_constants(weights.constants)}
     first = _import(program, where, params, constants, weights.seed, inputs)
-    if not first.missing or (not complete and weights.seed is None):
+    if not first.missing or (not options.complete and weights.seed is None):
         first.check_constants()
         return Loaded(first.finish(), tuple(first.random))
     if weights.seed is None:
@@ -149,21 +120,12 @@ def load_relay(
     return Loaded(second.finish(), (*(name[1:] for name in generated), *second.random))
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise XbarcError(f"{path}: not a text file") from None
-    except OSError as error:
-        raise XbarcError(f"{path} can't be read: {error.strerror}") from error
-
-
 def _params(given: str | Path | Mapping[str, Any] | None) -> dict[str, Array]:
     if given is None:
         return {}
     if isinstance(given, Mapping):
         return as_arrays(given)
-    return load_npz(given) if Path(given).suffix == ".npz" else load_params(given)
+    return read_params(given)
 
 
 def _constants(given: str | Path | Mapping[str, Any] | Sequence[Any] | None) -> dict[int, Array]:
