@@ -22,7 +22,8 @@ from typing import Any
 import onnx_ir as ir
 
 from xbarc.frontends.onnx.reader import MALFORMED
-from xbarc.frontends.relax.importer import Params, load_relax
+from xbarc.frontends.relax.importer import load_relax
+from xbarc.frontends.relax.weights import Params
 from xbarc.frontends.tvm_params import parse_tensor
 from xbarc.support.errors import XbarcError
 
