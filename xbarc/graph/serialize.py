@@ -55,7 +55,7 @@ def _put(node: ir.Node, name: str, index: int, tensor: ir.TensorProtocol) -> Non
     node.attributes.add(ir.AttrTensors(name, tensors))
 
 
-def read_in(tensor: ir.ExternalTensor) -> ir.Tensor:
+def read_in(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
     """The tensor as an array; a large one stays mapped. Raises what reading its file does."""
     array = tensor.numpy()
     if tensor.nbytes <= SMALL_BYTES:
