@@ -4,10 +4,11 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from xbarc.frontends.load import Weights, load
+from xbarc.frontends.registry import load
+from xbarc.frontends.source import SideWeights
 from xbarc.support.errors import XbarcError
 
-NO_WEIGHTS = Weights()
+NO_WEIGHTS = SideWeights()
 
 HEADER = '#[version = "0.0.5"]\n'
 
@@ -28,7 +29,7 @@ def run(body, inputs, weights=None, constants=None):
     """The outputs in order; `weights` are static, `inputs` are fed."""
     weights = weights or {}
     text = program(body, {**inputs, **weights})
-    return run_text(text, inputs, Weights(params=weights or None, constants=constants))
+    return run_text(text, inputs, SideWeights(params=weights or None, constants=constants))
 
 
 def run_text(text, inputs, weights=NO_WEIGHTS, complete=False):

@@ -18,6 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xbarc
+from xbarc.driver.optimize import optimize
 from xbarc.frontends.onnx.importer import load
 from xbarc.graph.query import constant
 from xbarc.graph.run import Session, largest_difference, random_inputs, same_function
@@ -581,11 +583,10 @@ def external_model(folder: Path, location: str) -> Path:
 WEIGHTS = np.arange(64 * 64, dtype=np.float32).reshape(64, 64)
 
 
-def test_external_weights_stay_mapped(tmp_path, monkeypatch):
+def test_external_weights_stay_mapped(tmp_path):
     WEIGHTS.tofile(tmp_path / "w.bin")
     path = external_model(tmp_path, "w.bin")
-    monkeypatch.chdir(tmp_path)
-    for source in (path, Path("model.onnx")):
+    for source in (path, os.path.relpath(path)):
         model = load(source)
         tensor = the(model, "MatMul").inputs[1].const_value
         assert isinstance(tensor, ir.ExternalTensor)
@@ -611,6 +612,24 @@ def test_external_data_outside_the_folder_is_refused(tmp_path):
 def test_external_data_of_a_model_in_memory_is_refused(tmp_path):
     proto = onnx.load(external_model(tmp_path, "w.bin"), load_external_data=False)
     assert "load the model from its path" in refusal(proto)
+
+
+# --- Versions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ir_version", [8, 10, 14, 99])
+def test_a_format_newer_than_onnxruntime_knows_is_lowered(ir_version, tmp_path):
+    body = "g (float[N,2] x) => (float[N,2] y) <float[2,2] w = {1.0, 2.0, 3.0, 4.0}>"
+    proto = text_model(body + "{ p = MatMul(x, w)  y = Relu(p) }", ir_version=ir_version)
+    assert load(proto).ir_version == min(ir_version, 10)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    program = xbarc.compile(path)
+    program.run(np.ones((1, 2), np.float32))
+    for content in program.digital.values():
+        assert onnx.load_model_from_string(content).ir_version <= 10
+    optimize(path, tmp_path / "small.onnx")
+    assert_same(str(tmp_path / "small.onnx"), load(proto))
 
 
 # --- The rest -----------------------------------------------------------------------------------

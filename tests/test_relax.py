@@ -10,7 +10,8 @@ from relax_modules import arrays_of, computed_by_tvm, deviation, module_of
 
 import xbarc
 from xbarc.frontends.onnx.importer import load
-from xbarc.frontends.relax.importer import is_relax, load_relax
+from xbarc.frontends.relax.frontend import is_module
+from xbarc.frontends.relax.importer import load_relax
 from xbarc.frontends.tvm_ops.relax_only import OPERATORS as RELAX
 from xbarc.graph.serialize import to_proto
 from xbarc.support.errors import UsageError, XbarcError
@@ -457,9 +458,9 @@ def test_a_module_compiles_and_runs():
 
 def test_asking_whether_something_is_relax_needs_no_tvm():
     code = (
-        "import sys; from xbarc.frontends.relax.importer import is_relax; "
-        "print(is_relax(1), 'tvm' in sys.modules)"
+        "import sys; from xbarc.frontends.relax.frontend import is_module; "
+        "print(is_module(1), 'tvm' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
-    assert is_relax(tvm.IRModule({}))
+    assert is_module(tvm.IRModule({}))

@@ -16,8 +16,9 @@ from relax_modules import arrays_of, deviation, module_of
 
 import xbarc
 from xbarc.frontends.onnx.importer import load
+from xbarc.frontends.relax.frontend import form_of
 from xbarc.frontends.relax.importer import load_relax
-from xbarc.frontends.relax.serialized import form_of, load_file
+from xbarc.frontends.relax.serialized import load_file
 from xbarc.graph.serialize import to_proto
 from xbarc.support.errors import XbarcError
 

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 import xbarc
 from xbarc.cli import app
-from xbarc.frontends.load import Weights, load
+from xbarc.frontends.registry import load
+from xbarc.frontends.source import SideWeights
 from xbarc.frontends.tvm_ops import OPERATORS
 from xbarc.support.errors import UsageError, XbarcError
 
@@ -100,10 +101,10 @@ def test_a_program_may_be_a_function_or_an_expression(text):
 
 def test_names_of_other_frameworks():
     text = NETWORK.replace("%x", "%input.1").replace("%w", "%onnx::Conv_7")
-    given = Weights({"onnx::Conv_7": WEIGHTS["w"], "b": WEIGHTS["b"]})
+    given = SideWeights({"onnx::Conv_7": WEIGHTS["w"], "b": WEIGHTS["b"]})
     x = np.ones((1, 2, 4, 4), np.float32)
     (found,) = run_text(text, {"input.1": x}, given)
-    np.testing.assert_array_equal(found, run_text(NETWORK, {"x": x}, Weights(WEIGHTS))[0])
+    np.testing.assert_array_equal(found, run_text(NETWORK, {"x": x}, SideWeights(WEIGHTS))[0])
 
 
 def test_a_name_with_a_number_is_no_projection_of_another():
@@ -116,13 +117,13 @@ def test_a_name_with_a_number_is_no_projection_of_another():
 def test_weights_whose_names_tvm_prints_with_a_v(name):
     text = NETWORK.replace("%w", f"%v{name}")
     x = np.ones((1, 2, 4, 4), np.float32)
-    (found,) = run_text(text, {"x": x}, Weights({name: WEIGHTS["w"], "b": WEIGHTS["b"]}), True)
-    np.testing.assert_array_equal(found, run_text(NETWORK, {"x": x}, Weights(WEIGHTS))[0])
+    (found,) = run_text(text, {"x": x}, SideWeights({name: WEIGHTS["w"], "b": WEIGHTS["b"]}), True)
+    np.testing.assert_array_equal(found, run_text(NETWORK, {"x": x}, SideWeights(WEIGHTS))[0])
 
 
 def test_a_v_before_a_letter_belongs_to_the_name():
     text = NETWORK.replace("%w", "%vw")
-    assert "%vw  float32 [3, 2, 3, 3]" in refusal(text, Weights(WEIGHTS), complete=True)
+    assert "%vw  float32 [3, 2, 3, 3]" in refusal(text, SideWeights(WEIGHTS), complete=True)
 
 
 def test_a_module_as_print_shows_it_lacks_its_first_line():
@@ -133,7 +134,7 @@ def test_a_module_as_print_shows_it_lacks_its_first_line():
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
     path = tmp_path / "net.txt"
     path.write_text(NETWORK, encoding="utf-8-sig")
-    assert load(path, weights=Weights(WEIGHTS)).model.graph.outputs[0].name == "output"
+    assert load(path, weights=SideWeights(WEIGHTS)).model.graph.outputs[0].name == "output"
 
 
 @pytest.mark.parametrize(
@@ -177,16 +178,16 @@ def test_outputs_are_named_as_the_program_names_them():
 
 def test_layers_are_named_by_their_operator_or_variable():
     text = NETWORK.replace("%0", "let %stem", 1).replace("%0", "%stem")
-    model = load(text, weights=Weights(WEIGHTS)).model
+    model = load(text, weights=SideWeights(WEIGHTS)).model
     assert [node.name for node in model.graph if node.op_type == "Conv"] == ["stem"]
-    model = load(NETWORK, weights=Weights(WEIGHTS)).model
+    model = load(NETWORK, weights=SideWeights(WEIGHTS)).model
     assert [node.name for node in model.graph if node.op_type == "Conv"] == ["conv2d"]
 
 
 def test_an_open_size_is_the_batch():
     text = NETWORK.replace("Tensor[(1, 2", "Tensor[(?, 2")
     x = np.ones((5, 2, 4, 4), np.float32)
-    (found,) = run_text(text, {"x": x}, Weights(WEIGHTS))
+    (found,) = run_text(text, {"x": x}, SideWeights(WEIGHTS))
     assert found.shape == (5, 3, 4, 4)
 
 
@@ -269,7 +270,7 @@ def test_any_call_is_imported_or_refused(data):
         given_.append(f"{key}={data.draw(st.sampled_from(VALUES))}")
     types = "%x: Tensor[(2, 4, 6, 6), float32], %y: Tensor[(4, 4), int8], %i: Tensor[(3), int32]"
     text = f"{HEADER}def @main({types}) {{ {name}({', '.join(given_)}) }}"
-    weights = Weights(constants=[[1.0, 2, 3, 4]])
+    weights = SideWeights(constants=[[1.0, 2, 3, 4]])
     problem = problem_of(load, text, weights=weights, complete=False)
     assert not problem or problem.startswith(("the Relay text", "the graph", "initialiser"))
 
@@ -284,7 +285,7 @@ def test_params_become_initialisers(tmp_path):
     binary.write_bytes(params_bytes(WEIGHTS))
     np.savez(npz, **WEIGHTS)
     for params in (WEIGHTS, binary, str(npz)):
-        (found,) = run_text(NETWORK, {"x": x}, Weights(params))
+        (found,) = run_text(NETWORK, {"x": x}, SideWeights(params))
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -296,7 +297,7 @@ def test_missing_weights_are_listed():
         "  %w  float32 [3, 2, 3, 3]",
         "  %b  float32 [3]",
     ]
-    assert "%b" in refusal(NETWORK, Weights({"w": WEIGHTS["w"]}), complete=True)
+    assert "%b" in refusal(NETWORK, SideWeights({"w": WEIGHTS["w"]}), complete=True)
 
 
 def test_a_long_list_of_missing_weights_is_cut():
@@ -323,7 +324,7 @@ def test_inputs_are_told_from_weights():
 def test_the_index_of_a_table_is_an_input():
     table, index = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([2, 0])
     text = program("take(%t, %i, axis=0)", {"t": table, "i": index})
-    (found,) = run_text(text, {"i": index}, Weights({"t": table}), complete=True)
+    (found,) = run_text(text, {"i": index}, SideWeights({"t": table}), complete=True)
     np.testing.assert_array_equal(found, table[index])
     assert refusal(text, complete=True).splitlines()[1:] == ["  %t  float32 [4, 3]"]
     fixed = program("take(%x, 1, axis=0)", {"x": X})
@@ -346,7 +347,7 @@ def test_a_shape_names_an_input():
     ],
 )
 def test_weights_that_do_not_fit(params, what):
-    assert what in refusal(NETWORK, Weights(params))
+    assert what in refusal(NETWORK, SideWeights(params))
 
 
 CONSTANTS = HEADER + (
@@ -364,7 +365,7 @@ def test_constants(tmp_path):
     np.savez(npz, c0=ARRAYS[0], c1=ARRAYS[1])
     named = {"meta[relay.Constant][1]": ARRAYS[1], "meta[relay.Constant][0]": ARRAYS[0]}
     results = [
-        run_text(CONSTANTS, {"x": x}, Weights(constants=given), complete=True)[0]
+        run_text(CONSTANTS, {"x": x}, SideWeights(constants=given), complete=True)[0]
         for given in (npz, ARRAYS, named)
     ]
     np.testing.assert_array_equal(results[0], results[1])
@@ -382,7 +383,7 @@ def metadata(arrays):
 
 def test_constants_of_a_metadata_section():
     x = np.ones((1, 2, 4, 4), np.float32)
-    (expected,) = run_text(CONSTANTS, {"x": x}, Weights(constants=ARRAYS))
+    (expected,) = run_text(CONSTANTS, {"x": x}, SideWeights(constants=ARRAYS))
     (found,) = run_text(CONSTANTS + metadata(ARRAYS), {"x": x}, complete=True)
     np.testing.assert_array_equal(found, expected)
 
@@ -395,30 +396,32 @@ def test_any_other_metadata_section_is_passed_over(section):
 
 def test_constants_that_do_not_fit():
     assert "meta[relay.Constant][1] is float32 [3, 1, 1], and float32 [3] is given" in refusal(
-        CONSTANTS, Weights(constants=[ARRAYS[0], WEIGHTS["b"]])
+        CONSTANTS, SideWeights(constants=[ARRAYS[0], WEIGHTS["b"]])
     )
     with pytest.raises(UsageError, match="doesn't end in an index"):
-        load(CONSTANTS, weights=Weights(constants={"bias": ARRAYS[1]}))
+        load(CONSTANTS, weights=SideWeights(constants={"bias": ARRAYS[1]}))
 
 
 def test_random_weights_are_the_same_for_one_seed():
     def made(seed):
-        loaded = load(NETWORK, weights=Weights(seed=seed))
+        loaded = load(NETWORK, weights=SideWeights(seed=seed))
         assert set(loaded.random) == {"w", "b"}
         values = loaded.model.graph.initializers.values()
         return np.concatenate([value.const_value.numpy().ravel() for value in values])
 
     np.testing.assert_array_equal(made(1), made(1))
     assert (made(1) != made(2)).any()
-    assert load(NETWORK, weights=Weights({"w": WEIGHTS["w"]}, seed=1)).random == ("b",)
+    assert load(NETWORK, weights=SideWeights({"w": WEIGHTS["w"]}, seed=1)).random == ("b",)
 
 
 def test_random_constants_take_the_shape_that_fits():
-    loaded = load(CONSTANTS, weights=Weights(seed=0))
+    loaded = load(CONSTANTS, weights=SideWeights(seed=0))
     assert loaded.random == ("constant_0", "constant_1")
     assert loaded.model.graph.outputs[0].shape == [1, 3, 2, 2]
     unknown = program("take(meta[relay.Constant][0], %x)", {"x": X.astype(np.int32)})
-    assert "meta[relay.Constant][0]  of unknown shape" in refusal(unknown, Weights(seed=0), True)
+    assert "meta[relay.Constant][0]  of unknown shape" in refusal(
+        unknown, SideWeights(seed=0), True
+    )
 
 
 # --- From Python and the command line ------------------------------------------------------------
@@ -428,7 +431,7 @@ def test_compile_takes_text_and_says_what_is_random():
     compiled = xbarc.compile(NETWORK, params=WEIGHTS)
     assert "random_weights" not in compiled.report
     x = np.ones((1, 2, 4, 4), np.float32)
-    (expected,) = run_text(NETWORK, {"x": x}, Weights(WEIGHTS))
+    (expected,) = run_text(NETWORK, {"x": x}, SideWeights(WEIGHTS))
     found = compiled.run({"x": x})["output"]
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
     compiled = xbarc.compile(NETWORK, random_weights=3)
@@ -483,8 +486,8 @@ def test_opt_writes_a_relay_program_as_onnx(tmp_path):
 
 def test_weights_beside_an_onnx_model_are_bad_usage(tmp_path):
     path = tmp_path / "m.onnx"
-    ir.save(load(NETWORK, weights=Weights(WEIGHTS)).model, path)
-    with pytest.raises(UsageError, match="an ONNX model holds its weights"):
+    ir.save(load(NETWORK, weights=SideWeights(WEIGHTS)).model, path)
+    with pytest.raises(UsageError, match="params are for TVM Relay and TVM Relax, not for ONNX"):
         xbarc.compile(path, params=WEIGHTS)
 
 
@@ -526,7 +529,7 @@ def test_calyx(name):
 @needs_shared
 def test_mnist8_is_the_onnx_model():
     folder = SHARED / "relay/mnist8"
-    model = load(folder / "mnist8.relay", weights=Weights(folder / "mnist8.params")).model
+    model = load(folder / "mnist8.relay", weights=SideWeights(folder / "mnist8.params")).model
     ours = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
     path = SHARED / "models/mnist-8.onnx"
     theirs = onnxruntime.InferenceSession(path)
@@ -553,17 +556,17 @@ def test_whole_networks_with_constants(name):
     folder = SHARED / "relay/tvm"
     shapes = json.loads((folder / f"{name}_consts.shapes.json").read_text())
     constants = [np.full(shape, 0.01, np.float32) for shape in shapes]
-    model = load(folder / f"{name}.relay", weights=Weights(constants=constants)).model
+    model = load(folder / f"{name}.relay", weights=SideWeights(constants=constants)).model
     assert model.graph.outputs[0].shape == ([1, 10] if name == "mnist" else [1, 1000])
     if name != "mnist":  # its dense layer doesn't say how many units it has
-        loaded = load(folder / f"{name}.relay", weights=Weights(seed=0))
+        loaded = load(folder / f"{name}.relay", weights=SideWeights(seed=0))
         assert len(loaded.random) == len(shapes)
 
 
 @needs_shared
 def test_resnet18_with_parameters():
     path = SHARED / "relay/resnet18.relay"
-    loaded = load(path, weights=Weights(seed=0))
+    loaded = load(path, weights=SideWeights(seed=0))
     assert [value.name for value in loaded.model.graph.inputs] == ["data"]
     assert len(loaded.random) == 99
     assert loaded.model.graph.outputs[0].shape == [1, 1000]

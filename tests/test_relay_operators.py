@@ -14,7 +14,7 @@ import torch
 from relay_programs import program, run
 from torch.nn import functional
 
-from xbarc.frontends.load import load
+from xbarc.frontends.registry import load
 from xbarc.frontends.tvm_ops import OPERATORS
 from xbarc.support.errors import XbarcError
 

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from relay_programs import HEADER, problem_of
 
-from xbarc.frontends.relay.text import (
+from xbarc.frontends.relay.text import parse
+from xbarc.frontends.relay.tree import (
     Binding,
     Block,
     Branch,
@@ -21,7 +22,6 @@ from xbarc.frontends.relay.text import (
     Scalar,
     TensorType,
     TupleOf,
-    parse,
 )
 from xbarc.support.errors import XbarcError
 

@@ -137,8 +137,8 @@ def compile(
         XbarcError: the model or the data can't be compiled; one line a cause.
     """
     from xbarc.driver.compile import Settings, compile_model
-    from xbarc.frontends.load import Weights
+    from xbarc.frontends.source import SideWeights
 
-    weights = Weights(params, constants, random_weights)
+    weights = SideWeights(params, constants, random_weights)
     settings = Settings(target, overrides, passes, plugins, input_shapes or {}, percentile, weights)
     return Program.of(compile_model(model, settings, calibration, instrumentation))

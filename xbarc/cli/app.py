@@ -438,15 +438,15 @@ def compare(
         print(f"\nwritten to {output}")
 
 
-def _is_model(file: Path) -> bool:
-    """Whether a file is a model and not tile IR: by its name, else by its beginning."""
-    if file.suffix in (".onnx", ".relay"):
-        return True
-    if file.suffix == ".mlir" or not file.is_file():  # a pipe is read once
+def _is_model(file: Path, plugin: list[Path]) -> bool:
+    """Whether a file is a model, by what frontends say of it, and not tile IR."""
+    if file.suffix == ".mlir" or str(file) == "-":
         return False
-    from xbarc.frontends.load import is_tvm_file
+    from xbarc.driver import extensions
+    from xbarc.frontends.registry import is_model
 
-    return is_tvm_file(file)
+    with extensions.using(plugin):
+        return is_model(file)
 
 
 @app.command()
@@ -500,12 +500,12 @@ def opt(
     if sets and target is None:
         raise UsageError("--set needs --target")
     seen = _instrumentation(print_ir_after, None, time_passes=time_passes)
-    if _is_model(file):
+    if _is_model(file, plugin or []):
         if output is None or output.suffix != ".onnx":
             raise UsageError(f"a model is written to a file: xbarc opt {file} -o smaller.onnx")
         from xbarc.cli.tables import optimize_summary
         from xbarc.driver.optimize import optimize
-        from xbarc.frontends.load import Weights
+        from xbarc.frontends.source import SideWeights
 
         done = optimize(
             file,
@@ -516,7 +516,7 @@ def opt(
             plugins=plugin or (),
             calibration=calibration,
             input_shapes=_shapes(input_shape or []),
-            weights=Weights(params, constants, random_weights),
+            weights=SideWeights(params, constants, random_weights),
             instrumentation=seen,
         )
         if calibration is None and done.lossy:

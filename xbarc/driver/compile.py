@@ -24,7 +24,7 @@ from xbarc.driver.stages import (
     map_layers,
 )
 from xbarc.driver.update import reprogrammed
-from xbarc.frontends.load import Weights
+from xbarc.frontends.source import SideWeights
 from xbarc.hw.target import Target, load_target
 from xbarc.ir import print_module
 from xbarc.pipeline import (
@@ -66,7 +66,7 @@ class Settings:
     plugins: Sequence[str | Path] = ()
     input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     percentile: float = 100.0
-    weights: Weights | None = None
+    weights: SideWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _compile(
         **mapped.figures,
         "calibration": {**imported.described, "percentile": settings.percentile},
         "coverage": crossbar_share(calibrated).document(),
-        **_weight_files(settings.weights or Weights()),
+        **_weight_files(settings.weights or SideWeights()),
     }
     if imported.random:
         seed = None if settings.weights is None else settings.weights.seed
@@ -191,7 +191,7 @@ def _unpruned(
         return None
 
 
-def _weight_files(weights: Weights) -> dict[str, Any]:
+def _weight_files(weights: SideWeights) -> dict[str, Any]:
     """The names of the files that weights came from, where any did."""
     given = {"params": weights.params, "constants": weights.constants}
     files = {key: Path(v).name for key, v in given.items() if isinstance(v, str | Path)}

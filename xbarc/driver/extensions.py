@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xbarc.cost.components import COMPONENTS
+from xbarc.frontends.registry import FRONTENDS
 from xbarc.graph.operators import OPERATORS
 from xbarc.lowering.layers import LAYERS
 from xbarc.pipeline.registry import PASSES
@@ -15,7 +16,15 @@ from xbarc.support import plugins
 from xbarc.support.errors import UsageError
 from xbarc.support.plugins import Group
 
-GROUPS: tuple[Group[Any], ...] = (PASSES, COMPONENTS, OPERATORS, LAYERS, STEPS, EFFECTS)
+GROUPS: tuple[Group[Any], ...] = (
+    FRONTENDS,
+    PASSES,
+    OPERATORS,
+    LAYERS,
+    COMPONENTS,
+    STEPS,
+    EFFECTS,
+)
 """Every kind of addition that a file can bring."""
 
 

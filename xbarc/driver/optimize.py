@@ -12,10 +12,12 @@ import onnx_ir as ir
 
 from xbarc.cost.components import check_tables
 from xbarc.driver import extensions
-from xbarc.frontends.load import Weights, load
+from xbarc.frontends.registry import load
+from xbarc.frontends.source import SideWeights
 from xbarc.graph.attachments import attach, figures_of
 from xbarc.graph.inputs import input_specs
 from xbarc.graph.run import random_inputs
+from xbarc.graph.serialize import embedded
 from xbarc.hw.target import Target, load_target
 from xbarc.pipeline import Instrumentation, load_registry, parse_passes, run_graph_passes
 from xbarc.support.data import batches, load_npz, match_inputs, sample_count
@@ -58,7 +60,7 @@ def optimize(
     plugins: Sequence[Path] = (),
     calibration: Path | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
-    weights: Weights | None = None,
+    weights: SideWeights | None = None,
     instrumentation: Instrumentation | None = None,
 ) -> Optimized:
     """Rewrite the model `source` by graph passes, and write `output`, an ONNX file.
@@ -84,7 +86,7 @@ def optimize(
         if target is not None:
             hardware = load_target(target, overrides)
             check_tables(hardware)
-        model = load(source, input_shapes or {}, weights or Weights(), complete=False).model
+        model = load(source, input_shapes or {}, weights, complete=False).model
         samples = 0
         if calibration is None:
             # What a pass fits, it then fits to noise; the command line warns of that.
@@ -131,7 +133,7 @@ def write(model: ir.Model, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             whole = Path(folder) / path.name
-            ir.save(_in_memory(model) if data is None else model, whole, external_data=data)
+            ir.save(embedded(model), whole, external_data=data)
             try:
                 onnx.checker.check_model(whole)
             except (onnx.checker.ValidationError, ValueError) as error:
@@ -142,20 +144,3 @@ def write(model: ir.Model, path: Path) -> None:
             os.replace(whole, path)
     except OSError as error:
         raise XbarcError(f"can't write {path}: {error.strerror or error}") from None
-
-
-def _in_memory(model: ir.Model) -> ir.Model:
-    """The model with every weight inside: one that lies in another file is of no use elsewhere."""
-    external: dict[str, Any] = {
-        name: value
-        for name, value in model.graph.initializers.items()
-        if isinstance(value.const_value, ir.ExternalTensor)
-    }
-    if not external:
-        return model
-    clone = model.clone()
-    for name in external:
-        value = clone.graph.initializers[name]
-        if value.const_value is not None:
-            value.const_value = ir.Tensor(value.const_value.numpy(), name=name)
-    return clone

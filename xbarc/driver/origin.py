@@ -1,14 +1,19 @@
 """What a program was made from."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
+from xbarc.frontends.registry import frontend_of
+
 
 def describe_model(source: Any) -> dict[str, Any]:
-    """The model's name and, where it is a file, its hash."""
-    if isinstance(source, str) and source.lstrip().startswith("#[version"):
-        return {"name": "relay", "sha256": hashlib.sha256(source.encode()).hexdigest()}
+    """The model's name and, where it is text or a file, its hash."""
+    if isinstance(source, str) and not os.path.exists(source):
+        frontend = frontend_of(source)
+        name = "text" if frontend is None else frontend.name
+        return {"name": name, "sha256": hashlib.sha256(source.encode()).hexdigest()}
     if isinstance(source, str | Path):
         with Path(source).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,8 @@ import onnx_ir as ir
 from xdsl.passes import ModulePass
 
 from xbarc.artifact import CompiledProgram
-from xbarc.frontends.load import Weights, load
+from xbarc.frontends.registry import load
+from xbarc.frontends.source import SideWeights
 from xbarc.graph.attachments import attach, figures_of
 from xbarc.graph.calibration import Calibration, calibrate
 from xbarc.graph.inputs import input_specs
@@ -105,7 +106,7 @@ def import_model(
     calibration: "str | Path | Array | Feeds | None" = None,
     *,
     input_shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
-    weights: Weights | None = None,
+    weights: SideWeights | None = None,
     samples: int = GENERATED_SAMPLES,
 ) -> Imported:
     """Import a model; without calibration data `samples` inputs are generated.
@@ -114,7 +115,7 @@ def import_model(
         UsageError: weights are given to a model that takes none of that kind.
         XbarcError: the model or the data can't be used; one line a cause.
     """
-    loaded = load(source, input_shapes, weights or Weights())
+    loaded = load(source, input_shapes, weights)
     specs = input_specs(loaded.model)
     if calibration is None:
         feeds: dict[str, Array] = dict(random_inputs(loaded.model, samples))

@@ -28,7 +28,7 @@ from xbarc.artifact import LOWERED, CompiledProgram
 from xbarc.driver import extensions
 from xbarc.driver.origin import describe_model
 from xbarc.driver.stages import Imported, calibrate_model, digital_files, lower_model
-from xbarc.frontends.onnx.importer import load
+from xbarc.frontends.registry import load
 from xbarc.graph.run import random_inputs
 from xbarc.graph.serialize import to_proto
 from xbarc.ir import parse_module, print_module
@@ -72,7 +72,7 @@ def update_weights(
         passes = _graph_passes(program)
         again = [p for p in passes if p.keeps_function]
         try:
-            updated = reprogrammed(program, load(model, _input_shapes(program)), again)
+            updated = reprogrammed(program, load(model, _input_shapes(program)).model, again)
         except XbarcError as error:
             raise XbarcError(f"{error}{_hint([p for p in passes if p not in again])}") from None
         costs = cost.report(updated, program)

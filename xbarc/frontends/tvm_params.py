@@ -14,7 +14,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from xbarc.support.data import Array
+from xbarc.support.data import Array, load_npz
 from xbarc.support.errors import XbarcError
 
 LIST_MAGIC = 0xF7E58D4F05049CB7
@@ -35,6 +35,11 @@ DTYPES: dict[tuple[int, int], np.dtype[np.generic]] = {
     (6, 8): np.dtype(np.bool_),
 }
 """DLPack's type code and bits; a bool is one byte."""
+
+
+def read_params(path: str | Path) -> dict[str, Array]:
+    """Arrays by name, of an npz file or of TVM's form. Raises `XbarcError` as `load_params`."""
+    return load_npz(path) if Path(path).suffix == ".npz" else load_params(path)
 
 
 def load_params(path: str | Path) -> dict[str, Array]:

@@ -1,11 +1,14 @@
 """Models as protobuf without their weights: what onnx's C++ parts and onnxruntime need of one.
 
 A protobuf can't hold 2 GB, and each time a model crosses into C++ it is serialised; so large
-initialisers stay behind as numpy arrays.
+initialisers stay behind as numpy arrays. What crosses refers to no file: the C++ side would look
+for it in the working directory, not in the model's folder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -13,9 +16,72 @@ SMALL_BYTES = 1024
 """Tensors up to this size travel inside the protobuf: shape inference reads their values."""
 
 
+External = tuple[str, ir.ExternalTensor, Callable[[ir.TensorProtocol], None]]
+"""A tensor in another file: as error lines call it, itself, and what puts another in its place."""
+
+
+def external_tensors(model: ir.Model) -> Iterator[External]:
+    """The tensors that lie in other files: initialisers and attributes, of every graph.
+
+    Subgraphs and functions are graphs too.
+    """
+    roots = [model.graph, *(function.graph for function in model.functions.values())]
+    for graph in (graph for root in roots for graph in (root, *root.subgraphs())):
+        for name, value in graph.initializers.items():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor):
+                yield f"initialiser {name!r}", tensor, partial(setattr, value, "const_value")
+        for node in graph:
+            for attribute in tuple(node.attributes.values()):
+                yield from _in_attribute(node, attribute)
+
+
+def _in_attribute(node: ir.Node, attribute: ir.Attr) -> Iterator[External]:
+    kind, value = attribute.type, attribute.value
+    if attribute.is_ref() or kind not in (ir.AttributeType.TENSOR, ir.AttributeType.TENSORS):
+        return
+    what = f"attribute {attribute.name!r} of {node.op_type} {node.name or ''}".rstrip()
+    if isinstance(value, ir.ExternalTensor):
+        yield what, value, lambda tensor: node.attributes.add(ir.AttrTensor(attribute.name, tensor))
+    elif kind == ir.AttributeType.TENSORS:
+        for index, tensor in enumerate(value):
+            if isinstance(tensor, ir.ExternalTensor):
+                yield what, tensor, partial(_put, node, attribute.name, index)
+
+
+def _put(node: ir.Node, name: str, index: int, tensor: ir.TensorProtocol) -> None:
+    tensors = list(node.attributes[name].as_tensors())
+    tensors[index] = tensor
+    node.attributes.add(ir.AttrTensors(name, tensors))
+
+
+def read_in(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
+    """The tensor as an array; a large one stays mapped. Raises what reading its file does."""
+    array = tensor.numpy()
+    if tensor.nbytes <= SMALL_BYTES:
+        array = np.array(array)  # a mapping each would keep as many files open
+    return ir.Tensor(array, dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
+
+
+def embedded(model: ir.Model) -> ir.Model:
+    """The model, every tensor of it in memory or mapped; a copy where one lies in another file."""
+    if not any(True for _ in external_tensors(model)):
+        return model
+    clone = model.clone()
+    _embed(clone)
+    return clone
+
+
+def _embed(model: ir.Model, but: Collection[ir.TensorProtocol] = ()) -> None:
+    kept = {id(tensor) for tensor in but}
+    for _, tensor, put in tuple(external_tensors(model)):
+        if id(tensor) not in kept:
+            put(read_in(tensor))
+
+
 def to_proto(model: ir.Model) -> onnx.ModelProto:
     """The whole model, weights included (under 2 GB)."""
-    return ir.to_proto(model)
+    return ir.to_proto(embedded(model))
 
 
 def without_weights(model: ir.Model) -> onnx.ModelProto:
@@ -34,6 +100,7 @@ def without_weights(model: ir.Model) -> onnx.ModelProto:
         value.const_value = None
         if not value.is_graph_input():
             graph.inputs.append(value)
+    _embed(clone)
     return ir.to_proto(clone)
 
 
@@ -60,8 +127,10 @@ def with_external_weights(
         if tensor is None or not _byte_sized(tensor.dtype) or tensor.nbytes <= SMALL_BYTES:
             continue
         large[name] = tensor
+    _embed(clone, but=large.values())
+    for name, tensor in large.items():
         shape = ir.Shape(tensor.shape.numpy())
-        value.const_value = ir.ExternalTensor(
+        graph.initializers[name].const_value = ir.ExternalTensor(
             "weights", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name
         )
     proto = ir.to_proto(clone)

@@ -9,27 +9,34 @@ The walk of a module, by what stands in it:
 - expressions: variables, constants, tuples and projections, shapes, plain numbers, calls;
 - a call of an operator goes to the table (`frontends.tvm_ops`), a call of another Relax function is
   inlined, `call_tir` is an operator where its kernel is one of TVM's own library
-  (`frontends.relax_kernels`), anything else is refused by name;
+  (`kernels`), anything else is refused by name;
 - the type that TVM gave each binding is held against the one that the table's nodes have: a
   contradiction is an error of this importer, and said.
 
 Nodes are recognised by the names of their classes, so this file needs no import of apache-tvm.
-Reading a module from a file is `frontends.relax_json`'s business.
+Reading a module from a file is `serialized`'s business.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
-from xbarc.frontends.onnx.importer import fix_inputs
+from xbarc.frontends.onnx.inputs import fix_inputs
 from xbarc.frontends.relax.kernels import library_call
+from xbarc.frontends.relax.nodes import (
+    attributes_of,
+    callee_name,
+    function_called,
+    kind_of,
+    short_name,
+    size_of,
+)
+from xbarc.frontends.relax.weights import Params, array_of, weights_of
 from xbarc.frontends.tvm_ops import FAILED, OPERATORS, Builder, Dim, Unsupported, onnx_dtype
 from xbarc.frontends.tvm_ops.relax_only import OPERATORS as RELAX
-from xbarc.support.data import Array
-from xbarc.support.errors import UsageError, XbarcError
+from xbarc.support.errors import XbarcError
 
 MAX_DEPTH = 100
 """Calls, tuples and expressions that may stand inside each other."""
@@ -45,24 +52,6 @@ CODE = (
 
 TYPED_BY_RESULT = ("relax.argmax", "relax.argmin", "relax.one_hot")
 """Operators whose element type only the result's type tells."""
-
-ARITHMETIC: dict[str, Callable[[int, int], int]] = {
-    "Add": lambda a, b: a + b,
-    "Sub": lambda a, b: a - b,
-    "Mul": lambda a, b: a * b,
-    "FloorDiv": lambda a, b: a // b,
-    "FloorMod": lambda a, b: a % b,
-    "Max": max,
-    "Min": min,
-}
-
-Params = Mapping[str, Any]
-
-
-def is_relax(model: object) -> bool:
-    """Whether `model` is a module of apache-tvm; said without importing it."""
-    kind = type(model)
-    return kind.__name__ == "IRModule" and kind.__module__.partition(".")[0] == "tvm"
 
 
 def load_relax(
@@ -82,10 +71,10 @@ def load_relax(
         XbarcError: there is no function `main`, a weight is missing, a size stays open, or
             something has no counterpart: one line a cause, everything at once.
     """
-    main = _function(module, "main")
+    main = function_called(module, "main")
     if main is None:
         raise XbarcError(f"{name} has no Relax function 'main': nothing to compile")
-    weights = _weights(main, params, name)
+    weights = weights_of(main, params, name)
     walk = _Walk(module)
     parameters = [str(var.name) for var in main.params]
     inputs = [
@@ -109,72 +98,6 @@ def load_relax(
     return walk.b.model(outputs, names, "main")
 
 
-# --- Weights ------------------------------------------------------------------------------------
-
-
-def _weights(main: Any, params: Params | None, where: str) -> dict[str, Array]:
-    """The arrays of the parameters that are weights, by name."""
-    # TVM's ONNX importer may give two parameters one name: an initialiser that is also an input.
-    names = [str(var.name) for var in main.params]
-    shapes = {str(var.name): var.ty for var in main.params}
-    attrs = dict(main.attrs) if main.attrs is not None else {}
-    given = _by_name(names, params, attrs.get("params"))
-    unknown = [key for key in given if key not in shapes]
-    if unknown:
-        raise UsageError(
-            f"{where} has no parameter {', '.join(map(repr, unknown))}: "
-            f"its parameters are {', '.join(map(repr, names))}"
-        )
-    arrays = {key: _array(value) for key, value in given.items()}
-    problems = [
-        f"parameter {key!r} is {array.dtype}{list(array.shape)}, but {where} takes {wanted}"
-        for key, array in arrays.items()
-        if (wanted := _misfit(shapes[key], array)) is not None
-    ]
-    if problems:
-        raise UsageError("\n".join(problems))
-    inputs = [key for key in names if key not in arrays]
-    declared = int(attrs.get("num_input", len(names)))
-    # Counted, since initialisers that are inputs as well may stand before the inputs.
-    missing = [f"{key!r} {shapes[key]}" for key in names[declared:] if key in inputs]
-    if missing and len(inputs) > declared:
-        raise XbarcError(
-            f"{where} has no weights for its parameters {', '.join(missing)}: give them in params"
-        )
-    return arrays
-
-
-def _by_name(names: list[str], params: Params | None, attached: Any) -> dict[str, Any]:
-    """`params`, or those attached to the function, by parameter name."""
-    if params is None:
-        params = {} if attached is None else {"main": list(attached)}
-    if list(params) == ["main"] and not hasattr(params["main"], "shape"):
-        values = list(params["main"])
-        if len(values) > len(names):
-            raise UsageError(f"params has {len(values)} weights, 'main' {len(names)} parameters")
-        return dict(zip(names[len(names) - len(values) :], values, strict=True))
-    return {str(key): value for key, value in params.items()}
-
-
-def _array(value: Any) -> Array:
-    """A tensor of TVM or torch, or an array."""
-    if hasattr(value, "detach"):
-        value = value.detach()
-    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
-
-
-def _misfit(ty: Any, array: Array) -> str | None:
-    """What the parameter takes, where that isn't `array`."""
-    if _kind(ty) != "TensorType":
-        return str(ty)
-    sizes = None if ty.shape is None else [_size(dim, {}) for dim in ty.shape.values]
-    fits = sizes is None or (
-        len(sizes) == array.ndim
-        and all(a == s for a, s in zip(array.shape, sizes, strict=True) if isinstance(s, int))
-    )
-    return None if fits and str(ty.dtype) in ("", str(array.dtype)) else str(ty)
-
-
 # --- The walk -----------------------------------------------------------------------------------
 
 
@@ -190,9 +113,9 @@ class _Walk:
 
     def input(self, name: str, ty: Any) -> Any:
         """A graph input for a parameter, a tuple of them for a tuple."""
-        if _kind(ty) == "TupleType":
+        if kind_of(ty) == "TupleType":
             return tuple(self.input(f"{name}_{i}", field) for i, field in enumerate(ty.fields))
-        if _kind(ty) != "TensorType" or _kind(ty.shape) != "ShapeExpr":
+        if kind_of(ty) != "TensorType" or kind_of(ty.shape) != "ShapeExpr":
             self.b.note(f"parameter {name!r} is {ty}: an input is a tensor of known rank")
             return FAILED
         try:
@@ -211,23 +134,23 @@ class _Walk:
 
     def bind_sizes(self, ty: Any, value: Any) -> None:
         """Note what the symbols in a type are, once its value is known."""
-        if _kind(ty) == "TupleType" and isinstance(value, tuple):
+        if kind_of(ty) == "TupleType" and isinstance(value, tuple):
             for field, item in zip(ty.fields, value, strict=True):
                 self.bind_sizes(field, item)
         symbols: Sequence[Any] = ()
         sizes: Sequence[Dim] = ()
-        if _kind(ty) == "ShapeType" and isinstance(value, tuple):
+        if kind_of(ty) == "ShapeType" and isinstance(value, tuple):
             symbols, sizes = ty.values or (), value
-        elif _kind(ty) == "TensorType" and _kind(ty.shape) == "ShapeExpr":
+        elif kind_of(ty) == "TensorType" and kind_of(ty.shape) == "ShapeExpr":
             symbols = ty.shape.values
             sizes = self.b.dims(value) if getattr(value, "shape", None) is not None else ()
         for symbol, size in zip(symbols, sizes, strict=False):
-            if _kind(symbol) == "Var":
+            if kind_of(symbol) == "Var":
                 self.sizes[symbol] = size
 
     def dims(self, shape: Any) -> tuple[Dim, ...]:
         """A ShapeExpr's sizes: ints, or the text of what stays open."""
-        return tuple(_size(dim, self.sizes) for dim in shape.values)
+        return tuple(size_of(dim, self.sizes) for dim in shape.values)
 
     def function(self, function: Any, args: Sequence[Any]) -> Any:
         """The result of a function's body, its parameters being `args`."""
@@ -241,9 +164,9 @@ class _Walk:
 
     def expression(self, expr: Any, values: dict[Any, Any]) -> Any:
         """An expression's value: an `ir.Value`, a tuple of values, a plain value, or FAILED."""
-        visit = getattr(self, f"_{_kind(expr).lower()}", None)
+        visit = getattr(self, f"_{kind_of(expr).lower()}", None)
         if visit is None:
-            self.b.note(f"{_kind(expr)}: no such expression is known to xbarc")
+            self.b.note(f"{kind_of(expr)}: no such expression is known to xbarc")
             return FAILED
         return visit(expr, values)
 
@@ -252,22 +175,22 @@ class _Walk:
             for binding in block.bindings:
                 value = self.expression(binding.value, values)
                 self.bind_sizes(getattr(binding, "ty", None), value)
-                what = _callee(getattr(binding.value, "op", None))
+                what = callee_name(getattr(binding.value, "op", None))
                 values[binding.var] = self.held(value, binding.var.ty, what)
         return self.expression(expr.body, values)
 
     def _var(self, expr: Any, values: dict[Any, Any]) -> Any:
         if expr in values:
             return values[expr]
-        if _kind(expr.ty) == "PrimType":
-            return _size(expr, self.sizes)
+        if kind_of(expr.ty) == "PrimType":
+            return size_of(expr, self.sizes)
         raise XbarcError(f"variable {str(expr.name)!r} is used before it has a value")
 
     _dataflowvar = _var
 
     def _genericconst(self, expr: Any, values: dict[Any, Any]) -> ir.Value:
         if expr not in self.constants:
-            self.constants[expr] = self.b.constant(_array(expr.value))
+            self.constants[expr] = self.b.constant(array_of(expr.value))
         return self.constants[expr]
 
     def _tuple(self, expr: Any, values: dict[Any, Any]) -> Any:
@@ -301,30 +224,32 @@ class _Walk:
 
     def _call(self, call: Any, values: dict[Any, Any]) -> Any:
         callee = call.op
-        if _kind(callee) != "Op":
+        if kind_of(callee) != "Op":
             return self.inlined(call, callee, values)
         name = str(callee.name)
         if name == "relax.null_value":
             return None
         if name in CODE:
-            self.b.note(f"{_short(name)} of {_callee(call.args[0])}: compiled code isn't a network")
+            self.b.note(
+                f"{short_name(name)} of {callee_name(call.args[0])}: compiled code isn't a network"
+            )
             return FAILED
-        attrs = _attributes(call.attrs)
+        attrs = attributes_of(call.attrs)
         if name.startswith("relax.call_tir"):
             return self.kernel(call, name, values)
         if name in TYPED_BY_RESULT:
             attrs["dtype"] = str(call.ty.dtype)
         args = [self.expression(arg, values) for arg in call.args]
-        return self.b.call(_short(name), args, attrs)
+        return self.b.call(short_name(name), args, attrs)
 
     def inlined(self, call: Any, callee: Any, values: dict[Any, Any]) -> Any:
         """A call of a function of the module, or of one bound to a variable."""
-        if _kind(callee) == "GlobalVar":
-            function = _function(self.module, str(callee.name_hint))
+        if kind_of(callee) == "GlobalVar":
+            function = function_called(self.module, str(callee.name_hint))
         else:
-            function = callee if _kind(callee) == "Function" else values.get(callee)
-        if function is None or _kind(function) != "Function":
-            self.b.note(f"call of {_callee(callee)}: not a Relax function of the module")
+            function = callee if kind_of(callee) == "Function" else values.get(callee)
+        if function is None or kind_of(function) != "Function":
+            self.b.note(f"call of {callee_name(callee)}: not a Relax function of the module")
             return FAILED
         args = [self.expression(arg, values) for arg in call.args]
         if any(arg is FAILED for arg in args):
@@ -337,8 +262,9 @@ class _Walk:
         """A call of a TIR kernel: as the operator that TVM's library made it of."""
         known = library_call(self.module, call) if name == "relax.call_tir" else None
         if known is None:
+            what = f"{short_name(name)} of {callee_name(call.args[0])}"
             self.b.note(
-                f"{_short(name)} of {_callee(call.args[0])}: a kernel without a counterpart; "
+                f"{what}: a kernel without a counterpart; "
                 "import the module before TVM's passes lower it"
             )
             return FAILED
@@ -348,16 +274,16 @@ class _Walk:
 
     def held(self, value: Any, ty: Any, what: str) -> Any:
         """`value`, once it is seen to have the type that TVM says; open sizes are taken from it."""
-        if _kind(ty) == "TupleType" and isinstance(value, tuple):
+        if kind_of(ty) == "TupleType" and isinstance(value, tuple):
             return tuple(
                 self.held(item, field, what) for item, field in zip(value, ty.fields, strict=False)
             )
-        if not isinstance(value, ir.Value) or _kind(ty) != "TensorType":
+        if not isinstance(value, ir.Value) or kind_of(ty) != "TensorType":
             return value
         if str(ty.dtype) and value.dtype is not None and value.dtype != onnx_dtype(str(ty.dtype)):
             self.b.note(f"{what}: gives {value.dtype.name} where TVM says {ty.dtype}")
             return FAILED
-        if _kind(ty.shape) != "ShapeExpr":
+        if kind_of(ty.shape) != "ShapeExpr":
             return value
         sizes = self.dims(ty.shape)
         if value.shape is None:
@@ -376,33 +302,6 @@ class _Walk:
         return value
 
 
-# --- Nodes as plain values ----------------------------------------------------------------------
-
-
-def _kind(node: Any) -> str:
-    return type(node).__name__
-
-
-def _short(name: str) -> str:
-    return name.removeprefix("relax.")
-
-
-def _callee(node: Any) -> str:
-    """A callee as an error line names it."""
-    for field in ("name", "name_hint", "global_symbol"):
-        if hasattr(node, field):
-            return _short(str(getattr(node, field)))
-    return _kind(node)
-
-
-def _function(module: Any, name: str) -> Any:
-    """The module's Relax function of that name, or None."""
-    for var, function in module.functions.items():
-        if str(var.name_hint) == name:
-            return function if _kind(function) == "Function" else None
-    return None
-
-
 def _flat(value: Any) -> Iterable[ir.Value]:
     """The tensors of a result; tuples in tuples become one list."""
     if isinstance(value, tuple):
@@ -412,43 +311,3 @@ def _flat(value: Any) -> Iterable[ir.Value]:
         yield value
     else:
         raise XbarcError(f"'main' returns {value!r}: a result is a tensor, or a tuple of them")
-
-
-def _size(expr: Any, sizes: Mapping[Any, Dim]) -> Dim:
-    """A size as an int where it is known, else as text."""
-    kind = _kind(expr)
-    if kind == "IntImm":
-        return int(expr.value)
-    if kind == "Var":
-        return sizes.get(expr, str(expr.name))
-    if kind == "Cast":
-        return _size(expr.value, sizes)
-    if kind in ARITHMETIC:
-        a, b = _size(expr.a, sizes), _size(expr.b, sizes)
-        if isinstance(a, int) and isinstance(b, int):
-            return ARITHMETIC[kind](a, b)
-    return str(expr)
-
-
-def _attributes(attrs: Any) -> dict[str, Any]:
-    """A call's attributes as plain values."""
-    if attrs is None:
-        return {}
-    if _kind(attrs) == "DictAttrs":
-        return {str(key): _plain(value) for key, value in attrs.items()}
-    fields = type(attrs).__tvm_ffi_type_info__.fields
-    return {field.name: _plain(getattr(attrs, field.name)) for field in fields}
-
-
-def _plain(value: Any) -> Any:
-    """An attribute's value as ints, floats, bools, strings, tuples or None."""
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    kind = _kind(value)
-    if kind == "IntImm":
-        return bool(value.value) if str(value.ty) == "bool" else int(value.value)
-    if kind in ("FloatImm", "StringImm"):
-        return value.value
-    if kind in ("Array", "list", "tuple"):
-        return tuple(_plain(item) for item in value)
-    return str(value)

@@ -3,7 +3,7 @@
 What TVM can save and load, and whether loading runs foreign code (apache-tvm 0.25 to 0.27):
 
 - TVMScript text does: parsing evaluates the expressions in it as Python, with `open` and
-  `__import__` at hand. It is refused.
+  `__import__` at hand. The frontend refuses it.
 - JSON is a list of nodes, each a type's name and its fields. Loading makes the objects and sets
   the fields; no function is called and nothing is unpickled. But a node may also be compiled code
   (`ffi.Module`) or the name of a function (`ir.EnvFunc`), a tensor claims what size it likes, and a
@@ -14,7 +14,6 @@ What TVM can save and load, and whether loading runs foreign code (apache-tvm 0.
 import base64
 import binascii
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -22,8 +21,9 @@ from typing import Any
 
 import onnx_ir as ir
 
-from xbarc.frontends.onnx.importer import MALFORMED
-from xbarc.frontends.relax.importer import Params, is_relax, load_relax
+from xbarc.frontends.onnx.reader import MALFORMED
+from xbarc.frontends.relax.importer import load_relax
+from xbarc.frontends.relax.weights import Params
 from xbarc.frontends.tvm_params import parse_tensor
 from xbarc.support.errors import XbarcError
 
@@ -44,29 +44,8 @@ NAMES = ("ir.Op", "ir.SourceName")
 INLINE = range(5 + 1)
 """Static types of fields that hold their value, not the number of a node (None to DataType)."""
 
-SCRIPT = re.compile(
-    r"^\s*(from tvm\b|import tvm\b|@(I|R|T|tvm\.script)\.|# from tvm)", re.MULTILINE
-)
-GRAPH = re.compile(r'\s*\{\s*"(root_index|nodes|metadata)"\s*:')
-
-BEGINNING = 4096
-"""Bytes that tell what a file is."""
-
 BROKEN = (*MALFORMED, IndexError, RuntimeError)
 """What fields that contradict each other end in; RuntimeError is TVM's own."""
-
-
-def form_of(path: str | Path) -> str | None:
-    """`json` or `script` where a file holds a Relax module, None otherwise."""
-    try:
-        with Path(path).open("rb") as file:
-            beginning = file.read(BEGINNING).decode("utf-8", "replace")
-    except OSError:
-        return None
-    if GRAPH.match(beginning):
-        return "json"
-    is_text = "\0" not in beginning
-    return "script" if is_text and SCRIPT.search(beginning) else None
 
 
 def load_file(
@@ -77,14 +56,8 @@ def load_file(
     """The ONNX graph of a module that `tvm.ir.save_json` wrote; see `load_relax`.
 
     Raises:
-        XbarcError: apache-tvm isn't installed, the file is TVMScript or no module, or `load_relax`
-            raises it.
+        XbarcError: apache-tvm isn't installed, the file is no module, or `load_relax` raises it.
     """
-    if form_of(path) == "script":
-        raise XbarcError(
-            f"{path} is TVMScript, and reading it runs the Python in it: load it yourself and pass "
-            "the IRModule to xbarc.compile, or save it with tvm.ir.save_json"
-        )
     module = _module(path)
     try:
         return load_relax(module, params, input_shapes, str(path))
@@ -117,7 +90,7 @@ def _module(path: str | Path) -> Any:
         raise XbarcError(
             f"{path} isn't JSON as tvm.ir.save_json writes it: {_line(error)}"
         ) from error
-    if not is_relax(module):
+    if not isinstance(module, tvm.IRModule):
         raise XbarcError(f"{path} holds no module but a {type(module).__name__}")
     return module
 

@@ -31,12 +31,14 @@ alone.
 from xbarc.frontends.tvm_ops import (
     convolution,
     elementwise,
+    fill,
     image,
     linear,
     normalization,
     pooling,
     quantized,
     reduce,
+    select,
     shape,
 )
 from xbarc.frontends.tvm_ops.builder import (
@@ -52,12 +54,14 @@ from xbarc.frontends.tvm_ops.builder import (
 OPERATORS: dict[str, Operator] = {
     **convolution.OPERATORS,
     **elementwise.OPERATORS,
+    **fill.OPERATORS,
     **image.OPERATORS,
     **linear.OPERATORS,
     **normalization.OPERATORS,
     **pooling.OPERATORS,
     **quantized.OPERATORS,
     **reduce.OPERATORS,
+    **select.OPERATORS,
     **shape.OPERATORS,
 }
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from xbarc.frontends.tvm_ops.builder import Builder, Operator, Unsupported, onnx_dtype
 from xbarc.frontends.tvm_ops.elementwise import identity, matched
-from xbarc.frontends.tvm_ops.shape import tile as repeated
+from xbarc.frontends.tvm_ops.fill import tile as repeated
 
 Shape = Sequence[int | str]
 

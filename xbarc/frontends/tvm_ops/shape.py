@@ -1,6 +1,5 @@
-"""Operators that move, select, repeat and fill elements."""
+"""Operators that give the same elements another shape or order."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +11,9 @@ from xbarc.frontends.tvm_ops.layouts import data_from_onnx, data_to_onnx
 
 Ints = int | Sequence[int]
 
-MOST = 1 << 24
-"""Entries of an axis that is counted out."""
 
-
-def _list(values: Ints | None) -> list[int]:
+def listed(values: Ints | None) -> list[int]:
+    """One number, several or none as a list."""
     return [] if values is None else [values] if isinstance(values, int) else list(values)
 
 
@@ -28,9 +25,6 @@ def numbers(b: Builder, given: Any, what: str) -> list[Dim]:
             raise Unsupported(f"needs a constant {what}")
         return [int(number) for number in array.reshape(-1)]
     return [given] if isinstance(given, int | str) else list(given)
-
-
-# --- Shapes --------------------------------------------------------------------------------------
 
 
 def reshape(
@@ -114,7 +108,7 @@ def flatten(b: Builder, x: ir.Value) -> ir.Value:
 
 def transpose(b: Builder, x: ir.Value, axes: Ints | None = None) -> ir.Value:
     """The axes in another order; reversed by default."""
-    order = [b.axis(x, a) for a in _list(axes)] or list(range(b.rank(x)))[::-1]
+    order = [b.axis(x, a) for a in listed(axes)] or list(range(b.rank(x)))[::-1]
     if sorted(order) != list(range(b.rank(x))):
         raise Unsupported(f"axes {tuple(order)} of {b.rank(x)}")
     return b.transpose(x, order)
@@ -129,7 +123,7 @@ def layout_transform(b: Builder, x: ir.Value, *, src_layout: str, dst_layout: st
 
 def squeeze(b: Builder, x: ir.Value, axis: Ints | None = None) -> ir.Value:
     """Without these axes of size 1; without all of them by default."""
-    axes = [b.axis(x, a) for a in _list(axis)]
+    axes = [b.axis(x, a) for a in listed(axis)]
     if axis is None:
         axes = [i for i, size in enumerate(b.dims(x)) if size == 1]
     return b.op("Squeeze", x, b.ints(axes)) if axes else x
@@ -163,345 +157,12 @@ def broadcast_to_like(b: Builder, x: ir.Value, like: ir.Value) -> ir.Value:
     return b.op("Expand", x, b.op("Shape", like, part="shape"))
 
 
-# --- Joining and cutting -------------------------------------------------------------------------
-
-
-def concatenate(b: Builder, parts: Any, axis: int | None = 0) -> ir.Value:
-    """One after the other along an axis; flattened without one."""
-    values = list(parts) if isinstance(parts, tuple) else [parts]
-    if axis is None:
-        values, axis = [b.reshape(value, [-1]) for value in values], 0
-    return b.op("Concat", *values, axis=b.axis(values[0], axis))
-
-
-def stack(b: Builder, parts: Any, axis: int = 0) -> ir.Value:
-    """One beside the other along a new axis."""
-    values = list(parts) if isinstance(parts, tuple) else [parts]
-    rank = b.rank(values[0])
-    if not -rank - 1 <= axis <= rank:
-        raise Unsupported(f"axis {axis} of a value of {rank + 1} dimensions")
-    axis %= rank + 1
-    rows = [b.op("Unsqueeze", value, b.ints([axis]), part="row") for value in values]
-    return b.op("Concat", *rows, axis=axis)
-
-
-def split(b: Builder, x: ir.Value, indices_or_sections: Any, axis: int = 0) -> tuple[ir.Value, ...]:
-    """Cut into equal parts (a number), or at these places (a list)."""
-    axis = b.axis(x, axis)
-    size = b.sizes_of(x, [axis])[0]
-    if isinstance(indices_or_sections, int):
-        sections = indices_or_sections
-        if sections < 1 or size % sections:
-            raise Unsupported(f"{size} in {sections} equal parts")
-        parts = [size // sections] * sections
-    else:
-        places = [0, *(min(int(i), size) for i in indices_or_sections), size]
-        parts = [end - start for start, end in itertools.pairwise(places)]
-        if any(part < 0 for part in parts):
-            raise Unsupported(f"places {tuple(indices_or_sections)} aren't in order")
-    return b.ops("Split", x, b.ints(parts), outputs=len(parts), axis=axis)
-
-
-def strided_slice(
-    b: Builder,
-    x: ir.Value,
-    *,
-    begin: Any = None,
-    end: Any = None,
-    strides: Any = None,
-    axes: Any = None,
-    slice_mode: str = "end",
-) -> ir.Value:
-    """Python's slice of each axis; `end` holds lengths where `slice_mode` is `size` (-1: the rest).
-
-    A stride may be negative. Indices beyond an axis are clamped to it.
-    """
-    if begin is None or end is None:
-        raise Unsupported("lacks 'begin' or 'end'")
-    start, stop = numbers(b, begin, "begin"), numbers(b, end, "end")
-    over = list(range(len(start))) if axes is None or axes == () else numbers(b, axes, "axes")
-    step = [] if strides is None else numbers(b, strides, "strides")
-    if not all(isinstance(i, int) for i in (*start, *stop, *over, *step)):
-        raise Unsupported("needs constant bounds")
-    at = [b.axis(x, int(i or 0)) for i in over]
-    stop += [np.iinfo(np.int64).max] * (len(at) - len(stop))
-    step = ([1] * len(at)) if slice_mode == "size" else step + [1] * (len(at) - len(step))
-    if slice_mode == "size":
-        stop = [
-            np.iinfo(np.int64).max
-            if int(length or 0) < 0
-            else _from_front(b, x, axis, int(first or 0)) + int(length or 0)
-            for axis, first, length in zip(at, start, stop, strict=False)
-        ]
-    elif slice_mode != "end":
-        raise Unsupported(f"slice_mode {slice_mode!r}")
-    if not len(start) == len(stop) == len(at) == len(step):
-        raise Unsupported("begin, end and strides of different lengths")
-    bounds = [b.ints([int(i or 0) for i in values]) for values in (start, stop, at, step)]
-    return b.op("Slice", x, *bounds)
-
-
-def _from_front(b: Builder, x: ir.Value, axis: int, index: int) -> int:
-    return index if index >= 0 else index + b.sizes_of(x, [axis])[0]
-
-
-def slice_like(b: Builder, x: ir.Value, like: ir.Value, *, axes: Ints | None = None) -> ir.Value:
-    """The beginning of each axis, as long as in `like`."""
-    at = [b.axis(x, a) for a in _list(axes)] or list(range(min(b.rank(x), b.rank(like))))
-    ends = b.sizes_of(like, at)
-    return b.op("Slice", x, b.ints([0] * len(at)), b.ints(ends), b.ints(at))
-
-
-def take(
-    b: Builder,
-    x: ir.Value,
-    indices: Any,
-    axis: int | None = None,
-    *,
-    batch_dims: int = 0,
-    mode: str = "clip",
-) -> ir.Value:
-    """Entries by index, of the flat array without an axis.
-
-    Indices beyond it are clamped by `clip` (negative ones to 0), count modulo by `wrap`.
-    """
-    if axis is None:
-        x, axis = b.reshape(x, [-1]), 0
-    axis = b.axis(x, axis)
-    if batch_dims:
-        raise Unsupported(f"batch_dims {batch_dims} isn't imported")
-    places = indices if isinstance(indices, ir.Value) else b.constant(np.asarray(indices, np.int64))
-    if mode in ("clip", "wrap"):
-        size = b.sizes_of(x, [axis])[0]
-        known = b.static(places)
-        if known is not None:
-            array = known.astype(np.int64)
-            array = array % size if mode == "wrap" else array.clip(0, size - 1)
-            places = b.constant(array, str(places.name))
-        else:
-            places = b.cast(places, ir.DataType.INT64)
-            if mode == "wrap":
-                places = b.op("Mod", places, b.like(size, places), part="places")
-            else:
-                last = b.like(size - 1, places)
-                places = b.op("Clip", places, b.like(0, places), last, part="places")
-    elif mode != "fast":
-        raise Unsupported(f"mode {mode!r}")
-    if b.dtype(places).name not in ("INT32", "INT64"):
-        places = b.cast(places, ir.DataType.INT64)
-    return b.op("Gather", x, places, axis=axis)
-
-
-def gather(b: Builder, x: ir.Value, indices: ir.Value, *, axis: int = 0) -> ir.Value:
-    """For each index the entry along `axis` at its own place on the others."""
-    return b.op("GatherElements", x, indices, axis=b.axis(x, axis))
-
-
-def gather_nd(
-    b: Builder,
-    x: ir.Value,
-    indices: ir.Value,
-    *,
-    batch_dims: int = 0,
-    index_rank: int | None = None,
-) -> ir.Value:
-    """Relay's: the index tuples stand along the first axis of `indices`; ONNX's along the last."""
-    rank = b.rank(indices)
-    places = b.transpose(indices, [*range(1, rank), 0])
-    places = b.cast(places, ir.DataType.INT64)
-    return b.op("GatherND", x, places, batch_dims=batch_dims)
-
-
-def reverse(b: Builder, x: ir.Value, axis: int = 0) -> ir.Value:
-    """An axis backwards."""
-    lowest = np.iinfo(np.int64).min
-    at = b.axis(x, axis)
-    return b.op("Slice", x, b.ints([-1]), b.ints([lowest]), b.ints([at]), b.ints([-1]))
-
-
-# --- Repeating and filling -----------------------------------------------------------------------
-
-
-def tile(b: Builder, x: ir.Value, reps: Any) -> ir.Value:
-    """numpy's tile: missing axes of either are in front."""
-    counts = [int(n or 0) for n in numbers(b, reps, "reps")]
-    rank = b.rank(x)
-    if len(counts) > rank:
-        x = b.op("Unsqueeze", x, b.ints(list(range(len(counts) - rank))), part="rank")
-    return b.op("Tile", x, b.ints([1] * (b.rank(x) - len(counts)) + counts))
-
-
-def repeat(b: Builder, x: ir.Value, repeats: int, axis: int | None = None) -> ir.Value:
-    """Each entry of an axis several times in a row."""
-    if axis is None:
-        x, axis = b.reshape(x, [-1]), 0
-    axis = b.axis(x, axis)
-    size = b.sizes_of(x, [axis])[0]
-    if not 0 < repeats * size <= MOST:
-        raise Unsupported(f"{size} entries, {repeats} times each")
-    return b.op("Gather", x, b.ints(np.repeat(np.arange(size), repeats).tolist()), axis=axis)
-
-
-PAD_MODES = {
-    "circular": "wrap",
-    "constant": "constant",
-    "edge": "edge",
-    "reflect": "reflect",
-    "replicate": "edge",
-}
-
-
-def pad(
-    b: Builder,
-    x: ir.Value,
-    pad_value: Any = 0.0,
-    *,
-    pad_width: Sequence[Any],
-    pad_mode: str = "constant",
-) -> ir.Value:
-    """Rows around: `pad_width` is before and after for each axis, in pairs or in one list."""
-    flat = [int(n) for pair in pad_width for n in ([pair] if isinstance(pair, int) else pair)]
-    if len(flat) != 2 * b.rank(x):
-        raise Unsupported(f"pad_width {tuple(flat)} for {b.rank(x)} dimensions")
-    if pad_mode not in PAD_MODES:
-        raise Unsupported(f"pad_mode {pad_mode!r}")
-    if not any(flat):
-        return x
-    value = None
-    if pad_mode == "constant":
-        number = b.static(pad_value)
-        if number is None or number.size != 1:
-            raise Unsupported("needs a constant pad_value")
-        value = b.like(number.reshape(()), x)
-    amounts = b.ints([*flat[::2], *flat[1::2]])
-    return b.op("Pad", x, amounts, value, mode=PAD_MODES[pad_mode])
-
-
-def mirror_pad(
-    b: Builder, x: ir.Value, *, mode: str = "SYMMETRIC", pad_width: Sequence[Any]
-) -> ir.Value:
-    """Rows around, mirrored without the edge itself."""
-    if mode != "REFLECT":
-        raise Unsupported(f"mode {mode!r}: ONNX has REFLECT only")
-    return pad(b, x, pad_width=pad_width, pad_mode="reflect")
-
-
-def _filled(number: int) -> Operator:
-    def filled(b: Builder, shape: Any, dtype: str = "float32") -> ir.Value:
-        return _full(b, shape, number, dtype or "float32")
-
-    return filled
-
-
-def _full(b: Builder, shape: Any, number: Any, dtype: str) -> ir.Value:
-    sizes = numbers(b, shape, "shape")
-    scalar = np.asarray(number).astype(onnx_dtype(dtype).numpy())
-    if not all(isinstance(size, int) for size in sizes):
-        return b.op("Expand", b.constant(scalar), b.shape(sizes))
-    return b.constant(np.broadcast_to(scalar, [int(size or 0) for size in sizes]))
-
-
-def full(
-    b: Builder, first: Any, second: Any = None, *, shape: Any = None, dtype: str = ""
-) -> ir.Value:
-    """A number everywhere: Relay gives the number first, Relax the shape."""
-    number, sizes = (first, shape) if second is None else (second, first)
-    array = b.static(number)
-    if array is None or array.size != 1 or sizes is None:
-        raise Unsupported("needs a constant number and shape")
-    name = dtype or str(array.dtype)
-    return _full(b, sizes, array.reshape(()), name)
-
-
-def _filled_like(number: int) -> Operator:
-    def filled_like(b: Builder, x: ir.Value, dtype: str = "") -> ir.Value:
-        return full_like(b, x, number, dtype)
-
-    return filled_like
-
-
-def full_like(b: Builder, x: ir.Value, number: Any, dtype: str = "") -> ir.Value:
-    """A number everywhere, in the shape of `x`."""
-    array = b.static(number)
-    if array is None or array.size != 1:
-        raise Unsupported("needs a constant number")
-    kind = onnx_dtype(dtype) if dtype else b.dtype(x)
-    scalar = array.reshape(()).astype(kind.numpy())
-    if all(isinstance(size, int) for size in b.dims(x)):
-        return b.constant(np.broadcast_to(scalar, b.sizes_of(x)))
-    return b.op("Expand", b.constant(scalar), b.op("Shape", x, part="shape"))
-
-
-def arange(
-    b: Builder,
-    first: Any,
-    second: Any = None,
-    third: Any = None,
-    *,
-    start: Any = None,
-    stop: Any = None,
-    step: Any = None,
-    dtype: str = "float32",
-) -> ir.Value:
-    """Numbers at equal distance: start, stop (excluded) and step, or stop alone.
-
-    Relay prints them a second time, as the attributes `start`, `stop` and `step`.
-    """
-    bounds = [b.static(number) for number in (first, second, third) if number is not None]
-    if any(bound is None or bound.size != 1 for bound in bounds):
-        raise Unsupported("needs constant bounds")
-    plain = [bound.reshape(()).item() for bound in bounds if bound is not None]
-    if len(plain) == 3 and not plain[2]:
-        raise Unsupported("needs a step other than 0")
-    low, high, stride = (0, plain[0], 1) if len(plain) == 1 else (*plain, 1)[:3]
-    if not (high - low) / stride <= MOST:
-        raise Unsupported(f"{low} to {high} by {stride} is absurdly long")
-    return b.constant(np.arange(low, high, stride).astype(onnx_dtype(dtype).numpy()))
-
-
-def one_hot(
-    b: Builder,
-    indices: ir.Value,
-    on_value: Any = 1.0,
-    off_value: Any = 0.0,
-    *,
-    depth: int,
-    axis: int = -1,
-    dtype: str = "float32",
-) -> ir.Value:
-    """A new axis of `depth` with one entry on."""
-    numbers_ = [b.static(off_value), b.static(on_value)]
-    if any(number is None or number.size != 1 for number in numbers_):
-        raise Unsupported("needs constant values")
-    plain = [number.reshape(()).item() for number in numbers_ if number is not None]
-    kind = np.int64 if all(isinstance(number, int) for number in plain) else np.float32
-    places, values = b.cast(indices, ir.DataType.INT64), b.constant(np.array(plain, kind))
-    # onnxruntime has it for few types.
-    found = b.op("OneHot", places, b.ints([depth]), values, axis=axis)
-    return b.cast(found, onnx_dtype(dtype or "float32"))
-
-
 def shape_of(b: Builder, x: ir.Value, *, dtype: str = "int32") -> ir.Value:
     """The shape as a tensor."""
     kind = onnx_dtype(dtype or "int32")
     if all(isinstance(size, int) for size in b.dims(x)):
         return b.constant(np.array(b.sizes_of(x), kind.numpy()))
     return b.cast(b.op("Shape", x), kind)
-
-
-def _triangle(upper: int) -> Operator:
-    def triangle(b: Builder, x: ir.Value, k: Any = 0) -> ir.Value:
-        diagonal = b.static(0 if k is None else k)
-        if diagonal is None or diagonal.size != 1:
-            raise Unsupported("needs a constant diagonal")
-        return b.op("Trilu", x, b.ints(int(diagonal.reshape(()))), upper=upper)
-
-    return triangle
-
-
-def trilu(b: Builder, x: ir.Value, k: Any = 0, *, upper: bool = True) -> ir.Value:
-    """One triangle of each matrix, from diagonal `k` on."""
-    return _triangle(int(upper))(b, x, k)
 
 
 # --- Blocks --------------------------------------------------------------------------------------
@@ -529,46 +190,19 @@ def pixel_shuffle(b: Builder, x: ir.Value, upscale_factor: int) -> ir.Value:
 
 
 OPERATORS: dict[str, Operator] = {
-    "arange": arange,
     "broadcast_to": broadcast_to,
     "broadcast_to_like": broadcast_to_like,
-    "concat": concatenate,
-    "concatenate": concatenate,
     "expand_dims": expand_dims,
     "flatten": flatten,
-    "flip": reverse,
-    "full": full,
-    "full_like": full_like,
-    "gather": gather,
-    "gather_elements": gather,
-    "gather_nd": gather_nd,
     "layout_transform": layout_transform,
     "nn.batch_flatten": batch_flatten,
     "nn.depth_to_space": depth_to_space,
-    "nn.mirror_pad": mirror_pad,
-    "nn.pad": pad,
     "nn.pixel_shuffle": pixel_shuffle,
     "nn.space_to_depth": space_to_depth,
-    "one_hot": one_hot,
-    "ones": _filled(1),
-    "ones_like": _filled_like(1),
     "permute_dims": transpose,
-    "repeat": repeat,
     "reshape": reshape,
     "reshape_like": reshape_like,
-    "reverse": reverse,
     "shape_of": shape_of,
-    "slice_like": slice_like,
-    "split": split,
     "squeeze": squeeze,
-    "stack": stack,
-    "strided_slice": strided_slice,
-    "take": take,
-    "tile": tile,
     "transpose": transpose,
-    "tril": _triangle(0),
-    "trilu": trilu,
-    "triu": _triangle(1),
-    "zeros": _filled(0),
-    "zeros_like": _filled_like(0),
 }
