@@ -105,6 +105,11 @@ class Kernel2d1d(GraphPass):
         if self.crossbars is not None and self.crossbars < 1:
             raise UsageError(f"crossbars is a budget of 1 at least, not {self.crossbars}")
 
+    @property
+    def needs_target(self) -> bool:
+        """Crossbars are counted as the target has them."""
+        return self.crossbars is not None
+
     def apply(self, model: ir.Model, target: Target | None) -> bool:
         """Rewrite `model` in place; whether any layer was replaced.
 

@@ -6,12 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from xbarc.graph.activations import activations
+from xbarc.graph.activations import activations, first_runs
 from xbarc.graph.compress.least_squares import Moments, fit
 from xbarc.graph.compress.matrices import LayerMatrix, find_matrices
-from xbarc.graph.inputs import input_specs
 from xbarc.graph.query import attribute, is_op
-from xbarc.support.data import Array, Feeds, first_samples
+from xbarc.support.data import Array, Feeds
 
 Mask = npt.NDArray[np.bool_]
 
@@ -45,9 +44,7 @@ def refit(before: ir.Model, after: ir.Model, kept: Mapping[str, Mask], feeds: Fe
     """
     originals, _ = find_matrices(before.graph)
     layers, _ = find_matrices(after.graph)
-    specs = input_specs(before)
-    step = max((s.dims[0] or 1 for s in specs if s.dims), default=1)
-    first = first_samples(specs, feeds, max(step, SAMPLES // step * step))
+    first = first_runs(before, feeds, SAMPLES)
     changed = []
     moved = False
     for name, layer in layers.items():
