@@ -31,9 +31,8 @@ from xbarc.pipeline import (
     GraphPass,
     XbarContext,
     load_registry,
-    map_rest,
+    map_all,
     parse_passes,
-    run_module_passes,
 )
 from xbarc.support.data import Feeds, batches
 from xbarc.support.errors import UsageError, XbarcError
@@ -271,6 +270,5 @@ def _crossbars(model: ir.Model, target: Target, mapping: str, feeds: Feeds) -> d
     calibrated = calibrate(model, one, planned.ranged, measured(model, planned))
     lowered = lower(model, planned, calibrated, target)
     context = XbarContext(target, lowered.weights, lowered.digital)
-    run_module_passes(pipeline.mapping, context, lowered.module)
-    map_rest(context, lowered.module, registry)
+    map_all(context, lowered.module, pipeline.mapping, registry)
     return {la.name: la.crossbars for la in count_events(lowered.module, lowered.weights, target)}

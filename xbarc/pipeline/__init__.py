@@ -17,7 +17,7 @@ from xbarc.pipeline.runner import (
     run_graph_passes,
     run_module_passes,
 )
-from xbarc.pipeline.schemes import MappingScheme, follow_ups, map_rest, schemes
+from xbarc.pipeline.schemes import MappingScheme, follow_ups, map_all, map_rest, schemes
 from xbarc.pipeline.text import Pipeline, build_pass, parse_passes, split_tile_passes
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "follow_ups",
     "is_tile_pass",
     "load_registry",
+    "map_all",
     "map_rest",
     "parse_passes",
     "run_graph_passes",
