@@ -14,8 +14,8 @@ from xbarc.graph.calibration import calibrate
 from xbarc.graph.compress.separable import (
     Convolution,
     find_convolution,
+    insert_split,
     moments_of,
-    put_split,
     split,
 )
 from xbarc.graph.fold import drop_unused
@@ -250,7 +250,7 @@ def replace(model: ir.Model, names: Sequence[str], feeds: Feeds | None) -> None:
         moments = None
         if original is not None and feeds is not None:
             moments = moments_of(original, model, layer, feeds)
-        put_split(layer, split(layer, 1, moments, sweeps=SWEEPS), taken)
+        insert_split(layer, split(layer, 1, moments, sweeps=SWEEPS), taken)
     drop_unused(model)
 
 

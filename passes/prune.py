@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from xbarc.graph.activations import activations, first_runs
-from xbarc.graph.analysis.dependencies import analyse
+from xbarc.graph.analysis.dependencies import Mask, analyse
 from xbarc.graph.attachments import feeds_of, leave
 from xbarc.graph.compress.channels import (
     fold_constants,
@@ -17,7 +17,7 @@ from xbarc.graph.compress.channels import (
     smallest_channels,
 )
 from xbarc.graph.compress.matrices import LayerMatrix, find_matrices
-from xbarc.graph.compress.refit import Mask, refit
+from xbarc.graph.compress.refit import refit
 from xbarc.graph.compress.shrink import remove
 from xbarc.graph.compress.sizes import Criterion, WeightSizes
 from xbarc.graph.compress.units import Amount, Unit, smallest, unfit, units_of

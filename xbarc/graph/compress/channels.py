@@ -3,18 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from xbarc.graph.analysis.dependencies import Dependencies, Dim, analyse
+from xbarc.graph.analysis.dependencies import Dependencies, Dim, Mask, analyse
 from xbarc.graph.compress.matrices import LayerMatrix
 from xbarc.graph.compress.units import Amount
 from xbarc.graph.query import attribute, constant, dims, is_op
 from xbarc.graph.run import Session, random_inputs
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
-
-Mask = npt.NDArray[np.bool_]
 
 
 def removable_channels(

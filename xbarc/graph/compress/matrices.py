@@ -1,4 +1,4 @@
-"""The weights of a linear operator as the matrix that stands on crossbars: to read, to change."""
+"""The weight matrix of a linear operator as it stands on crossbars: read it, replace it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -163,11 +163,11 @@ class LayerMatrix:
     def _replace_input(self, index: int, array: Array) -> None:
         _give(self.node, index, array)
 
-    def positions(self, x: Array, y: Array, limit: int) -> tuple[Array, Array]:
-        """Input vectors [groups * K, S] and result vectors [N, S], at most `limit` of them.
+    def sample(self, x: Array, y: Array, limit: int) -> tuple[Array, Array]:
+        """Input vectors [groups * K, S] and the result vectors [N, S] of them, at most `limit`.
 
-        `x` and `y` are what the source and the output hold for one batch; the vectors that are
-        taken lie evenly spaced. `y` may have more channels than this layer.
+        `x` and `y` are what the source and the output hold for one batch; evenly spaced vectors are
+        taken. `y` may have more channels than this layer.
         """
         if is_op(self.node, "Conv"):
             window = _Window(self.kernel, *resolved_pads(self.node, x.shape[2:], self.kernel))

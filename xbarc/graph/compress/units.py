@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from xbarc.graph.analysis.dependencies import Mask
 from xbarc.graph.compress.matrices import LayerMatrix
 from xbarc.graph.query import is_op
 from xbarc.support.data import Array
 from xbarc.support.errors import UsageError, XbarcError
 
-Mask = npt.NDArray[np.bool_]
 Unit = Literal["weight", "kernel", "row", "column", "crossbar"]
 
 
