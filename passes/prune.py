@@ -111,7 +111,7 @@ class Prune(GraphPass):
     @property
     def _unit(self) -> Unit | None:
         """What is set to zero; None where channels are taken out of the graph instead."""
-        if self.granularity in ("channel", "depthwise-kernel"):
+        if self.granularity == "channel" or self.granularity == "depthwise-kernel":
             return None
         return self.granularity
 

@@ -85,3 +85,22 @@ def test_its_own_values_have_no_borrowed_source(mine):
     assert sources["inputs.bits"].startswith("bits: set in mine.toml; the rest: ISAAC: 1-bit DACs")
     assert sources["cost.adc.energy_pj"] == "our own converter"
     assert sources["device.g_on_us"].startswith("ISAAC's cell")
+
+
+def test_an_installed_package_brings_one(tmp_path, monkeypatch):
+    """By name, over a base that lies beside it."""
+    info = tmp_path / "mychip-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mychip\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[xbarc.targets]\nmychip = my_package:MYCHIP\n")
+    (tmp_path / "my_package.py").write_text(
+        "from pathlib import Path\nMYCHIP = Path(__file__).with_name('mychip.toml')\n"
+    )
+    (tmp_path / "mychip.toml").write_text('base = "arrays.toml"\ndescription = "my chip"\n')
+    (tmp_path / "arrays.toml").write_text(ARRAYS)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert json.loads(run("targets", "--json"))["mychip"] == "my chip"
+    assert json.loads(run("targets", "mychip", "--json"))["array"]["rows"] == 16
+    assert run("targets", "mychip") == (tmp_path / "mychip.toml").read_text()
+    (tmp_path / "mine.toml").write_text('base = "mychip"')
+    assert xbarc.load_target(tmp_path / "mine.toml").array.rows == 16
