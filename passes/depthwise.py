@@ -14,10 +14,10 @@ from xbarc.graph.compress.separable import (
     Convolution,
     bases,
     find_convolution,
+    insert_split,
+    kernel_covariances,
     moments_of,
-    put_split,
     split,
-    through,
 )
 from xbarc.graph.fold import drop_unused
 from xbarc.graph.query import value_names
@@ -112,7 +112,7 @@ class Depthwise(GraphPass):
             by_saving = self.energy is not None or self.error is not None
             if rank == 0 or (by_saving and layer.cost(rank) >= layer.weights.size):
                 continue
-            put_split(layer, split(layer, rank, moments), taken)
+            insert_split(layer, split(layer, rank, moments), taken)
             modified = True
         if modified:
             drop_unused(model)
@@ -197,7 +197,7 @@ def _errors(layer: Convolution, moments: Moments | None) -> list[float]:
     errors = []
     for rank in range(1, layer.full_rank):
         found = split(layer, rank, moments)
-        inner, crossed = through(found.kernels, features, cross)
+        inner, crossed = kernel_covariances(found.kernels, features, cross)
         errors.append(residual(inner, crossed, variances, found.points))
     return [*errors, 0.0]
 

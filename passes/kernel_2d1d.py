@@ -14,8 +14,8 @@ from xbarc.graph.calibration import calibrate
 from xbarc.graph.compress.separable import (
     Convolution,
     find_convolution,
+    insert_split,
     moments_of,
-    put_split,
     split,
 )
 from xbarc.graph.fold import drop_unused
@@ -31,9 +31,8 @@ from xbarc.pipeline import (
     GraphPass,
     XbarContext,
     load_registry,
-    map_rest,
+    map_all,
     parse_passes,
-    run_module_passes,
 )
 from xbarc.support.data import Feeds, batches
 from xbarc.support.errors import UsageError, XbarcError
@@ -104,6 +103,11 @@ class Kernel2d1d(GraphPass):
             raise UsageError(f"ratio is a share from 0 to 1, not {self.ratio:g}")
         if self.crossbars is not None and self.crossbars < 1:
             raise UsageError(f"crossbars is a budget of 1 at least, not {self.crossbars}")
+
+    @property
+    def needs_target(self) -> bool:
+        """Crossbars are counted as the target has them."""
+        return self.crossbars is not None
 
     def apply(self, model: ir.Model, target: Target | None) -> bool:
         """Rewrite `model` in place; whether any layer was replaced.
@@ -246,7 +250,7 @@ def replace(model: ir.Model, names: Sequence[str], feeds: Feeds | None) -> None:
         moments = None
         if original is not None and feeds is not None:
             moments = moments_of(original, model, layer, feeds)
-        put_split(layer, split(layer, 1, moments, sweeps=SWEEPS), taken)
+        insert_split(layer, split(layer, 1, moments, sweeps=SWEEPS), taken)
     drop_unused(model)
 
 
@@ -266,6 +270,5 @@ def _crossbars(model: ir.Model, target: Target, mapping: str, feeds: Feeds) -> d
     calibrated = calibrate(model, one, planned.ranged, measured(model, planned))
     lowered = lower(model, planned, calibrated, target)
     context = XbarContext(target, lowered.weights, lowered.digital)
-    run_module_passes(pipeline.mapping, context, lowered.module)
-    map_rest(context, lowered.module, registry)
+    map_all(context, lowered.module, pipeline.mapping, registry)
     return {la.name: la.crossbars for la in count_events(lowered.module, lowered.weights, target)}

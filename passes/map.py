@@ -1,57 +1,38 @@
 """map: for each layer the mapping with which the program costs least."""
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf, isfinite
+from math import inf
 from typing import Any, Literal, cast
 
-import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.dialects.func import FuncOp, ReturnOp
-from xdsl.ir import Block, Region
 from xdsl.passes import ModulePass
 
+from xbarc.cost.choice import Candidate, Choice, Search
 from xbarc.cost.components import Parts, components
-from xbarc.cost.layer import FIGURES, LayerCost, layer_cost, together
+from xbarc.cost.layer import layer_cost, together
 from xbarc.cost.rollup import has_room
 from xbarc.cost.time import digital_work, rates_of, times
 from xbarc.graph.serialize import to_proto
 from xbarc.hw.target import Target
+from xbarc.ir.analysis.alone import alone, full_weights, kind_of
 from xbarc.ir.analysis.stages import stages_of
-from xbarc.ir.dialect import (
-    CROSSBAR,
-    ConvOp,
-    DenseOp,
-    LayerOp,
-    MvmOp,
-    WeightsOp,
-    crossbar_of,
-    weights_of,
-)
-from xbarc.ir.interface import name_attributes
+from xbarc.ir.dialect import LayerOp, MvmOp, weights_of
 from xbarc.pipeline import (
     MappingScheme,
     Registry,
     XbarContext,
     load_registry,
-    map_rest,
+    map_all,
     parse_passes,
+    run_module_passes,
     schemes,
 )
 from xbarc.support.data import Array
 from xbarc.support.errors import UsageError, XbarcError, nearest
-
-ROUNDING = 1e-9
-"""Figures that differ by less, relatively, are equal."""
-
-PRODUCTS = ("energy", "area-delay")
-"""Figures that aren't sums over the layers: what one occupies waits for the others."""
-
-SWEEPS = 16
-"""How often the layers are gone through, at most, for a better choice."""
 
 CHOICES = "mapping_choices"
 """The key of `report.json` under which the choices stand."""
@@ -119,11 +100,11 @@ class Map(ModulePass):
         registry = load_registry()
         trial = _Trial(context, registry, chosen_schemes(self.schemes, registry))
         candidates = {
-            name: trial.candidates(layer)
+            name: tuple(trial.candidates(layer))
             for name, layer in found.items()
             if not self.layers or name in self.layers
         }
-        ends = descents(self.by, candidates, context.target, trial.parts)
+        ends = Search(self.by, candidates, trial.target, trial.parts).ends()
         choices = ends[0]
         if len(ends) > 1:
             choices = min(ends, key=lambda end: self._in_program(op, trial, end))
@@ -131,12 +112,12 @@ class Map(ModulePass):
             if choices[name].chosen is None:
                 reasons = "; ".join(f"{c.scheme}: {c.refused}" for c in choices[name].candidates)
                 raise UsageError(f"no scheme takes layer {name!r}: {reasons}")
-        trial.carry_out(choices, context, op)
+        run_module_passes(trial.passes(choices), context, op)
         context.figures.setdefault(CHOICES, {}).update(
             {name: choice.document() for name, choice in choices.items()}
         )
 
-    def _in_program(self, op: ModuleOp, trial: "_Trial", choices: Mapping[str, "Choice"]) -> float:
+    def _in_program(self, op: ModuleOp, trial: "_Trial", choices: Mapping[str, Choice]) -> float:
         """The figure that counts, with the time of the whole program: mesh and digital too."""
         whole = together(
             [cost for choice in choices.values() if (cost := choice.cost) is not None],
@@ -145,9 +126,6 @@ class Map(ModulePass):
             trial.latency_ns(choices, op),
         )
         return whole.figure(self.by) if has_room(whole.crossbars, trial.target) else inf
-
-
-# --- Schemes ------------------------------------------------------------------------------------
 
 
 def chosen_schemes(texts: tuple[str, ...], registry: Registry) -> dict[str, MappingScheme]:
@@ -180,111 +158,6 @@ def _with_layers(scheme: MappingScheme, names: list[str]) -> MappingScheme:
     return cast(MappingScheme, replace(cast(Any, scheme), layers=tuple(names)))
 
 
-# --- Candidates ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A scheme on a layer: its cost, or why it can't take the layer.
-
-    `program`: the figure that it was chosen by, of all layers together with this scheme here; no
-    number where they don't fit the target's chips.
-    """
-
-    scheme: str
-    cost: LayerCost | None = None
-    refused: str = ""
-    program: float = inf
-
-    def document(self) -> dict[str, Any]:
-        """As `report.json` has it."""
-        if self.cost is None:
-            return {"scheme": self.scheme, "refused": self.refused}
-        whole = {"program": self.program} if isfinite(self.program) else {}
-        return {"scheme": self.scheme, **self.cost.document(), **whole}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a layer is mapped by, and all that it was chosen from."""
-
-    by: str
-    chosen: str | None
-    candidates: tuple[Candidate, ...]
-
-    @property
-    def cost(self) -> LayerCost | None:
-        """What the chosen one costs."""
-        return next((c.cost for c in self.candidates if c.scheme == self.chosen), None)
-
-    def document(self) -> dict[str, Any]:
-        """As `report.json` has it."""
-        return {
-            "by": self.by,
-            "chosen": self.chosen,
-            "candidates": [candidate.document() for candidate in self.candidates],
-        }
-
-
-def descents(
-    by: str,
-    candidates: Mapping[str, tuple[Candidate, ...]],
-    target: Target,
-    parts: Parts,
-) -> list[dict[str, Choice]]:
-    """What is least for all layers together by a figure of `xbarc.cost.layer.FIGURES`.
-
-    Crossbars and cycles are sums: each layer's own least, if there is room for it. Energy and
-    area x delay are what layers multiply each other's of, so from the least of every figure on a
-    layer at a time takes what makes the whole least, of equals the first, until none changes: of
-    these ends all that differ.
-    """
-    costs = {n: [c.cost for c in found if c.cost is not None] for n, found in candidates.items()}
-
-    def whole(taken: Iterable[LayerCost]) -> float:
-        cost = together([*taken], target, parts)
-        return cost.figure(by) if has_room(cost.crossbars, target) else inf
-
-    def counted(name: str, taken: Mapping[str, LayerCost]) -> tuple[Candidate, ...]:
-        rest = together([cost for n, cost in taken.items() if n != name], target, parts)
-        return tuple(
-            c if c.cost is None else replace(c, program=whole([rest, c.cost]))
-            for c in candidates[name]
-        )
-
-    def descended(taken: dict[str, LayerCost]) -> dict[str, LayerCost]:
-        for _ in range(SWEEPS):
-            before = dict(taken)
-            for name in taken:
-                taken[name] = _least(counted(name, taken))
-            if taken == before:
-                break
-        return taken
-
-    starts = (
-        {n: min(some, key=lambda c: c.figure(figure)) for n, some in costs.items() if some}
-        for figure in (FIGURES if by in PRODUCTS else (by,))
-    )
-    ends: list[dict[str, Choice]] = []
-    for taken in map(descended, starts):
-        found = {n: counted(n, taken) for n in candidates}
-        end = {n: Choice(by, _scheme(some, taken.get(n)), some) for n, some in found.items()}
-        if end not in ends:
-            ends.append(end)
-    return ends
-
-
-def _least(candidates: tuple[Candidate, ...]) -> LayerCost:
-    """The cost of the first candidate of the least program."""
-    least = min(c.program for c in candidates)
-    # Products of the same factors in another order differ in their last bits.
-    return next(c.cost for c in candidates if c.cost and c.program <= least * (1 + ROUNDING))
-
-
-def _scheme(candidates: tuple[Candidate, ...], cost: LayerCost | None) -> str | None:
-    return next((c.scheme for c in candidates if c.cost is not None and c.cost == cost), None)
-
-
 @dataclass
 class _Trial:
     """Maps layers by themselves; layers alike are tried once, where their weights don't matter."""
@@ -302,45 +175,12 @@ class _Trial:
     def target(self) -> Target:
         return self.context.target
 
-    def candidates(self, layer: LayerOp) -> tuple[Candidate, ...]:
+    def candidates(self, layer: LayerOp) -> Iterator[Candidate]:
         """Every scheme that is for such a layer, tried."""
-        return tuple(self._candidates(layer))
-
-    def carry_out(
-        self, choices: Mapping[str, Choice], context: XbarContext, module: ModuleOp
-    ) -> None:
-        """Map the layers of `module` as chosen."""
-        taken: dict[str, list[str]] = {}
-        for name, choice in choices.items():
-            if choice.chosen is not None:
-                taken.setdefault(choice.chosen, []).append(name)
-        for scheme, names in taken.items():
-            _with_layers(self.schemes[scheme], names).apply(context, module)
-
-    def latency_ns(self, choices: Mapping[str, Choice], module: ModuleOp) -> float:
-        """The time of one image through `module` mapped as chosen, other layers as always."""
-        module = module.clone()
-        context = XbarContext(
-            self.target,
-            ChainMap({}, self.context.weights),
-            self.context.digital,
-        )
-        self.carry_out(choices, context, module)
-        map_rest(context, module, self.registry)
-        stages = stages_of(module)
-        work = digital_work(stages, self.files, self.parts)
-        return times(stages, self.target, work, rates_of(self.target, self.parts)).latency_ns
-
-    @cached_property
-    def files(self) -> dict[str, bytes]:
-        """The digital operations, as the time model reads them."""
-        return {path: to_proto(g).SerializeToString() for path, g in self.context.digital.items()}
-
-    def _candidates(self, layer: LayerOp) -> Iterator[Candidate]:
         for scheme, mapping in self.schemes.items():
             if mapping.takes and layer.name not in mapping.takes:
                 continue
-            key = (scheme, *_kind(layer))
+            key = (scheme, *kind_of(layer))
             if key not in self._known:
                 candidate, depends = self._try(scheme, mapping, layer)
                 if depends:
@@ -348,6 +188,29 @@ class _Trial:
                     continue
                 self._known[key] = candidate
             yield self._known[key]
+
+    def passes(self, choices: Mapping[str, Choice]) -> list[MappingScheme]:
+        """The schemes chosen, each with its layers."""
+        taken: dict[str, list[str]] = {}
+        for name, choice in choices.items():
+            if choice.chosen is not None:
+                taken.setdefault(choice.chosen, []).append(name)
+        return [_with_layers(self.schemes[scheme], names) for scheme, names in taken.items()]
+
+    def latency_ns(self, choices: Mapping[str, Choice], module: ModuleOp) -> float:
+        """The time of one image through `module` mapped as chosen, other layers as always."""
+        module = module.clone()
+        weights = ChainMap({}, self.context.weights)
+        context = XbarContext(self.target, weights, self.context.digital)
+        map_all(context, module, self.passes(choices), self.registry)
+        stages = stages_of(module)
+        work = digital_work(stages, self._files, self.target)
+        return times(stages, self.target, work, rates_of(self.target, self.parts)).latency_ns
+
+    @cached_property
+    def _files(self) -> dict[str, bytes]:
+        """The digital operations, as the time model reads them."""
+        return {path: to_proto(g).SerializeToString() for path, g in self.context.digital.items()}
 
     def _try(self, scheme: str, mapping: MappingScheme, layer: LayerOp) -> tuple[Candidate, bool]:
         """A scheme on a layer, and whether other weights of the same shape might cost otherwise."""
@@ -366,19 +229,12 @@ class _Trial:
         depends = weights.read or any(o.gated is not None or o.sparse is not None for o in mvms)
         arrays = ChainMap({}, weights.maps[0], self.context.weights)
         if name not in arrays:  # a module without its weights: as if no cell were off
-            arrays[name] = _full(weights_of(layer))
+            arrays[name] = full_weights(weights_of(layer))
         try:
             cost = layer_cost(module, arrays, self.target, self.parts)
         except XbarcError as error:
             return Candidate(scheme, refused=str(error)), True
         return Candidate(scheme, cost), depends
-
-
-def _full(weights: WeightsOp) -> Array:
-    """Weights of all bits and either sign, so that every bit line holds something."""
-    top = (1 << (weights.weight_bits - 1)) - 1
-    signs = np.random.default_rng(0).choice([-top, top], weights.stored_shape)
-    return signs.astype(np.int16)
 
 
 class _Watched(ChainMap[str, Array]):
@@ -389,39 +245,3 @@ class _Watched(ChainMap[str, Array]):
     def __getitem__(self, key: str) -> Array:
         self.read = True
         return super().__getitem__(key)
-
-
-def _kind(layer: LayerOp) -> tuple[Any, ...]:
-    """All of a layer that a mapping sees, but for its name and its weights."""
-    weights = weights_of(layer)
-    properties = sorted((k, v) for k, v in layer.properties.items() if k != "weights")
-    return (
-        layer.name,
-        layer.input.type,
-        layer.result.type,
-        *properties,
-        weights.stored_shape,
-        weights.group_count,
-        weights.weight_bits,
-    )
-
-
-def alone(layer: LayerOp) -> ModuleOp:
-    """A module of this layer and nothing else: its codes come in, its sums go out.
-
-    Raises `XbarcError` where the module around the layer doesn't say its crossbar.
-    """
-    crossbar = crossbar_of(layer)
-    if crossbar is None:
-        raise XbarcError("the module doesn't say its crossbar: compile it for a target")
-    block = Block(arg_types=[layer.input.type])
-    copy = cast(ConvOp | DenseOp, layer.clone({layer.input: block.args[0]}))
-    block.add_ops([copy, ReturnOp(copy.result)])
-    main = FuncOp(
-        "main",
-        ([layer.input.type], [layer.result.type]),
-        Region(block),
-        arg_attrs=name_attributes(["x"]),
-        res_attrs=name_attributes(["y"]),
-    )
-    return ModuleOp([weights_of(layer).clone(), main], attributes={CROSSBAR: crossbar})

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from xbarc.graph.compress.pooling import Window, find_window, pool_by_convolution
+from xbarc.graph.compress.pooling import PoolingWindow, find_pooling, pool_by_convolution
 from xbarc.graph.fold import drop_unused
 from xbarc.graph.query import value_names
 from xbarc.graph.select import select
@@ -39,11 +39,11 @@ class PoolOnCrossbar(GraphPass):
 
     def apply(self, model: ir.Model, target: Target | None) -> bool:
         """Rewrite `model` in place; raises UsageError where `layers` names what can't be taken."""
-        found: dict[str, tuple[ir.Node, Window]] = {}
+        found: dict[str, tuple[ir.Node, PoolingWindow]] = {}
         refused: dict[str, str] = {}
         for node in model.graph:
-            window = find_window(node)
-            if isinstance(window, Window):
+            window = find_pooling(node)
+            if isinstance(window, PoolingWindow):
                 found[node.name or ""] = node, window
             elif window is not None:
                 refused[node.name or ""] = window

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from xbarc.graph.analysis.squeeze_excitation import SqueezeExcitation, find_blocks, is_depthwise
 from xbarc.graph.attachments import leave
-from xbarc.graph.compress.pooling import Window, find_window, pool_by_convolution
+from xbarc.graph.compress.pooling import PoolingWindow, find_pooling, pool_by_convolution
 from xbarc.graph.edit import add_initializer
 from xbarc.graph.fold import drop_unused
 from xbarc.graph.query import constant, dims, input_at, only_consumer, unique_name, value_names
@@ -62,8 +62,8 @@ class SqueezeExcite(GraphPass):
         taken = value_names(model)
         pooled = folded = 0
         for block in chosen:
-            window = find_window(block.pool) if self.pool == "crossbar" else None
-            if isinstance(window, Window):
+            window = find_pooling(block.pool) if self.pool == "crossbar" else None
+            if isinstance(window, PoolingWindow):
                 pool_by_convolution(block.pool, window, taken)
                 pooled += 1
             if self.fold and block.folded is None and _fold(block, taken):

@@ -169,11 +169,49 @@ def test_a_pass_that_wants_the_hardware_says_so(folder, opt):
         '    """Read the rows."""\n'
         "    name: ClassVar[str] = 'wants'\n"
         "    preserves: ClassVar[bool] = True\n"
+        "    needs_target: ClassVar[bool] = True\n"
         "    def apply(self, model, target):\n"
         "        return target.array.rows < 0\n"
     )
-    arguments = ("model.onnx", "--plugin", "p.py", "--passes", "wants", "-o", "small.onnx")
-    code, _, err = opt(*arguments)
+    arguments = ("none.onnx", "--plugin", "p.py", "--passes", "wants", "-o", "small.onnx")
+    code, _, err = opt(*arguments)  # before the model is read
     assert code == 2
-    assert "give --target" in err
-    assert opt(*arguments, "--target", "mca128")[0] == 0
+    assert err == "xbarc: pass 'wants': this pass asks for the hardware: give --target\n"
+    assert opt("model.onnx", *arguments[1:], "--target", "mca128")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("passes", "code"),
+    [
+        ("prune", 0),
+        ("prune{granularity=row}", 0),
+        ("prune{granularity=crossbar}", 2),
+        ("kernel-2d1d{ratio=1}", 0),
+        ("kernel-2d1d{crossbars=99}", 2),
+    ],
+)
+def test_the_options_decide_whether_a_pass_wants_the_hardware(folder, opt, passes, code):
+    arguments = ("model.onnx", "--passes", passes, "--calibration", "x.npz", "-o", "small.onnx")
+    found, _, err = opt(*arguments)
+    assert found == code, err
+    assert ("give --target" in err) == (code == 2)
+    assert opt(*arguments, "--target", "mca128", "--set", "array.rows=9")[0] == 0
+
+
+def test_a_pass_that_never_looks_at_the_hardware_needs_none(folder, opt):
+    """Also where it is written for a `Target`."""
+    Path("p.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from typing import ClassVar\n"
+        "import onnx_ir as ir\n"
+        "from xbarc.hw.target import Target\n"
+        "from xbarc.pipeline import GraphPass\n"
+        "@dataclass(frozen=True)\n"
+        "class Nothing(GraphPass):\n"
+        '    """Do nothing."""\n'
+        "    name: ClassVar[str] = 'nothing'\n"
+        "    preserves: ClassVar[bool] = True\n"
+        "    def apply(self, model: ir.Model, target: Target) -> bool:\n"
+        "        return False\n"
+    )
+    assert opt("model.onnx", "--plugin", "p.py", "--passes", "nothing", *OUT)[0] == 0

@@ -510,7 +510,7 @@ def test_the_matrix_of_a_transposed_convolution_meets_windows_of_its_spread_inpu
     layer = find_matrices(model.graph)[0][model.graph[0].name]
     feeds = {"x": np.random.default_rng(0).standard_normal((2, 4, 5, 6)).astype(np.float32)}
     y = Session(model).run(feeds)["y"]
-    x, wanted = layer.positions(feeds["x"], y, 50)
+    x, wanted = layer.sample(feeds["x"], y, 50)
     k = len(layer.matrix)
     found = np.concatenate(
         [

@@ -161,6 +161,122 @@ def test_a_table_that_no_component_has():
         components(target)
 
 
+BASE = 'base = "mca128"\n'
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, text):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("side", [64, 256, 512])
+def test_the_sizes_of_mca_are_one_target(side):
+    sizes = [f"array.{key}={side}" for key in ("rows", "cols", "columns_per_adc")]
+    other = load_target("mca128", [*sizes, f"name=mca{side}"])
+    target = load_target(f"mca{side}")
+    own = {"description": target.description, "array": target.array}
+    assert other.array.model_copy(update={"source": target.array.source}) == target.array
+    assert other.model_copy(update=own) == target
+    assert target.array.source == load_target("mca128").array.source
+
+
+def test_what_a_base_gives_and_what_not(write):
+    target = load_target(write("mine.toml", BASE + "core.crossbars = 4"))
+    base = load_target("mca128")
+    assert target.core.crossbars == 4
+    assert target.core.shift_adds == base.core.shift_adds == 4
+    assert target.cost == base.cost
+    assert (target.name, target.description) == ("mine", "")
+
+
+def test_a_model_and_constants_replace_each_other(write):
+    mine = load_target(write("a.toml", 'base = "neurram"\ncost.adc.model = "murmann"'))
+    assert mine.cost["adc"].model == "murmann"
+    assert all(getattr(mine.cost["adc"], name) is None for name in CONSTANTS)
+    mine = load_target(write("b.toml", BASE + "cost.adc = { area_um2 = 1.0, energy_pj = 2.0 }"))
+    assert (mine.cost["adc"].model, mine.cost["adc"].energy_pj) == ("constant", 2.0)
+    assert mine.cost["adc"].source == "area_um2, energy_pj: set in b.toml"
+    again = load_target(write("c.toml", 'base = "b.toml"\ncost.adc.model = "isaac"'))
+    assert again.cost["adc"] == load_target("isaac").cost["adc"]
+
+
+def test_constants_of_a_base_one_by_one(write):
+    neurram = load_target("neurram").cost
+    text = 'base = "neurram"\ncost.adc.energy_pj = 5.5\ncost.crossbar.options.cell_area_f2 = 4.0'
+    mine = load_target(write("mine.toml", text)).cost
+    assert (mine["adc"].energy_pj, mine["adc"].area_um2) == (5.5, neurram["adc"].area_um2)
+    assert mine["adc"].source == f"energy_pj: set in mine.toml; the rest: {neurram['adc'].source}"
+    assert mine["crossbar"].options == {**neurram["crossbar"].options, "cell_area_f2": 4.0}
+    assert mine["crossbar"].model == neurram["crossbar"].model
+
+
+def test_a_source_speaks_for_its_own_values(write):
+    base = load_target("mca128")
+    mine = load_target(write("mine.toml", BASE + "adc = { bits = 8, rate_gsps = 1.0 }"))
+    assert mine["adc"].source == f"rate_gsps: set in mine.toml; the rest: {base.adc.source}"
+    assert mine.array.source == base.array.source
+    same = load_target(write("same.toml", BASE + "adc = { bits = 8, rate_gsps = 1.2 }"))
+    assert same.adc.source == base.adc.source
+    cited = load_target(write("cited.toml", BASE + 'adc = { bits = 7, source = "ours" }'))
+    assert cited.adc.source == "ours"
+
+
+def test_what_is_set_has_no_borrowed_source():
+    base = load_target("mca128")
+    target = load_target("mca128", ["array.rows=64", "array.cols=64", "adc.bits=8"])
+    assert target.array.source == f"rows, cols: set by --set; the rest: {base.array.source}"
+    assert target.adc.source == base.adc.source
+    rows = constants(target, components(target))
+    assert next(r["source"] for r in rows if r["key"] == "array.rows").startswith("rows, cols: set")
+    energy = load_target("neurram", ["cost.adc.energy_pj=5.5"]).cost["adc"]
+    assert energy.source.startswith("energy_pj: set by --set; the rest: ")
+    assert load_target("mca128", ["adc.bits=7", "adc.source=ours"]).adc.source == "ours"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base = "mca12"', "target {}: base: unknown target 'mca12': did you mean .*'mca128'"),
+        ("base = 128", "target {}: base = 128: give a target's name, or a .toml file"),
+        ('base = "none.toml"', "target {}: base: target {folder}/none.toml: No such file"),
+        ('base = "mine.toml"', "target {}: base: a circle: {} -> {}; one of them must stand"),
+        (BASE + "array.rowz = 5", "target {}: unknown key array.rowz: did you mean 'rows'"),
+        (BASE + "array.rows = 0", "target {}: array.rows = 0"),
+        (BASE + "cost.adc.modle = 'x'", "target {}: unknown key cost.adc.modle: did you mean"),
+        (BASE + "cost.adc = { energy_pj = 1.0 }", "target {}: cost.adc: model = .* needs area_um2"),
+        (BASE + "array = 5", "target {}: array = 5"),
+        (BASE + "cost.adc = 5", "target {}: cost.adc = 5"),
+        (BASE + "cost.adc.options = 5", "target {}: cost.adc.options = 5"),
+        (BASE + "array", "target {}: not TOML"),
+    ],
+)
+def test_wrong_bases(write, text, message):
+    path = write("mine.toml", text)
+    message = message.replace("{}", str(path)).replace("{folder}", str(path.parent))
+    with pytest.raises(XbarcError, match=message) as caught:
+        load_target(path)
+    assert not isinstance(caught.value, UsageError)
+    assert "\n" not in str(caught.value)
+
+
+def test_bases_in_a_circle(write):
+    first = write("a.toml", 'base = "b.toml"')
+    write("b.toml", 'base = "c.toml"')
+    write("c.toml", 'base = "b.toml"')
+    with pytest.raises(XbarcError, match="a circle: .*a.toml -> .*b.toml -> .*c.toml -> .*b.toml"):
+        load_target(first)
+
+
+def test_a_wrong_base_is_named_itself(write):
+    write("b.toml", BASE + "array.rowz = 5")
+    with pytest.raises(XbarcError, match=r"target \S*b.toml: unknown key array.rowz"):
+        load_target(write("a.toml", 'base = "b.toml"'))
+
+
 def test_document():
     target = load_target("isaac")
     found = document(target, with_sources=True)

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -18,8 +18,14 @@ from xbarc.graph.attachments import attach, figures_of
 from xbarc.graph.inputs import input_specs
 from xbarc.graph.run import random_inputs
 from xbarc.graph.serialize import embedded
-from xbarc.hw.target import Target, load_target
-from xbarc.pipeline import Instrumentation, load_registry, parse_passes, run_graph_passes
+from xbarc.hw.target import load_target
+from xbarc.pipeline import (
+    Instrumentation,
+    check_hardware,
+    load_registry,
+    parse_passes,
+    run_graph_passes,
+)
 from xbarc.support.data import batches, load_npz, match_inputs, sample_count
 from xbarc.support.errors import UsageError, XbarcError
 
@@ -82,10 +88,10 @@ def optimize(
                 f"pass {pipeline.mapping[0].name!r} works on tile IR, not on ONNX: give it to "
                 "`xbarc compile`, or to `xbarc opt` with an .mlir file"
             )
-        hardware = cast(Target, _NoTarget())
-        if target is not None:
-            hardware = load_target(target, overrides)
+        hardware = None if target is None else load_target(target, overrides)
+        if hardware is not None:
             check_tables(hardware)
+        check_hardware(pipeline.graph, hardware)
         model = load(source, input_shapes or {}, weights, complete=False).model
         samples = 0
         if calibration is None:
@@ -106,13 +112,6 @@ def optimize(
     sizes, nodes = zip(before, after, strict=True)
     lossy = tuple(p.name for p in pipeline.graph if not p.keeps_function)
     return Optimized(sizes, nodes, deviation, samples, figures_of(model), lossy)
-
-
-class _NoTarget:
-    """Stands in for a target that wasn't given; says so once a pass asks for anything of it."""
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise UsageError("this pass asks for the hardware: give --target")
 
 
 def _weights(model: ir.Model) -> int:

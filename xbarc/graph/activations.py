@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from xbarc.graph.inputs import batch_size, input_specs
 from xbarc.graph.run import Session
-from xbarc.support.data import Array, Feeds, batches
+from xbarc.support.data import Array, Feeds, batches, first_samples
 
 
 def activations(
@@ -22,3 +22,10 @@ def activations(
     session = Session(model, names)
     for part in batches(input_specs(model), feeds, batch_size(feeds)):
         yield part, session.run(part)
+
+
+def first_runs(model: ir.Model, feeds: Feeds, samples: int) -> dict[str, Array]:
+    """At most the first `samples` of `feeds`, in whole runs of the model, one run at least."""
+    specs = input_specs(model)
+    run = max((s.dims[0] or 1 for s in specs if s.dims), default=1)
+    return first_samples(specs, feeds, max(run, samples // run * run))

@@ -11,8 +11,13 @@ How to write one: `docs/writing_passes.md`.
 from xbarc.pipeline.instrumentation import Instrumentation
 from xbarc.pipeline.passes import GraphPass, PassClass, XbarContext, is_tile_pass
 from xbarc.pipeline.registry import Option, PassInfo, Registry, load_registry
-from xbarc.pipeline.runner import MAX_DEVIATION, run_graph_passes, run_module_passes
-from xbarc.pipeline.schemes import MappingScheme, follow_ups, map_rest, schemes
+from xbarc.pipeline.runner import (
+    MAX_DEVIATION,
+    check_hardware,
+    run_graph_passes,
+    run_module_passes,
+)
+from xbarc.pipeline.schemes import MappingScheme, follow_ups, map_all, map_rest, schemes
 from xbarc.pipeline.text import Pipeline, build_pass, parse_passes, split_tile_passes
 
 __all__ = [
@@ -27,9 +32,11 @@ __all__ = [
     "Registry",
     "XbarContext",
     "build_pass",
+    "check_hardware",
     "follow_ups",
     "is_tile_pass",
     "load_registry",
+    "map_all",
     "map_rest",
     "parse_passes",
     "run_graph_passes",

@@ -34,6 +34,14 @@ class GraphPass(ArgSpecConvertible):
         return self.preserves
 
     @property
+    def needs_target(self) -> bool:
+        """Whether the pass, called as it is, can't do without the hardware.
+
+        Without `--target`, `xbarc opt` then refuses it before anything runs.
+        """
+        return False
+
+    @property
     def leaves(self) -> Mapping[str, tuple[str, ...]]:
         """What this pass leaves for a tile pass to take up after all others, and in which layers.
 
@@ -43,8 +51,12 @@ class GraphPass(ArgSpecConvertible):
         return {}
 
     @abstractmethod
-    def apply(self, model: "ir.Model", target: "Target") -> bool:
-        """Rewrite `model` in place; whether anything was modified."""
+    def apply(self, model: "ir.Model", target: "Target | None") -> bool:
+        """Rewrite `model` in place; whether anything was modified.
+
+        `target` is the hardware compiled for: None under `xbarc opt` without `--target`, never so
+        where the pass `needs_target`.
+        """
 
 
 class XbarContext(Context):

@@ -7,7 +7,7 @@ from xdsl.passes import ModulePass
 
 from xbarc.pipeline.instrumentation import Instrumentation
 from xbarc.pipeline.passes import GraphPass, XbarContext
-from xbarc.support.errors import XbarcError
+from xbarc.support.errors import UsageError, XbarcError
 
 if TYPE_CHECKING:  # each of these costs tenths of a second, and `xbarc --help` needs none
     import numpy as np
@@ -21,10 +21,19 @@ MAX_DEVIATION = 1e-4
 """Relative L2 error of the outputs up to which a pass counts as keeping a float32 function."""
 
 
+def check_hardware(passes: Iterable[GraphPass], target: "Target | None") -> None:
+    """Raise `UsageError` where a pass needs a target and there is none."""
+    for graph_pass in passes if target is None else ():
+        if graph_pass.needs_target:
+            raise UsageError(
+                f"pass {graph_pass.name!r}: this pass asks for the hardware: give --target"
+            )
+
+
 def run_graph_passes(
     passes: Iterable[GraphPass],
     model: "ir.Model",
-    target: "Target",
+    target: "Target | None",
     instrumentation: Instrumentation | None = None,
 ) -> dict[str, float]:
     """Rewrite `model` in place by each pass in turn.
@@ -34,9 +43,11 @@ def run_graph_passes(
         without feeds. The second run of a pass is called `name (2)`.
 
     Raises:
-        UsageError: a pass was called wrongly.
+        UsageError: a pass was called wrongly, or needs a target and there is none.
         XbarcError: a pass failed, or didn't keep the function that it says it keeps.
     """
+    passes = tuple(passes)
+    check_hardware(passes, target)
     seen = instrumentation or Instrumentation()
     seen.show_graph("input", model, is_pass=False)
     deviations: dict[str, float] = {}

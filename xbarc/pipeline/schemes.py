@@ -1,6 +1,6 @@
 """Mapping schemes, and what runs by itself: default mappings, and passes that follow others."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from xdsl.passes import ModulePass
@@ -65,6 +65,21 @@ def map_rest(
             ran.append(cls())
             run_module_passes(ran[-1:], ctx, module, instrumentation)
     return ran
+
+
+def map_all(
+    ctx: XbarContext,
+    module: "ModuleOp",
+    passes: Sequence[ModulePass],
+    registry: Registry,
+    instrumentation: Instrumentation | None = None,
+) -> list[ModulePass]:
+    """Map every layer of `module`: by `passes`, and what they leave by the default schemes.
+
+    Gives the passes that ran. Raises as `run_module_passes`.
+    """
+    run_module_passes(passes, ctx, module, instrumentation)
+    return [*passes, *map_rest(ctx, module, registry, instrumentation)]
 
 
 def follow_ups(

@@ -31,7 +31,7 @@ class RoundWeights(GraphPass):
         if self.bits < 2:
             raise UsageError(f"bits = {self.bits}: a weight with sign has at least 2 bits")
 
-    def apply(self, model: ir.Model, target: Target) -> bool:
+    def apply(self, model: ir.Model, target: Target | None) -> bool:
         """Whether there was a layer with static weights."""
         nodes = [node for node in model.graph if is_op(node, "Conv", "Gemm", "MatMul")]
         # As a dict: a tensor that two layers share is rounded once.

@@ -8,8 +8,9 @@ from xbarc.support.errors import XbarcError
 RIDGE = 1e-4
 """Weight of the prior, as a share of the mean variance of the features.
 
-Features that never vary, or fewer samples than features, leave weights open; there the prior
-decides. Where the data decide, it moves a weight by about this share of its distance.
+Where features never vary, or samples are fewer than features, the data leave weights open and the
+prior decides. Where the data decide, the prior moves a weight by about this share of the distance
+between the two.
 """
 
 
@@ -52,10 +53,10 @@ class Moments:
 
 
 def fit(features: Array, cross: Array, prior: Array) -> Array:
-    """Weights [T, F] that give targets from features best, in the mean square, near `prior`.
+    """The weights [T, F] of ridge regression of targets on features, pulled towards `prior` [T, F].
 
-    `features` [F, F] and `cross` [F, T] are covariances, so a constant is left to the bias:
-    `mean(targets) - weights @ mean(features)`. `prior` [T, F] counts as `RIDGE` says.
+    `features` [F, F] and `cross` [F, T] are covariances, so the bias is not in the weights: it is
+    `mean(targets) - weights @ mean(features)`. `RIDGE` says how strongly the prior pulls.
     """
     size = len(features)
     weight = RIDGE * float(np.trace(features)) / size or 1.0

@@ -1,4 +1,4 @@
-"""The weights of a linear operator as the matrix that stands on crossbars: to read, to change."""
+"""The weight matrix of a linear operator as it stands on crossbars: read it, replace it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from xbarc.graph.edit import add_initializer
-from xbarc.graph.query import attribute, constant, describe, input_at, is_op, only_consumer
+from xbarc.graph.query import attribute, constant, describe, dims, input_at, is_op, only_consumer
 from xbarc.graph.windows import resolved_pads, result_pads
 from xbarc.support.data import Array
 
@@ -76,6 +76,30 @@ class LayerMatrix:
     def _transposed(self) -> bool:
         return self.side == 0 or bool(attribute(self.node, "transB", 0))
 
+    @property
+    def vectors(self) -> int:
+        """Vectors that meet the matrix for a batch of one; inputs of a transposed convolution."""
+        value, length = self.output, self.matrix.shape[1]
+        if is_op(self.node, "ConvTranspose"):
+            value, length = self.source, len(self.weights)
+        sizes = [size or 1 for size in (dims(value) or ())[1:]] or [length]
+        return max(1, int(np.prod(sizes, dtype=np.int64)) // length)
+
+    def channel_axis(self, rank: int) -> int:
+        """The axis of the input, of `rank` axes, along which the channels of the rows lie."""
+        if is_op(self.node, *CONVOLUTIONS):
+            return 1
+        if is_op(self.node, "Gemm"):
+            return 0 if attribute(self.node, "transA", 0) else 1
+        return rank - 2 if self.side == 0 and rank > 1 else rank - 1
+
+    def cut(self, mask: Array) -> list[Array]:
+        """`mask` [K, N] as what is cut into tiles: of a transposed convolution one an offset."""
+        if not is_op(self.node, "ConvTranspose"):
+            return [mask]
+        offsets = mask.reshape(len(self.weights) // self.groups, -1, mask.shape[1])
+        return [offsets[:, i] for i in range(offsets.shape[1])]
+
     def replace(self, matrix: Array) -> None:
         """Give this layer, and no other reader of its weights, another [K, N]."""
         w = self.weights
@@ -139,11 +163,11 @@ class LayerMatrix:
     def _replace_input(self, index: int, array: Array) -> None:
         _give(self.node, index, array)
 
-    def positions(self, x: Array, y: Array, limit: int) -> tuple[Array, Array]:
-        """Input vectors [groups * K, S] and result vectors [N, S], at most `limit` of them.
+    def sample(self, x: Array, y: Array, limit: int) -> tuple[Array, Array]:
+        """Input vectors [groups * K, S] and the result vectors [N, S] of them, at most `limit`.
 
-        `x` and `y` are what the source and the output hold for one batch; the vectors that are
-        taken lie evenly spaced. `y` may have more channels than this layer.
+        `x` and `y` are what the source and the output hold for one batch; evenly spaced vectors are
+        taken. `y` may have more channels than this layer.
         """
         if is_op(self.node, "Conv"):
             window = _Window(self.kernel, *resolved_pads(self.node, x.shape[2:], self.kernel))

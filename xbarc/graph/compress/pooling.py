@@ -1,4 +1,4 @@
-"""Average pooling as a column of equal weights a channel: a depthwise convolution."""
+"""Average pooling as a depthwise convolution: one column of equal weights a channel."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from xbarc.graph.query import attribute, constant, dims, input_at, is_op
 
 
 @dataclass(frozen=True)
-class Window:
+class PoolingWindow:
     """What a pooling node averages: one list each, one entry a spatial axis (pads two)."""
 
     channels: int
@@ -22,7 +22,7 @@ class Window:
     """The spatial axes don't stand in the result."""
 
 
-def find_window(node: ir.Node) -> Window | str | None:
+def find_pooling(node: ir.Node) -> PoolingWindow | str | None:
     """How `node` pools; why it can't stand on crossbars; None where it doesn't average."""
     if not is_op(node, "GlobalAveragePool", "AveragePool", "ReduceMean"):
         return None
@@ -37,7 +37,7 @@ def find_window(node: ir.Node) -> Window | str | None:
     if source.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE):
         return "its input isn't real"
     rank = len(spatial)
-    whole = Window(channels, spatial, [1] * rank, [0] * 2 * rank, [1] * rank)
+    whole = PoolingWindow(channels, spatial, [1] * rank, [0] * 2 * rank, [1] * rank)
     if is_op(node, "GlobalAveragePool"):
         return whole
     if is_op(node, "ReduceMean"):
@@ -45,19 +45,19 @@ def find_window(node: ir.Node) -> Window | str | None:
     return _pooled(node, whole)
 
 
-def _reduced(node: ir.Node, whole: Window) -> Window | str:
+def _reduced(node: ir.Node, whole: PoolingWindow) -> PoolingWindow | str:
     rank = len(whole.kernel) + 2
     axes = constant(input_at(node, 1))
     given = attribute(node, "axes", ()) if axes is None else axes.reshape(-1).tolist()
     if sorted(axis % rank for axis in given) != list(range(2, rank)):
         return "it doesn't average over exactly the spatial axes"
     flat = not attribute(node, "keepdims", 1)
-    return Window(
+    return PoolingWindow(
         whole.channels, whole.kernel, whole.strides, whole.pads, whole.dilations, flat=flat
     )
 
 
-def _pooled(node: ir.Node, whole: Window) -> Window | str:
+def _pooled(node: ir.Node, whole: PoolingWindow) -> PoolingWindow | str:
     rank = len(whole.kernel)
     kernel = list(attribute(node, "kernel_shape", ()))
     strides = list(attribute(node, "strides", ())) or [1] * rank
@@ -82,10 +82,10 @@ def _pooled(node: ir.Node, whole: Window) -> Window | str:
         sizes = zip(whole.kernel, kernel, strides, dilations, pads, pads[rank:], strict=False)
         if any((n + a + b - d * (k - 1) - 1) % s for n, k, s, d, a, b in sizes):
             return "its last windows hang over the edge (ceil_mode)"
-    return Window(whole.channels, kernel, strides, pads, dilations)
+    return PoolingWindow(whole.channels, kernel, strides, pads, dilations)
 
 
-def pool_by_convolution(node: ir.Node, window: Window, taken: set[str]) -> None:
+def pool_by_convolution(node: ir.Node, window: PoolingWindow, taken: set[str]) -> None:
     """Put a depthwise convolution of equal weights in the place of a pooling node.
 
     The convolution takes the node's name. Raises `TypeError` where it stands in no graph.

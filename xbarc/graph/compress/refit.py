@@ -1,19 +1,16 @@
 """Fitting the weights that are left to what the layers computed before some were taken out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from xbarc.graph.activations import activations
+from xbarc.graph.activations import activations, first_runs
+from xbarc.graph.analysis.dependencies import Mask
 from xbarc.graph.compress.least_squares import Moments, fit
 from xbarc.graph.compress.matrices import LayerMatrix, find_matrices
-from xbarc.graph.inputs import input_specs
 from xbarc.graph.query import attribute, is_op
-from xbarc.support.data import Array, Feeds, first_samples
-
-Mask = npt.NDArray[np.bool_]
+from xbarc.support.data import Array, Feeds
 
 SAMPLES = 512
 """Calibration samples that are run."""
@@ -29,13 +26,13 @@ MAX_WORK = 4e11
 
 
 def refit(before: ir.Model, after: ir.Model, kept: Mapping[str, Mask], feeds: Feeds) -> list[str]:
-    """Fit each layer of `after`, from the inputs on, to its result in `before`.
+    """Fit each layer of `after` to what the layer of the same name gave in `before`.
 
-    The least squares of the layer's output in `before` on its input in `after`, whose layers
-    before it are fitted already, with a ridge towards the weights that it has; weights that are
-    zero stay zero. Layers meet by name; `kept` says which output channels are left, by name, where
-    not all are. A layer too large for a fit gets the right mean in its bias only; one whose
-    inputs and weights are as before is left alone.
+    Layers are fitted in the graph's order, so that each reads what the fitted ones before it give.
+    A fit is the least squares of the output in `before` on the input in `after`, with a ridge
+    towards the weights that the layer has; weights that are zero stay zero. `kept` says, by layer,
+    which output channels are left, where not all are. A layer too large for a fit only gets the
+    right mean, by its bias. A layer whose inputs and weights are as before is left alone.
 
     Returns:
         the names of the layers that were changed.
@@ -45,9 +42,7 @@ def refit(before: ir.Model, after: ir.Model, kept: Mapping[str, Mask], feeds: Fe
     """
     originals, _ = find_matrices(before.graph)
     layers, _ = find_matrices(after.graph)
-    specs = input_specs(before)
-    step = max((s.dims[0] or 1 for s in specs if s.dims), default=1)
-    first = first_samples(specs, feeds, max(step, SAMPLES // step * step))
+    first = first_runs(before, feeds, SAMPLES)
     changed = []
     moved = False
     for name, layer in layers.items():
@@ -69,40 +64,67 @@ def _refit_layer(
     kept: Mask | None,
     feeds: Feeds,
 ) -> bool:
+    """Fit one layer; whether that changed it."""
+    pairs = _pairs(before, after, original, layer, feeds)
+    if kept is not None:
+        pairs = ((x, y[kept]) for x, y in pairs)
+    is_fitted = _solvable(layer)
+    if not is_fitted and not layer.takes_bias:
+        return False
+    if is_fitted:
+        weights, bias = _fitted(layer, pairs)
+        layer.replace(weights)
+    else:
+        bias = _mean_error(layer, pairs)
+    if layer.takes_bias:
+        return layer.add_to_bias(bias - _bias_of(layer)) or is_fitted
+    return is_fitted
+
+
+def _fitted(layer: LayerMatrix, pairs: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """The weights [K, N] and the bias [N] of least squares."""
     w = layer.matrix.astype(np.float64)
-    (k, n), groups = w.shape, layer.groups
-    alpha = attribute(layer.node, "alpha", 1.0) if is_op(layer.node, "Gemm") else 1.0
-    whole = _solvable(w, groups)
-    moments = [Moments(k if whole else 1, n // groups) for _ in range(groups)]
-    for x, y in _pairs(before, after, original, layer, feeds, max(VECTORS, 8 * k)):
-        wanted = y if kept is None else y[kept]
-        for g, of_group in enumerate(moments):
-            columns = slice(g * (n // groups), (g + 1) * (n // groups))
-            rows = x[g * k : (g + 1) * k]
-            if whole:
-                of_group.add(rows, wanted[columns])
-            else:
-                given = alpha * (w[:, columns].T @ rows)
-                of_group.add(np.zeros((1, rows.shape[1])), wanted[columns] - given)
-    biased = layer.takes_bias
-    fitted, shift = w.copy(), np.zeros(n)
-    for g, of_group in enumerate(moments):
-        columns = slice(g * (n // groups), (g + 1) * (n // groups))
+    (k, n), alpha = w.shape, _alpha(layer)
+    columns = _columns_of_groups(layer)
+    moments = [Moments(k, n // layer.groups) for _ in columns]
+    for x, y in pairs:
+        for g, own in enumerate(columns):
+            moments[g].add(x[g * k : (g + 1) * k], y[own])
+    fitted, bias = w.copy(), np.zeros(n)
+    for own, of_group in zip(columns, moments, strict=True):
         x_mean, y_mean = of_group.means
-        if not whole:
-            shift[columns] = y_mean
-            continue
         features, cross, _ = of_group.covariance()
-        if not biased:
+        if not layer.takes_bias:
             # No bias takes the means: they are the weights' to explain.
             features, cross = features + np.outer(x_mean, x_mean), cross + np.outer(x_mean, y_mean)
-        fitted[:, columns] = _fit_columns(features, cross, w[:, columns] * alpha) / alpha
-        shift[columns] = y_mean - alpha * (fitted[:, columns].T @ x_mean)
-    if whole:
-        layer.replace(fitted)
-    if biased:
-        shift -= _bias_of(layer)
-    return (layer.add_to_bias(shift) if biased else False) or whole
+        fitted[:, own] = _fit_columns(features, cross, w[:, own] * alpha) / alpha
+        bias[own] = y_mean - alpha * (fitted[:, own].T @ x_mean)
+    return fitted, bias
+
+
+def _mean_error(layer: LayerMatrix, pairs: Iterable[tuple[Array, Array]]) -> Array:
+    """The bias [N] that makes up for what the weights, left as they are, miss in the mean."""
+    w = layer.matrix.astype(np.float64)
+    (k, n), alpha = w.shape, _alpha(layer)
+    columns = _columns_of_groups(layer)
+    moments = [Moments(1, n // layer.groups) for _ in columns]
+    for x, y in pairs:
+        for g, own in enumerate(columns):
+            rows = x[g * k : (g + 1) * k]
+            missed = y[own] - alpha * (w[:, own].T @ rows)
+            moments[g].add(np.zeros((1, rows.shape[1])), missed)
+    return np.concatenate([of_group.means[1] for of_group in moments])
+
+
+def _columns_of_groups(layer: LayerMatrix) -> list[slice]:
+    """Which columns of [K, N] are each group's."""
+    width = layer.matrix.shape[1] // layer.groups
+    return [slice(g * width, (g + 1) * width) for g in range(layer.groups)]
+
+
+def _alpha(layer: LayerMatrix) -> float:
+    """What a Gemm multiplies the product by."""
+    return attribute(layer.node, "alpha", 1.0) if is_op(layer.node, "Gemm") else 1.0
 
 
 def _bias_of(layer: LayerMatrix) -> Array:
@@ -122,20 +144,21 @@ def _pairs(
     original: LayerMatrix,
     layer: LayerMatrix,
     feeds: Feeds,
-    vectors: int,
 ) -> Iterator[tuple[Array, Array]]:
     """Input vectors of the layer in `after`, its results in `before`, a batch at a time."""
     source, result = str(layer.source.name), str(original.output.name)
+    vectors = max(VECTORS, 8 * layer.matrix.shape[0])
     samples = max((len(a) for a in feeds.values() if np.ndim(a)), default=1)
     new, old = activations(after, [source], feeds), activations(before, [result], feeds)
     for (part, now), (_, then) in zip(new, old, strict=True):
         share = max((len(a) for a in part.values() if np.ndim(a)), default=1) / samples
         x, y = now[source], then[result]
-        yield layer.positions(x, y, max(1, int(vectors * share)))
+        yield layer.sample(x, y, max(1, int(vectors * share)))
 
 
-def _solvable(w: Array, groups: int) -> bool:
+def _solvable(layer: LayerMatrix) -> bool:
     """Whether the systems of a layer are small enough, and few enough, to solve."""
+    w, groups = layer.matrix, layer.groups
     k, n = w.shape
     if k + n // groups > MAX_FEATURES:
         return False

@@ -1,4 +1,4 @@
-"""A convolution as depthwise (2D) kernels and a 1x1 (1D) convolution: the split, and its fit."""
+"""Splitting a convolution into depthwise (2D) kernels and a 1x1 (1D) convolution, and its fit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,10 +92,10 @@ def find_convolution(node: ir.Node) -> Convolution | str | None:
 
 
 def split(layer: Convolution, rank: int, moments: Moments | None, *, sweeps: int = 0) -> Split:
-    """The best kernels and 1x1 weights of this rank; from the weights alone without `moments`.
+    """The best kernels and 1x1 weights of this rank; without `moments`, from the weights alone.
 
-    Each of `sweeps` fits all kernels at once to the 1x1 weights found, and these to the kernels:
-    channels that see the same thing share what they make of it (alternating least squares).
+    Each of `sweeps` fits the 1x1 weights to the kernels, then all kernels at once to the 1x1
+    weights (alternating least squares): so channels that see the same share the work.
     """
     left = bases(layer, moments)[0][:, :, :rank]
     kernels = np.einsum("cmr,cmk->crk", left, layer.slices)
@@ -104,10 +104,10 @@ def split(layer: Convolution, rank: int, moments: Moments | None, *, sweeps: int
         return Split(kernels, points, layer.bias)
     features, cross, _ = moments.covariance()
     for _ in range(sweeps):
-        inner, crossed = through(kernels, features, cross)
+        inner, crossed = kernel_covariances(kernels, features, cross)
         points = fit(inner, crossed, points)
         kernels = _fit_kernels(features, cross, points, kernels)
-    inner, crossed = through(kernels, features, cross)
+    inner, crossed = kernel_covariances(kernels, features, cross)
     # Kernel outputs of one size: they share the scale that they are quantised with.
     size = np.sqrt(np.maximum(np.diagonal(inner), 0))
     size = np.where(size > 0, size, 1.0)
@@ -121,8 +121,8 @@ def split(layer: Convolution, rank: int, moments: Moments | None, *, sweeps: int
 def bases(layer: Convolution, moments: Moments | None) -> tuple[Array, Array]:
     """Left singular vectors [C, M, full_rank] and values [C, full_rank] of the channels' slices.
 
-    With `moments`, of the slices times the square root of their windows' covariance: what matters
-    of a slice is what the windows make of it.
+    With `moments`, of the slices times the square root of their windows' covariance: what the
+    windows hold decides how much of a slice matters.
     """
     slices = layer.slices
     positions = slices.shape[2]
@@ -141,7 +141,7 @@ def bases(layer: Convolution, moments: Moments | None) -> tuple[Array, Array]:
 
 
 def _fit_kernels(features: Array, cross: Array, points: Array, prior: Array) -> Array:
-    """The kernels [C, r, k^2] that with `points` [M, C * r] give the targets best, near `prior`."""
+    """The kernels [C, r, k^2] whose outputs give the targets best by `points` [M, C * r]."""
     channels, _, positions = prior.shape
     window = np.arange(channels * positions).reshape(channels, 1, positions)
     rows = np.broadcast_to(window, prior.shape).ravel()
@@ -151,8 +151,11 @@ def _fit_kernels(features: Array, cross: Array, points: Array, prior: Array) -> 
     return fit(inner, crossed[:, None], prior.reshape(1, -1)).reshape(prior.shape)
 
 
-def through(kernels: Array, features: Array, cross: Array) -> tuple[Array, Array]:
-    """Covariances of the kernels' outputs, from those of the window positions."""
+def kernel_covariances(kernels: Array, features: Array, cross: Array) -> tuple[Array, Array]:
+    """Covariances of the outputs of `kernels` [C, r, k^2], and of these with the targets.
+
+    `features` and `cross` are those of the window positions [C * k^2].
+    """
     half = _apply(kernels, features)
     return _apply(kernels, half.T), _apply(kernels, cross)
 
@@ -168,7 +171,7 @@ def _apply(kernels: Array, windows: Array) -> Array:
 
 
 def moments_of(original: ir.Model, model: ir.Model, layer: Convolution, feeds: Feeds) -> Moments:
-    """Windows that reach the layer in `model`, against what it gave in `original`."""
+    """Moments of the windows that the layer sees in `model` and of what it gave in `original`."""
     source, result = str(layer.node.inputs[0].name), str(layer.node.outputs[0].name)  # type: ignore[union-attr]
     moments = Moments(layer.channels * prod(layer.kernel), len(layer.weights))
     samples = max(len(array) for array in feeds.values() if array.ndim)
@@ -208,7 +211,7 @@ def _windows(layer: Convolution, x: Array, result: Sequence[int], chosen: Array)
 # --- The graph ----------------------------------------------------------------------------------
 
 
-def put_split(layer: Convolution, found: Split, taken: set[str]) -> None:
+def insert_split(layer: Convolution, found: Split, taken: set[str]) -> None:
     """Put `conv.depthwise` and `conv.pointwise` in the graph, in the place of `conv`.
 
     `taken` are the names of the graph's values; the new ones are added.

@@ -50,6 +50,24 @@ def best_layout(nonzero: Mask, rows: int, width: int) -> Layout:
     return min([plain, *others], key=lambda layout: layout.cost)
 
 
+def fewest_tiles(nonzero: Mask, groups: int, rows: int, width: int) -> int:
+    """Tiles of at most `rows` x `width` weights that a matrix takes once its zeros are left out.
+
+    `nonzero` [K, N]: with `groups` above 1 rows of one group, columns of all; groups stand together
+    in one tile where they fit, and a group of zeros takes none. 0 where no weight fits.
+    """
+    k, n = nonzero.shape
+    if not width:
+        return 0
+    if groups == 1:
+        return len(best_layout(nonzero, rows, width).tiles)
+    some = int(nonzero.reshape(k, groups, -1).any((0, 2)).sum()) or groups
+    together = min(rows // k, width // (n // groups), some)
+    if together:
+        return -(-some // together)
+    return some * -(-k // rows) * -(-(n // groups) // width)
+
+
 def _layouts(nonzero: Mask, rows: int, width: int) -> Iterator[Layout]:
     k, n = nonzero.shape
     grid = grid_tiles((0, k), (0, n), (rows, width))
