@@ -59,7 +59,7 @@ class Counts(BaseModel, strict=True):
     buffer_read_bits: Count = _key("bits read from the buffer")
     buffer_write_bits: Count = _key("bits written to the buffer")
     bus_bits: Count = _key("bits between the buffer and the cores")
-    mesh_bits: Count = _key("bits that enter the mesh")
+    mesh_bits: Count = _key("bits that leave the layer, once to each layer that reads them")
     mesh_bit_hops: Amount = _key("the same bits, each times the routers that it passes")
     off_chip_bits: Count = _key("bits that go to another chip")
     write_pulses: Count = _key("pulses that program the cells once")
@@ -298,7 +298,7 @@ key changes its meaning or goes. A key that is optional is left out, never null.
 
 def markdown() -> str:
     """`docs/report_json.md`: a table of keys for each table of the report."""
-    found = dict.fromkeys([Report, *_tables(Report)])
+    found: dict[type[BaseModel], None] = dict.fromkeys([Report, *_tables(Report)])
     return "\n".join([INTRODUCTION, *(line for table in found for line in _section(table))])
 
 

@@ -53,8 +53,8 @@ def command(
     from xbarc.api import compile
     from xbarc.artifact.store import check_free
 
-    out = output or Path(f"{model.with_suffix('').name}.xbar")
-    check_free(out)
+    path = output or Path(f"{model.with_suffix('').name}.xbar")
+    check_free(path)
     program = compile(
         model,
         target,
@@ -79,13 +79,13 @@ def command(
     if "random_weights" in program.report:
         names = program.report["random_weights"]["names"]
         warn(f"{len(names)} weights are random: costs mean something, results don't")
-    program.save(out)
+    program.save(path)
     if as_json:
         print_json(program.report)
         return
-    out_lines = console()
-    for line in [*summary(program.report), f"  written to    {out}"]:
-        out_lines.print(line, soft_wrap=True)
+    out = console()
+    for line in [*summary(program.report), f"  written to    {path}"]:
+        out.print(line, soft_wrap=True)
 
 
 def summary(report: Mapping[str, Any]) -> Iterator[str]:

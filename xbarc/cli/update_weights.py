@@ -30,15 +30,15 @@ def command(
     from xbarc.api import load
     from xbarc.artifact.store import check_free
 
-    out = output or program
+    path = output or program
     before = load(program)
-    check_free(out)
+    check_free(path)
     after = before.update_weights(model, plugins=plugin or ())
-    after.save(out)
+    after.save(path)
     if as_json:
         print_json(after.report)
         return
-    _print_summary(before.report["totals"], after.report["totals"], out)
+    _print_summary(before.report["totals"], after.report["totals"], path)
 
 
 def _print_summary(was: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
