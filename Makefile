@@ -2,6 +2,7 @@
 # make test    style, types, tile IR tests, pytest (about the same as .ci/run)
 # make demo    its own environment; the main job on real data
 # make bench   speed and memory
+# make schema  docs/report_json.md, from the models of xbarc/artifact/report.py
 # make clean   remove whatever this file made
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +11,7 @@ BIN := .venv/bin
 DEMO := .venv-demo/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: venv test style installed types filecheck pytest bench demo clean
+.PHONY: venv test style installed types filecheck pytest bench schema demo clean
 
 venv: .venv/made
 
@@ -50,6 +51,9 @@ pytest: venv
 
 bench: venv
 	@set -e; for file in benchmarks/*.py; do $(BIN)/python $$file; done
+
+schema: venv
+	$(BIN)/python -m xbarc.artifact.report > docs/report_json.md
 
 demo: .venv-demo/made
 	@$(DEMO)/python examples/digits/demo.py

@@ -12,10 +12,11 @@ from models import text_model
 from reference import dense_weights, make_target
 
 import xbarc
-from xbarc.artifact.runs import record, recorded
+from xbarc.artifact.runs import Options, record, recorded
 from xbarc.cli import app
 from xbarc.cost.activity import crossbar_energy_pj, follow_values
 from xbarc.ir.dialect import weights_of
+from xbarc.report import report_page
 from xbarc.simulator.activity import ActivityCounter
 from xbarc.simulator.interpreter import Simulator
 from xbarc.support.errors import XbarcError
@@ -256,7 +257,10 @@ def test_activity_is_printed_and_kept_and_changes_no_result(saved):
     }
     runs, faults = recorded(saved / "m.xbar")
     assert not faults
-    assert [r.options for r in runs] == [{"labels": "y"}, {"labels": "y", "activity": True}]
+    assert [r.options.given() for r in runs] == [
+        {"labels": "y"},
+        {"labels": "y", "activity": True},
+    ]
     assert runs[1].input == "x.npz"
     kept = runs[1].result.model_dump(mode="json")
     assert kept["activity"] == document["activity"]
@@ -309,11 +313,27 @@ def test_kept_runs_go_with_the_program_they_are_of(saved):
 
 def test_a_run_of_a_program_that_was_replaced_meanwhile_is_not_kept(saved):
     with pytest.raises(XbarcError, match="compiled again meanwhile"):
-        record(saved / "m.xbar", "0" * 64, "x.npz", {}, {})
+        record(saved / "m.xbar", "0" * 64, "x.npz", Options(), {})
 
 
 def test_old_runs_make_room(saved, monkeypatch):
     monkeypatch.setattr("xbarc.artifact.runs.KEPT", 2)
-    for seed in ("1", "2", "3"):
-        run(saved, "--seed", seed)
-    assert [r.options["seed"] for r in recorded(saved / "m.xbar")[0]] == [2, 3]
+    for samples in ("1", "2", "3"):
+        run(saved, "--limit", samples)
+    assert [r.options.limit for r in recorded(saved / "m.xbar")[0]] == [2, 3]
+
+
+def test_a_record_of_an_older_version_is_read(saved):
+    run(saved, "--labels", "y")
+    (file,) = (saved / "m.xbar" / "runs").iterdir()
+    entry = json.loads(file.read_text())
+    assert "seed" not in entry["result"]
+    entry["options"]["seed"] = 3
+    entry["result"] |= {"seed": 3, "effects": []}
+    file.write_text(json.dumps(entry))
+    (kept,), faults = recorded(saved / "m.xbar")
+    assert not faults
+    assert kept.options.given() == {"labels": "y"}
+    page = report_page(xbarc.load(saved / "m.xbar"), saved / "m.xbar", [kept])
+    assert "--labels y" in page
+    assert "seed" not in page

@@ -9,7 +9,7 @@ from reference import make_target
 from typer.testing import CliRunner
 
 import xbarc
-from xbarc.artifact.runs import program_hash, record
+from xbarc.artifact.runs import Options, program_hash, record
 from xbarc.cli import app
 from xbarc.report import compare_page, compare_programs
 from xbarc.report.compare import names, ratio
@@ -84,7 +84,7 @@ def test_accuracy_comes_from_the_newest_run_that_has_one(folder):
     result = {"samples": 8, "images_per_second": 1.0, "adc": {}}
     path = folder / "a.xbar"
     for accuracy in (0.25, 0.5, None):
-        record(path, program_hash(path), "x.npz", {}, {**result, "accuracy": accuracy})
+        record(path, program_hash(path), "x.npz", Options(), {**result, "accuracy": accuracy})
     found = document(folder, "a.xbar", "b.xbar")["programs"]
     assert [(p["accuracy"], p["samples"]) for p in found] == [(0.5, 8), (None, None)]
 

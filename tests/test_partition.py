@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 import xbarc
 from xbarc.cli import app
+from xbarc.cli.inspect import draw_patches
 from xbarc.hw.target import load_target
-from xbarc.ir.analysis.output_patches import draw, partition, patches
+from xbarc.ir.analysis.output_patches import partition, patches
 from xbarc.ir.dialect import MvmOp
 from xbarc.report.page.page import report_page
 
@@ -62,7 +63,7 @@ def test_an_output_alone_is_no_patch(passes):
 
 
 def test_a_drawing():
-    assert draw(cut(valid(7, 3, 1, 1), "sub-image{outputs=2,3}")) == [
+    assert draw_patches(cut(valid(7, 3, 1, 1), "sub-image{outputs=2,3}")) == [
         "+------+----+",
         "|      |    |",
         "|      |    |",
@@ -74,15 +75,15 @@ def test_a_drawing():
         "+------+----+",
     ]
     # A line of one axis, and a map of several outputs a character.
-    assert draw(cut(Conv((9,), (3,), 1, 1), "sub-image{outputs=4}")) == [
+    assert draw_patches(cut(Conv((9,), (3,), 1, 1), "sub-image{outputs=4}")) == [
         "+--------+------+",
         "|        |      |",
         "+--------+------+",
     ]
-    large = draw(cut(valid(202, 3, 1, 1)))
+    large = draw_patches(cut(valid(202, 3, 1, 1)))
     assert max(map(len, large)) <= 100
     assert sum(line.startswith("+") for line in large) == 26
-    assert draw(cut(valid(802, 3, 1, 1), "sub-image{outputs=2}")) == []
+    assert draw_patches(cut(valid(802, 3, 1, 1), "sub-image{outputs=2}")) == []
 
 
 def saved(program, folder):

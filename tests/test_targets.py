@@ -217,7 +217,7 @@ def test_constants_of_a_base_one_by_one(write):
 def test_a_source_speaks_for_its_own_values(write):
     base = load_target("mca128")
     mine = load_target(write("mine.toml", BASE + "adc = { bits = 8, rate_gsps = 1.0 }"))
-    assert mine["adc"].source == f"rate_gsps: set in mine.toml; the rest: {base.adc.source}"
+    assert mine.adc.source == f"rate_gsps: set in mine.toml; the rest: {base.adc.source}"
     assert mine.array.source == base.array.source
     same = load_target(write("same.toml", BASE + "adc = { bits = 8, rate_gsps = 1.2 }"))
     assert same.adc.source == base.adc.source

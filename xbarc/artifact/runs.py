@@ -28,26 +28,26 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Energy = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Part(BaseModel):
-    # What a later version adds is kept, and ignored.
+class _Record(BaseModel):
+    # What another version wrote besides is kept, and not looked at.
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class LayerAdc(_Part):
+class LayerAdc(_Record):
     """`adc` of `xbarc run --json`, for a layer."""
 
     saturated: Share
     lossless: bool
 
 
-class Energies(_Part):
+class Energies(_Record):
     """Energy of a component for one input in pJ: fixed an action, and following the values."""
 
     fixed: Energy | None
     values: Energy | None
 
 
-class LayerActivity(_Part):
+class LayerActivity(_Record):
     """`activity` of `xbarc run --json`, for a layer; shares from 0 to 1."""
 
     driven_rows: Share
@@ -55,34 +55,49 @@ class LayerActivity(_Part):
     energy_pj: dict[str, Energies]
 
 
-class Result(_Part):
+class Result(_Record):
     """The document of `xbarc run --json`."""
 
     samples: Annotated[int, Field(ge=1)]
     accuracy: Share | None = None
     images_per_second: float
-    seed: int = 0
-    effects: list[Any] = []
     adc: dict[str, LayerAdc]
     activity: dict[str, LayerActivity] = {}
 
 
-class Run(_Part):
+class Options(BaseModel):
+    """The options of `xbarc run` that its result follows from, by their names."""
+
+    # An option that another version had is none to repeat the run with.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    labels: str | None = None
+    limit: int | None = None
+    batch: int | None = None
+    ideal: bool = False
+    activity: bool = False
+
+    def given(self) -> dict[str, Any]:
+        """Those that aren't as they are by default."""
+        return self.model_dump(exclude_defaults=True)
+
+
+class Run(_Record):
     """One run: when (UTC), of which program (its manifest's sha256), how, and what came out.
 
-    `options` are those of `xbarc run` by their names, files without their folders.
+    `input` is the name of the data file, without its folder.
     """
 
     format: Annotated[int, Field(ge=FORMAT, le=FORMAT)]
     at: datetime
     program: str
     input: str
-    options: dict[str, bool | int | float | str]
+    options: Options
     result: Result
 
 
 def record(
-    path: Path, program: str, data: str, options: Mapping[str, Any], document: Mapping[str, Any]
+    path: Path, program: str, data: str, options: Options, document: Mapping[str, Any]
 ) -> Path:
     """Keep a run of the program at `path`, whose hash was `program`; the file written.
 
@@ -95,7 +110,7 @@ def record(
         "at": now.isoformat(timespec="seconds"),
         "program": program,
         "input": data,
-        "options": dict(options),
+        "options": options.given(),
         "result": document,
     }
     text = json.dumps(entry, indent=1, ensure_ascii=False) + "\n"

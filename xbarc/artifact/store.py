@@ -30,6 +30,7 @@ import safetensors.numpy
 from xdsl.dialects.builtin import ModuleOp
 
 from xbarc.artifact.program import CompiledProgram
+from xbarc.artifact.report import fault as report_fault
 from xbarc.hw.target import dump_target, parse_target
 from xbarc.ir import parse_module, print_module
 from xbarc.ir.analysis.coverage import coverage_of
@@ -161,8 +162,8 @@ def load(path: str | Path) -> CompiledProgram:
         target = parse_target((path / TARGET).read_text(encoding="utf-8"), str(path / TARGET))
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         raise XbarcError(f"{path}: {error}") from None
-    if not isinstance(report, dict):
-        raise XbarcError(f"{path}: {REPORT} is damaged: compile the model again")
+    if (wrong := report_fault(report)) is not None:
+        raise XbarcError(f"{path}: {REPORT} is damaged: {wrong}: compile the model again")
     if module.attributes.get(CROSSBAR) != CrossbarAttr.of(target.array):
         raise XbarcError(f"{path}: {PROGRAM} is mapped for other crossbars than {TARGET} says")
     digital = {n: (path / n).read_bytes() for n in files if n.startswith("digital/")}

@@ -11,6 +11,7 @@ from xdsl.passes import ModulePass
 
 from xbarc import cost
 from xbarc.artifact import LOWERED, CompiledProgram
+from xbarc.artifact.report import SCHEMA
 from xbarc.cost.components import components, load_kinds, settled
 from xbarc.driver import extensions
 from xbarc.driver.crossbar_share import crossbar_share
@@ -161,6 +162,7 @@ def _compile(
     program.report = {
         "target": target.name,
         "passes": passes,
+        "schema": SCHEMA,
         **cost.report(program, _unpruned(program, imported, decided)),
         # Infinite where an output was all zeros before the pass: null.
         "deviation": finite(dict(calibrated.deviation)),

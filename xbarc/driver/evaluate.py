@@ -40,7 +40,6 @@ def evaluate(
     limit: int | None = None,
     batch: int | None = None,
     ideal: bool = False,
-    seed: int = 0,
     activity: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -84,8 +83,6 @@ def evaluate(
         document["accuracy"] = accuracy(next(iter(outputs.values())), truth[:samples])
     document |= {
         "images_per_second": simulated / seconds,
-        "seed": seed,
-        "effects": [],
         "adc": {
             name: {"saturated": s.saturated, "lossless": s.lossless}
             for name, s in simulator.statistics().items()

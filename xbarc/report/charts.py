@@ -19,7 +19,7 @@ LEAST = 3.0
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """A stretch of a bar: its length, its colour (`s0` ..), what it is."""
 
     value: float
@@ -27,13 +27,13 @@ class Part:
     title: str
 
 
-def bar(parts: Iterable[Part], whole: float, label: str) -> Markup:
-    """Stacked parts of a bar that is `whole` long."""
+def bar(segments: Iterable[Segment], whole: float, label: str) -> Markup:
+    """Stacked segments of a bar that is `whole` long."""
     rects, x = [], 0.0
-    for part in parts:
-        width = _scaled(part.value, whole)
+    for segment in segments:
+        width = _scaled(segment.value, whole)
         if width > 0:
-            rects.append(_rect(x, width, part.color, part.title))
+            rects.append(_rect(x, width, segment.color, segment.title))
             x += width
     return _strip(rects, label)
 

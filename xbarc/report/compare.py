@@ -7,7 +7,7 @@ from typing import Any
 from xbarc.artifact import CompiledProgram
 from xbarc.artifact.runs import Run
 from xbarc.report import charts
-from xbarc.report.charts import Part, Row
+from xbarc.report.charts import Row, Segment
 from xbarc.report.figures import (
     BY_COMPONENT,
     HEADLINES,
@@ -207,14 +207,14 @@ def _components(document: Mapping[str, Any], called: Sequence[str]) -> Child:
         wholes = [sum(values[i] for values in table.values()) for i in range(len(called))]
         rows = []
         for i, name in enumerate(called):
-            parts = [
-                Part(table[c][i], colors[c], f"{words(c)}: {quantity(kind, table[c][i])}")
+            segments = [
+                Segment(table[c][i], colors[c], f"{words(c)}: {quantity(kind, table[c][i])}")
                 for c in ranked
                 if c in table
             ]
             label = f"{name}: {quantity(kind, wholes[i])}"
             figure = data(f"totals.{kind}.total", document["totals"][f"{kind}.total"][i])
-            drawn = charts.bar(parts, max(wholes, default=0.0), label)
+            drawn = charts.bar(segments, max(wholes, default=0.0), label)
             rows.append(Row(breakable(name), drawn, [figure]))
         chart = charts.table(caption, ["Program", "", ""], rows)
         cells = [
@@ -253,7 +253,7 @@ def _chart(
         bars, figures = [], []
         for name, color, value in zip(called, colors, layer[key], strict=True):
             label = f"{layer['name']}, {name}: {quantity(key, value)}"
-            bars.append(charts.bar([Part(value or 0.0, color, label)], most, label))
+            bars.append(charts.bar([Segment(value or 0.0, color, label)], most, label))
             figures.append(tag("div", data(f"layers.{i}.{key}", value)))
         return Row(breakable(layer["name"]), bars, [figures])
 

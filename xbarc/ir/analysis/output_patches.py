@@ -1,8 +1,8 @@
 """How a layer's output is cut into sub-images or windows: `xbarc inspect --layer`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import product
-from math import ceil, prod
+from math import prod
 from typing import Any
 
 from xbarc.hw.target import Target
@@ -10,9 +10,6 @@ from xbarc.ir.analysis.patches import each_output, scatter_of
 from xbarc.ir.analysis.visits import visits
 from xbarc.ir.dialect import MvmOp, shape_of, spatial_size
 from xbarc.support.data import Array
-
-WIDTH, HEIGHT = 72, 36
-"""Columns and lines that a drawing fits into; beyond that several outputs are one character."""
 
 Span = tuple[int, int]
 """Begin and end, the end not included."""
@@ -65,27 +62,3 @@ def patches(found: Mapping[str, Any]) -> Iterator[tuple[tuple[Span, ...], tuple[
     """Outputs and window of each patch of a `partition`, a span an axis each, in their order."""
     outputs, windows = ([axis[key] for axis in found["axes"]] for key in ("outputs", "window"))
     return zip(product(*outputs), product(*windows), strict=True)
-
-
-def draw(found: Mapping[str, Any]) -> list[str]:
-    """The last two axes of a `partition` as lines of text: a frame around each patch's outputs.
-
-    An output is two characters wide and a line high, several of them together where the map is
-    larger than the drawing; nothing where patches are too small for that.
-    """
-    outputs = [axis["outputs"] for axis in found["axes"]][-2:]
-    rows, columns = outputs if len(outputs) == 2 else ([(0, 1)], outputs[0])
-    step = max(1, ceil(columns[-1][1] * 2 / WIDTH), ceil(rows[-1][1] / HEIGHT))
-    if any(len(spans) > 1 and spans[0][1] < step for spans in (rows, columns)):
-        return []
-    down, across = _marks(rows, step, 1), _marks(columns, step, 2)
-    border, inside = (
-        "".join(mark if x in across else fill for x in range(across[-1] + 1))
-        for mark, fill in ("+-", "| ")
-    )
-    return [border if y in down else inside for y in range(down[-1] + 1)]
-
-
-def _marks(spans: Sequence[Span], step: int, characters: int) -> list[int]:
-    """Where the borders of spans stand in a drawing."""
-    return [0, *(ceil(end / step) * characters + i for i, (_, end) in enumerate(spans, start=1))]

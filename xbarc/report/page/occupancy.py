@@ -1,19 +1,72 @@
-"""How tiles fill crossbars: the distinct shapes of a layer's tiles, and pictures of them."""
+"""Occupancy: how tiles fill crossbars, as the distinct shapes of each layer's tiles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from xbarc.artifact import CompiledProgram
 from xbarc.hw.target import Array
 from xbarc.ir.dialect import MvmOp, Tiles, weights_of
-from xbarc.report.html import Markup, tag
+from xbarc.report.figures import count, percent
+from xbarc.report.html import Markup, Section, breakable, tag
+
+MOST_SHAPES = 6
+"""Shapes of tiles drawn for a layer; the others are counted."""
 
 MOST_BLOCKS = 256
 """Blocks of a diagonal that are drawn one by one."""
 
 Rectangle = tuple[int, int, int, int]
 """Row begin and end, column begin and end."""
+
+
+def section(program: CompiledProgram) -> Section:
+    """How each layer's tiles fill crossbars."""
+    array = program.target.array
+    mvms = [op for op in program.module.walk() if isinstance(op, MvmOp)]
+    lead = (
+        f"Each picture is a crossbar of {array.rows} rows × {array.cols} columns; filled is what "
+        "holds weights. Tiles that look alike are drawn once."
+    )
+    figures = [filled(op, array) for op in mvms]
+    body = [tag("p", lead, class_="lead"), tag("div", figures, class_="layers")]
+    return Section("occupancy", "Occupancy of the crossbars", body)
+
+
+def filled(op: MvmOp, array: Array) -> Markup:
+    """A layer's distinct tiles."""
+    weights = weights_of(op)
+    bits, found = weights.weight_bits, shapes(op)
+    each = array.crossbars_per_tile(bits)
+    pictures = [tile(shape, array, bits) for shape in found[:MOST_SHAPES]]
+    others = found[MOST_SHAPES:]
+    if others:
+        left = sum(shape.count for shape in others)
+        pictures.append(tag("li", f"and {count(left)} tiles of {count(len(others))} more shapes"))
+    total = sum(shape.count for shape in found)
+    (k, n), tiles = weights.matrix, f"{count(total)} tile{'s' * (total != 1)}"
+    about = f"{k} × {n}, {tiles}" + (f", {each} crossbars a tile" if each > 1 else "")
+    return tag(
+        "figure",
+        tag("figcaption", tag("b", breakable(weights.symbol)), tag("span", about)),
+        tag("ul", pictures),
+    )
+
+
+def tile(shape: "Shape", array: Array, bits: int) -> Markup:
+    """One shape with its count."""
+    columns = shape.cols * array.columns_per_weight(bits)
+    share = percent(shape.occupied(array, bits))
+    size = f"{shape.rows} × {columns}"
+    label = f"{count(shape.count)} tiles of {size} cells, {share} of the crossbar"
+    return tag(
+        "li",
+        picture(shape, array, bits, label),
+        tag("b", f"{count(shape.count)} ×"),
+        tag("span", size),
+        tag("span", share),
+    )
 
 
 @dataclass(frozen=True)

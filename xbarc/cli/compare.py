@@ -1,0 +1,93 @@
+"""`xbarc compare`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xbarc.cli import options
+from xbarc.cli.output import console, print_json, table
+from xbarc.support.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def command(
+    programs: Annotated[
+        list[Path], typer.Argument(metavar="A.xbar B.xbar...", help="Compiled programs.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="COMPARE.html", help="A page as well.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show the same figures of several programs side by side; layers match by name."""
+    from xbarc.api import load
+    from xbarc.artifact.runs import recorded
+    from xbarc.report import compare_page, compare_programs, write_page
+
+    if len(programs) < 2:
+        raise UsageError("compare takes two programs at least")
+    document = compare_programs([(path, load(path), recorded(path)[0]) for path in programs])
+    if output is not None:
+        write_page(output, compare_page(document))
+    if as_json:
+        print_json(document)
+        return
+    out = console()
+    for made in _tables(document):
+        out.print(made)
+    out.print("\nFor one input. ×: against the first program; –: it has no such figure.")
+    if output is not None:
+        print(f"\nwritten to {output}")
+
+
+def _tables(document: Mapping[str, Any]) -> Iterator["Table"]:
+    """Totals, components, then energy, time and crossbars of each layer, a column a program."""
+    from xbarc.report.compare import CHARTED, names
+    from xbarc.report.figures import BY_COMPONENT, words
+
+    called, totals = names(document), document["totals"]
+    yield _totals(document, called)
+    for kind, caption in BY_COMPONENT.items():
+        parts = table("component", *called, title=f"\n{caption}")
+        for key, values in totals.items():
+            if key.startswith(f"{kind}.") and not key.endswith(".total"):
+                parts.add_row(words(key.removeprefix(f"{kind}.")), *_compared(key, values))
+        yield parts
+    for kind, caption in CHARTED:
+        layers = table("layer", *called, title=f"\n{caption}")
+        for layer in document["layers"]:
+            if kind in layer:
+                layers.add_row(layer["name"], *_compared(kind, layer[kind]))
+        yield layers
+
+
+def _totals(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
+    from xbarc.report.figures import HEADLINES, others, title
+
+    programs, totals = document["programs"], document["totals"]
+    made = table("", *called)
+    made.columns[0].justify = "left"
+    made.add_row("Model", *(str(p["model"]) for p in programs))
+    made.add_row("Target", *(str(p["target"]) for p in programs))
+    if any(p["accuracy"] is not None for p in programs):
+        made.add_row("Accuracy", *_compared("accuracy", [p["accuracy"] for p in programs]))
+    named = {key: name for key, name in HEADLINES.items() if key in totals}
+    for key, name in (named | {key: title(key) for key in others(totals)}).items():
+        made.add_row(name, *_compared(key, totals[key]))
+    return made
+
+
+def _compared(key: str, values: Sequence[Any]) -> list[str]:
+    """A figure a program, with how it stands to the first one."""
+    from xbarc.report.compare import ratio
+    from xbarc.report.figures import quantity, unit_key
+
+    against = [ratio(value, values[0]) for value in values]
+    return [
+        f"{quantity(unit_key(key), value)}{how and f' ({how})'}"
+        for value, how in zip(values, against, strict=True)
+    ]

@@ -1,0 +1,114 @@
+"""`xbarc compile`."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xbarc.cli import options
+from xbarc.cli.output import console, number, print_json, warn
+
+
+def command(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="ONNX, Relay text (.relay) or Relax (JSON).")
+    ],
+    target: Annotated[
+        str, typer.Option("--target", metavar="NAME|FILE.toml", help="See `xbarc targets`.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="OUT.xbar", help="Default: MODEL.xbar.")
+    ] = None,
+    sets: options.Sets = None,
+    passes: options.Passes = "",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration", metavar="X.npz", help="Inputs that show activations' ranges."
+        ),
+    ] = None,
+    percentile: Annotated[
+        float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
+    ] = 100.0,
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option("--input-shape", metavar="NAME=1,3,48,192", help="Fix dynamic dimensions."),
+    ] = None,
+    params: options.Params = None,
+    constants: options.Constants = None,
+    random_weights: options.RandomWeights = None,
+    plugin: options.Plugins = None,
+    print_ir_after: options.PrintIrAfter = None,
+    dump_dir: Annotated[
+        Path | None, typer.Option("--dump-dir", help="Write the IR after each pass there.")
+    ] = None,
+    time_passes: options.TimePasses = False,
+    verify_passes: Annotated[
+        bool, typer.Option("--verify-passes", help="Run the graph before and after each pass.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compile a model for a target."""
+    from xbarc.api import compile
+    from xbarc.artifact.store import check_free
+
+    path = output or Path(f"{model.with_suffix('').name}.xbar")
+    check_free(path)
+    program = compile(
+        model,
+        target,
+        passes=passes,
+        calibration=calibration,
+        overrides=sets or (),
+        plugins=plugin or (),
+        input_shapes=options.shapes(input_shape),
+        percentile=percentile,
+        params=params,
+        constants=constants,
+        random_weights=random_weights,
+        instrumentation=options.instrumentation(
+            print_ir_after, dump_dir=dump_dir, time_passes=time_passes, verify_passes=verify_passes
+        ),
+    )
+    if calibration is None:
+        warn(
+            "no --calibration given: activation ranges come from generated inputs, "
+            "and accuracy will suffer"
+        )
+    if "random_weights" in program.report:
+        names = program.report["random_weights"]["names"]
+        warn(f"{len(names)} weights are random: costs mean something, results don't")
+    program.save(path)
+    if as_json:
+        print_json(program.report)
+        return
+    out = console()
+    for line in [*summary(program.report), f"  written to    {path}"]:
+        out.print(line, soft_wrap=True)
+
+
+def summary(report: Mapping[str, Any]) -> Iterator[str]:
+    """What landed where, and what it takes."""
+    covered, totals = report["coverage"], report["totals"]
+    operators = covered["crossbar_operators"] + covered["digital_operators"]
+    share = (
+        "not all multiply-accumulates can be counted"
+        if covered["mac_share"] is None
+        else f"{covered['mac_share']:.2%} of the multiply-accumulates"
+    )
+    yield f"{report['model']} for {report['target']}"
+    yield f"  on crossbars  {covered['crossbar_operators']} of {operators} operators, {share}"
+    yield (
+        f"  it takes      {number(totals['crossbars'])} crossbars, "
+        f"{number(totals['memristors'])} memristors, {totals['utilization']:.1%} of the cells"
+    )
+    yield (
+        f"  per input     {number(totals['energy_uj']['total'])} uJ, "
+        f"{number(totals['latency_us'])} us; area {totals['area_mm2']['total']:.4g} mm2"
+    )
+    for name, moved in report["deviation"].items():
+        size = "infinite" if moved is None else f"{moved:.3g}"
+        yield f"  lossy         {name}: relative deviation {size}"
+    for name, reason in covered["digital_reasons"].items():
+        yield f"  digital       {name}: {reason}"

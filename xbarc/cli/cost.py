@@ -1,0 +1,104 @@
+"""`xbarc cost`."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from xbarc.cli import options
+from xbarc.cli.output import console, number, print_json, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def command(program: options.ProgramPath, as_json: options.AsJson = False) -> None:
+    """Show area, energy, time and the counts behind them, for a batch of one."""
+    from xbarc.api import load
+
+    report = load(program).report
+    if as_json:
+        print_json(report)
+        return
+    totals, out = report["totals"], console()
+    out.print(_layers(report))
+    out.print("xbars: crossbars; used: share of their cells; ADC: conversions\n")
+    out.print(_components(totals))
+    out.print()
+    for name, text in _facts(totals):
+        out.print(f"{name:<12} {text}")
+    for note in _notes(report):
+        out.print(f"\n{note}")
+
+
+def _layers(report: Mapping[str, Any]) -> "Table":
+    """Counts a layer."""
+    made = table(
+        "layer", "mapping", "matrix", "xbars", "used", "vectors", "cycles", "MACs", "ADC", "uJ"
+    )
+    for row in report["layers"]:
+        made.add_row(
+            row["name"],
+            row["mapping"],
+            f"{row['matrix'][0]}x{row['matrix'][1]}",
+            number(row["crossbars"]),
+            f"{row['utilization']:.0%}",
+            number(row["vectors"]),
+            number(row["cycles"]),
+            number(row["macs"]),
+            number(row["adc_conversions"]),
+            f"{sum(row['energy_pj'].values()) * 1e-6:.4g}",
+        )
+    return made
+
+
+def _components(totals: Mapping[str, Any]) -> "Table":
+    """Area and energy by component, the total below."""
+    made = table("component", "area mm2", "energy uJ")
+    area, energy = totals["area_mm2"], totals["energy_uj"]
+    for name in [*(k for k in {**area, **energy} if k != "total"), "total"]:
+        made.add_row(name, f"{area.get(name, 0.0):.4g}", f"{energy.get(name, 0.0):.4g}")
+    return made
+
+
+def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the whole program takes, and how fast it is."""
+    yield (
+        "crossbars",
+        f"{number(totals['crossbars'])} in {number(totals['cores'])} cores, "
+        f"{number(totals['nodes'])} nodes; {totals['utilization']:.1%} of the cells in use",
+    )
+    yield "memristors", number(totals["memristors"])
+    yield "MACs", number(totals["macs"])
+    yield "conversions", number(totals["adc_conversions"])
+    order = "row by row" if totals["schedule"] == "rows" else "layer after layer"
+    yield "latency", f"{number(totals['latency_us'])} us, {order}"
+    yield "throughput", f"{number(totals['throughput_ips'])} inputs/s, layers as a pipeline"
+    worst = totals["bottleneck"]
+    yield "bottleneck", "none" if worst is None else f"{worst['resource']} of {worst['layer']}"
+    yield "power", f"{totals['power_w']:.4g} W at that rate"
+    yield "cells", _power(totals)
+    yield (
+        "programming",
+        f"{number(totals['programming_energy_uj'])} uJ, {totals['programming_time_ms']:.4g} ms",
+    )
+
+
+def _power(totals: Mapping[str, Any]) -> str:
+    """Power with the cells as they are programmed, and what it was before."""
+    now = (
+        f"{totals['crossbar_power_w']:.4g} W in them as they are programmed, "
+        f"{totals['read_power_w']:.4g} W with all else"
+    )
+    if totals["read_power_ratio"] == 1:
+        return now
+    return (
+        f"{now}; {totals['read_power_ratio']:.1%} of {totals['read_power_before_w']:.4g} W with "
+        f"{totals['read_power_baseline']}"
+    )
+
+
+def _notes(report: Mapping[str, Any]) -> Iterator[str]:
+    """What a reader must know before believing the figures."""
+    if report["calibration"]["source"] == "generated":
+        yield "Activation ranges come from generated inputs, not from calibration data."
+    if "random_weights" in report:
+        yield f"Weights are random (seed {report['random_weights']['seed']}): cost figures only."

@@ -1,0 +1,184 @@
+"""`xbarc opt`."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xbarc.cli import options
+from xbarc.cli.output import console, warn
+from xbarc.support.errors import UsageError, XbarcError
+
+if TYPE_CHECKING:
+    from xbarc.driver.optimize import Optimized
+    from xbarc.pipeline import Instrumentation
+
+
+def command(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Tile IR (.mlir; - is stdin) or a model: .onnx, .relay, Relax (JSON).",
+        ),
+    ],
+    passes: options.Passes = "",
+    target: Annotated[
+        str | None, typer.Option("--target", help="For passes that ask for the hardware.")
+    ] = None,
+    sets: options.Sets = None,
+    plugin: options.Plugins = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Default: stdout; a model needs a file.onnx."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration", metavar="X.npz", help="Inputs of a model, for passes that fit to them."
+        ),
+    ] = None,
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input-shape", metavar="NAME=1,3,48,192", help="Fix a model's dynamic dimensions."
+        ),
+    ] = None,
+    params: options.Params = None,
+    constants: options.Constants = None,
+    random_weights: options.RandomWeights = None,
+    print_ir_after: options.PrintIrAfter = None,
+    time_passes: options.TimePasses = False,
+) -> None:
+    """Rewrite tile IR, as mlir-opt does, or an ONNX model, by the passes given and no others.
+
+    Tile IR is read, verified, rewritten by mapping passes and printed. A model is brought to the
+    importer's normal form (modern opset, weights as initialisers), rewritten by graph passes and
+    written as plain ONNX.
+    """
+    if sets and target is None:
+        raise UsageError("--set needs --target")
+    seen = options.instrumentation(print_ir_after, time_passes=time_passes)
+    if not _is_model(file, plugin or ()):
+        for given, option in (
+            (calibration, "--calibration"),
+            (input_shape, "--input-shape"),
+            (params, "--params"),
+            (constants, "--constants"),
+            (random_weights, "--random-weights"),
+        ):
+            if given is not None and given != []:
+                raise UsageError(f"{option} is for models: {file} is taken for tile IR")
+        result = _rewritten(file, passes, target, sets or (), plugin or (), seen)
+        _write(result, output)
+        return
+    if output is None or output.suffix != ".onnx":
+        raise UsageError(f"a model is written to a file: xbarc opt {file} -o smaller.onnx")
+    from xbarc.driver.optimize import optimize
+    from xbarc.frontends.source import SideWeights
+
+    done = optimize(
+        file,
+        output,
+        passes,
+        target=target,
+        overrides=sets or (),
+        plugins=plugin or (),
+        calibration=calibration,
+        input_shapes=options.shapes(input_shape),
+        weights=SideWeights(params, constants, random_weights),
+        instrumentation=seen,
+    )
+    if calibration is None and done.lossy:
+        warn(
+            f"no --calibration given: what {' and '.join(done.lossy)} may fit, "
+            "is fitted to generated inputs"
+        )
+    out = console()
+    for line in [*_summary(done), f"written  {output}"]:
+        out.print(line, soft_wrap=True)
+
+
+def _is_model(file: Path, plugins: Sequence[Path]) -> bool:
+    """Whether a file is a model, by what frontends say of it, and not tile IR."""
+    if file.suffix == ".mlir" or str(file) == "-":
+        return False
+    from xbarc.driver import extensions
+    from xbarc.frontends.registry import is_model
+
+    with extensions.using(plugins):
+        return is_model(file)
+
+
+def _rewritten(
+    file: Path,
+    passes: str,
+    target: str | None,
+    sets: Sequence[str],
+    plugins: Sequence[Path],
+    seen: "Instrumentation",
+) -> str:
+    """The tile IR of `file` after `passes`, as text."""
+    from xbarc.cost.components import check_tables
+    from xbarc.driver import extensions
+    from xbarc.hw.target import load_target
+    from xbarc.ir import parse_module, print_module
+    from xbarc.ir.dialect import CROSSBAR, CrossbarAttr
+    from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
+
+    with extensions.using(plugins):
+        pipeline = parse_passes(passes, load_registry())
+        if pipeline.graph:
+            raise UsageError(
+                f"pass {pipeline.graph[0].name!r} works on ONNX graphs: give it to "
+                "`xbarc compile`, or to `xbarc opt` with an .onnx file"
+            )
+        hardware = None if target is None else load_target(target, sets)
+        if hardware is not None:
+            check_tables(hardware)
+        module = parse_module(_read(file), str(file))
+        crossbar = module.attributes.get(CROSSBAR)
+        if hardware and crossbar not in (None, CrossbarAttr.of(hardware.array)):
+            raise UsageError(
+                f"{file} is for other crossbars than those of target {hardware.name!r}: "
+                "give the target that it was compiled for"
+            )
+        seen.check(pipeline.mapping)
+        run_module_passes(pipeline.mapping, XbarContext(hardware), module, seen)
+    seen.print_times()
+    return print_module(module)
+
+
+def _read(file: Path) -> str:
+    if str(file) == "-":
+        return sys.stdin.read()
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise XbarcError(f"{file}: not a text file") from None
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from xbarc.support.data import written_whole
+
+    with written_whole(output) as out:
+        out.write(text.encode())
+
+
+def _summary(done: "Optimized") -> Iterator[str]:
+    """What became of a model, and how far lossy passes moved its outputs."""
+    (weights, weights_now), (nodes, nodes_now) = done.weights, done.nodes
+    yield f"weights  {weights} -> {weights_now}"
+    yield f"nodes    {nodes} -> {nodes_now}"
+    for name, moved in done.deviation.items():
+        yield f"lossy    {name}: relative deviation {moved:.3g} on {done.samples} samples"
+    for name, figures in done.figures.items():
+        before, after = figures.get("before", {}), figures.get("after", {})
+        counts = [f"{key} {before[key]} -> {after[key]}" for key in before if key in after]
+        if counts:
+            yield f"counted  {name}: {', '.join(counts)}"

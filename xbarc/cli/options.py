@@ -1,0 +1,84 @@
+"""Arguments and options that several commands have, and what their texts mean."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xbarc.support.errors import UsageError
+
+if TYPE_CHECKING:
+    from xbarc.pipeline import Instrumentation
+
+ProgramPath = Annotated[Path, typer.Argument(metavar="OUT.xbar", help="A compiled program.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="Python file with passes or component models; it is run.",
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a target key: array.rows=64."),
+]
+Passes = Annotated[
+    str, typer.Option("--passes", metavar="TEXT", help='Pipeline: "fold-batchnorm,im2col".')
+]
+Params = Annotated[
+    Path | None,
+    typer.Option("--params", metavar="FILE", help="Weights of a TVM program: .params or npz."),
+]
+Constants = Annotated[
+    Path | None,
+    typer.Option("--constants", metavar="C.npz", help="Relay's meta[relay.Constant][i]."),
+]
+RandomWeights = Annotated[
+    int | None,
+    typer.Option(
+        "--random-weights", metavar="SEED", min=0, help="Make up what Relay lacks, to cost it."
+    ),
+]
+PrintIrAfter = Annotated[
+    list[str] | None,
+    typer.Option("--print-ir-after", metavar="PASS|all", help="Print the IR to stderr."),
+]
+TimePasses = Annotated[
+    bool, typer.Option("--time-passes", help="Print each pass's time to stderr.")
+]
+
+
+def shapes(texts: list[str] | None) -> dict[str, list[int]]:
+    """Texts like `x=1,3,48,192` as shapes by input name. Raises `UsageError` on any other."""
+    found = {}
+    for text in texts or ():
+        name, equals, dims = text.rpartition("=")
+        try:
+            if not equals or not name:
+                raise ValueError
+            found[name] = [int(d) for d in dims.split(",")] if dims else []
+        except ValueError:
+            raise UsageError(
+                f"--input-shape {text}: written name=1,3,48,192, whole numbers between commas"
+            ) from None
+    return found
+
+
+def instrumentation(
+    print_ir_after: list[str] | None,
+    *,
+    time_passes: bool,
+    dump_dir: Path | None = None,
+    verify_passes: bool = False,
+) -> "Instrumentation":
+    """What the options of these names ask to see of the passes."""
+    from xbarc.pipeline import Instrumentation
+
+    return Instrumentation(
+        print_ir_after=print_ir_after or (),
+        dump_dir=dump_dir,
+        time_passes=time_passes,
+        verify_passes=verify_passes,
+    )

@@ -1,0 +1,60 @@
+"""What commands print with: tables, figures and JSON on stdout, warnings on stderr."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+PIPE_WIDTH = 160
+"""Columns of a file or a pipe: nothing is shortened to the width of a screen that isn't there."""
+
+LEFT = ("layer", "op", "mapping", "component", "in")
+"""Columns of text; the others are figures, at the right."""
+
+
+def warn(text: str) -> None:
+    """A warning: the command goes on."""
+    print(f"xbarc: warning: {text}", file=sys.stderr)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document."""
+    from xbarc.support.document import to_json
+
+    print(to_json(document))
+
+
+def console(pipe_width: int = PIPE_WIDTH) -> "Console":
+    """Stdout, `pipe_width` wide where it is no terminal; text is printed as it is."""
+    from rich.console import Console
+
+    # A layer may be called [red] or :x:, which Rich would read as colours and signs.
+    found = Console(highlight=False, markup=False, emoji=False)
+    if found.is_terminal:
+        return found
+    return Console(highlight=False, markup=False, emoji=False, width=pipe_width)
+
+
+def table(*columns: str, title: str | None = None) -> "Table":
+    """An empty table of these columns."""
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        made.add_column(
+            name,
+            justify="left" if name in LEFT else "right",
+            overflow="fold" if name == "layer" else "ellipsis",
+            no_wrap=name != "layer",
+        )
+    return made
+
+
+def number(value: float) -> str:
+    """A figure in four digits at most, with an SI letter from ten thousand up: 9999, 31.7M."""
+    for scale, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= (1e4 if letter == "k" else scale):
+            return f"{value / scale:.4g}{letter}"
+    return f"{value:.4g}"

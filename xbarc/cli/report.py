@@ -1,0 +1,28 @@
+"""`xbarc report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xbarc.cli import options
+from xbarc.cli.output import warn
+
+
+def command(
+    program: options.ProgramPath,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="REPORT.html", help="The page to write.")
+    ] = Path("report.html"),
+) -> None:
+    """Write one self-contained HTML page: figures, pictures, sources, how to repeat it."""
+    from xbarc.api import load
+    from xbarc.artifact.runs import recorded
+    from xbarc.report import report_page, write_page
+
+    loaded = load(program)
+    runs, faults = recorded(program)
+    write_page(output, report_page(loaded, program, runs))
+    for fault in faults:
+        warn(fault)
+    print(output)

@@ -1,0 +1,131 @@
+"""`xbarc run`."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xbarc.cli import options
+from xbarc.cli.output import console, number, print_json, warn
+from xbarc.support.errors import XbarcError
+
+MOST_CLIPPED = 5
+"""Layers whose clipped conversions are printed; --json has all."""
+
+
+def command(
+    program: options.ProgramPath,
+    data: Annotated[Path, typer.Option("--input", metavar="X.npz", help="Arrays by input name.")],
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="KEY", help="Array of the npz with classes or masks."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only the first N samples.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Samples at once; bounds the memory.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="Y.npz", help="Write the outputs there.")
+    ] = None,
+    ideal: Annotated[
+        bool, typer.Option("--ideal", help="Lossless converters and ideal devices.")
+    ] = False,
+    activity: Annotated[
+        bool, typer.Option("--activity", help="Driven rows, and energy that follows the values.")
+    ] = False,
+    record: Annotated[
+        bool, typer.Option("--record/--no-record", help="Keep the result with the program.")
+    ] = True,
+    as_json: options.AsJson = False,
+) -> None:
+    """Run a compiled program on the functional simulator."""
+    from xbarc.artifact import runs
+    from xbarc.driver.evaluate import evaluate, save_outputs
+    from xbarc.support.data import check_output
+
+    if output is not None:
+        check_output(output)
+    with _progress() as progress:
+        result = evaluate(
+            program,
+            data,
+            labels=labels,
+            limit=limit,
+            batch=batch,
+            ideal=ideal,
+            activity=activity,
+            progress=progress,
+        )
+    if output is not None:
+        save_outputs(output, result.outputs)
+    if record:
+        given = runs.Options(
+            labels=labels, limit=limit, batch=batch, ideal=ideal, activity=activity
+        )
+        try:
+            runs.record(program, result.program, data.name, given, result.document)
+        except XbarcError as error:
+            warn(str(error))
+    if as_json:
+        print_json(result.document)
+        return
+    _print_summary(result.document, output)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar on stderr, where that is a terminal: called with (samples done, samples in all)."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    screen = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("simulating", total=None)
+        yield lambda done, total: bar.update(task, advance=done, total=total)
+
+
+def _print_summary(document: Mapping[str, Any], output: Path | None) -> None:
+    """Samples, accuracy, speed, and what the converters did."""
+    out, adc = console(), document["adc"]
+    out.print(f"samples            {document['samples']}")
+    if "accuracy" in document:
+        out.print(f"accuracy           {document['accuracy']:.2%}")
+    out.print(f"simulated          {document['images_per_second']:.1f} samples/s")
+    lossless = sum(1 for layer in adc.values() if layer["lossless"])
+    out.print(f"lossless layers    {lossless} of {len(adc)}")
+    clipped = {name: a["saturated"] for name, a in adc.items() if a["saturated"]}
+    for name, share in sorted(clipped.items(), key=lambda item: -item[1])[:MOST_CLIPPED]:
+        out.print(f"clipped            {share:.3%} of the conversions of {name}")
+    for line in _energies(document.get("activity", {})):
+        out.print(line)
+    if output is not None:
+        out.print(f"outputs            {output}")
+
+
+def _energies(activity: Mapping[str, Any]) -> Iterator[str]:
+    """Energy of one input: fixed an action, and following the values; nothing of no activity."""
+    if not activity:
+        return
+    for part, what in (("crossbar", "by the values"), ("adc", "for the conversions needed")):
+        fixed, values = (
+            sum(layer["energy_pj"][part][how] or 0.0 for layer in activity.values()) * 1e-6
+            for how in ("fixed", "values")
+        )
+        name = f"{part} energy"
+        yield f"{name:<18} {number(values)} uJ {what}, {number(fixed)} uJ fixed an action"

@@ -1,0 +1,58 @@
+"""`xbarc update-weights`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xbarc.cli import options
+from xbarc.cli.output import console, number, print_json
+
+
+def command(
+    program: options.ProgramPath,
+    model: Annotated[
+        Path, typer.Argument(metavar="NEW.onnx", help="The same network with other weights.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="NEW.xbar", help="Default: in place."),
+    ] = None,
+    plugin: options.Plugins = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Program the same tiles with new weights: pruned ones, or those of another training.
+
+    Layers, tiles, input scales, converters' ranges and digital parts stay: a model that asks for
+    others is refused.
+    """
+    from xbarc.api import load
+    from xbarc.artifact.store import check_free
+
+    path = output or program
+    before = load(program)
+    check_free(path)
+    after = before.update_weights(model, plugins=plugin or ())
+    after.save(path)
+    if as_json:
+        print_json(after.report)
+        return
+    _print_summary(before.report["totals"], after.report["totals"], path)
+
+
+def _print_summary(was: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+    """What new weights change: counts of one input, energy and power."""
+    power = ("crossbar", "peripheral", "read")
+    figures = {
+        "weights": (was["nonzero_weights"], now["nonzero_weights"], "that aren't zero"),
+        "MACs": (was["macs"], now["macs"], ""),
+        "conversions": (was["adc_conversions"], now["adc_conversions"], ""),
+        "energy": (was["energy_uj"]["total"], now["energy_uj"]["total"], "uJ"),
+        **{f"{p} power": (now[f"{p}_power_before_w"], now[f"{p}_power_w"], "W") for p in power},
+    }
+    out = console()
+    for name, (old, new, unit) in figures.items():
+        moved = f" ({new / old - 1:+.1%})" if old else ""
+        out.print(f"{name:<16} {number(old)} -> {number(new)} {unit}".rstrip() + moved)
+    out.print(f"{'written to':<16} {path}", soft_wrap=True)

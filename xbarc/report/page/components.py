@@ -1,0 +1,57 @@
+"""Energy and area by component."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xbarc.report import charts
+from xbarc.report.charts import Row, Segment
+from xbarc.report.figures import data, percent, quantity, words
+from xbarc.report.html import Markup, Section, tag
+
+
+def section(report: Mapping[str, Any]) -> Section:
+    """Energy and area by component."""
+    colors = colors_of(report)
+    charted = [
+        chart(report["totals"], "energy_uj", "Energy of one input", colors),
+        chart(report["totals"], "area_mm2", "Area", colors),
+    ]
+    return Section("components", "Energy and area by component", tag("div", charted, class_="pair"))
+
+
+def colors_of(report: Mapping[str, Any]) -> dict[str, str]:
+    """One colour a component, through the whole page: the largest share of anything first."""
+    shares: dict[str, float] = {}
+    for kind in ("energy_uj", "area_mm2"):
+        table = report["totals"][kind]
+        for name, value in table.items():
+            if name != "total" and table["total"]:
+                shares[name] = max(shares.get(name, 0.0), value / table["total"])
+            elif name != "total":
+                shares.setdefault(name, 0.0)
+    return charts.colors(shares)
+
+
+def legend(colors: Mapping[str, str]) -> Markup:
+    """The components' colours."""
+    named = {words(name): color for name, color in colors.items() if color != "rest"}
+    if "rest" in colors.values():
+        named["others"] = "rest"
+    return charts.legend(named)
+
+
+def chart(totals: Mapping[str, Any], key: str, caption: str, colors: Mapping[str, str]) -> Markup:
+    """A bar a component, the largest first, and the total."""
+    table = {k: v for k, v in totals[key].items() if k != "total"}
+    whole, most = totals[key]["total"], max(table.values(), default=0.0)
+
+    def row(name: str, value: float) -> Row:
+        text = f"{words(name)}: {quantity(key, value)}"
+        drawn = charts.bar([Segment(value, colors[name], text)], most, text)
+        share = percent(value / whole) if whole else "–"
+        swatch = tag("i", class_=f"key {colors[name]}")
+        return Row([swatch, words(name)], drawn, [data(f"totals.{key}.{name}", value), share])
+
+    rows = [row(name, table[name]) for name in sorted(table, key=lambda n: -table[n])]
+    foot = Row("total", "", [data(f"totals.{key}.total", whole), ""])
+    return charts.table(caption, ["Component", "", "", "share"], rows, foot=foot)

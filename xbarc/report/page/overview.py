@@ -1,0 +1,67 @@
+"""The overview: the totals, and what to know before believing them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from xbarc.artifact.runs import Run
+from xbarc.report.figures import HEADLINES, count, data, flatten, others, percent, title
+from xbarc.report.html import Child, Markup, Section, breakable, tag
+from xbarc.report.page.results import latest
+
+
+def section(report: Mapping[str, Any], runs: Sequence[Run]) -> Section:
+    """The totals: the ones that matter large, all of them in a table."""
+    totals = dict(flatten(report["totals"]))
+    cards = [
+        card(name, data(f"totals.{key}", totals[key]))
+        for key, name in HEADLINES.items()
+        if key in totals
+    ]
+    if (run := latest(runs, "accuracy")) is not None:
+        shown = data("run.accuracy", run.result.accuracy, percent(run.result.accuracy or 0))
+        cards.insert(0, card(f"Accuracy, {count(run.result.samples)} samples", shown))
+    rest = [
+        card(title(key), data(f"totals.{key}", totals[key]))
+        for key in others(totals)
+        if isinstance(totals[key], int | float | str)
+    ]
+    figures = [tag("dl", cards, class_="cards"), tag("dl", rest, class_="facts")]
+    return Section("overview", "Overview", [figures, notes(report)])
+
+
+def card(name: str, figure: Child) -> Markup:
+    """One figure with its name."""
+    return tag("div", tag("dt", name), tag("dd", figure))
+
+
+def notes(report: Mapping[str, Any]) -> Markup:
+    """What a reader must know before believing the figures."""
+    return tag("ul", [tag("li", line) for line in _notes(report)], class_="notes")
+
+
+def _notes(report: Mapping[str, Any]) -> Iterator[Child]:
+    covered = report["coverage"]
+    operators = covered["crossbar_operators"] + covered["digital_operators"]
+    share = (
+        "not all multiply-accumulates can be counted."
+        if covered["mac_share"] is None
+        else f"with {percent(covered['mac_share'])} of the multiply-accumulates."
+    )
+    yield "All figures are for one input (a batch of one)."
+    yield f"{covered['crossbar_operators']} of {operators} operators run on crossbars, {share}"
+    for name, reason in covered["digital_reasons"].items():
+        yield ["Digital: ", breakable(name), f": {reason}"]
+    if report["calibration"]["source"] == "generated":
+        yield (
+            "Activation ranges come from generated inputs, not from calibration data: "
+            "accuracy will suffer."
+        )
+    if "random_weights" in report:
+        made_up = report["random_weights"]
+        yield (
+            f"{len(made_up['names'])} weights are random (seed {made_up['seed']}): "
+            "costs mean something, results don't."
+        )
+    for name, moved in report["deviation"].items():
+        size = "infinite" if moved is None else f"{moved:.3g}"
+        yield f"Lossy pass {name}: relative deviation {size}."

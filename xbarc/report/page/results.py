@@ -1,0 +1,81 @@
+"""Accuracy, and what the converters clipped, where a run left them."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from xbarc.artifact.runs import Options, Run
+from xbarc.report import charts
+from xbarc.report.charts import Row, Segment
+from xbarc.report.figures import data, percent
+from xbarc.report.html import Child, Section, breakable, tag
+
+MOST_RUNS = 10
+"""Runs that are shown, the newest first."""
+
+
+def section(runs: Sequence[Run]) -> Section:
+    """Accuracy, and what the converters clipped, where a run left them."""
+    heading = "Accuracy and converters"
+    if not runs:
+        text = "No run is kept with this program: `xbarc run` leaves its result here."
+        return Section("runs", heading, tag("p", text, class_="lead"))
+    newest = list(reversed(runs))[:MOST_RUNS]
+    table = charts.grid(
+        "Runs, the newest first" + (f" ({len(runs)} in all)" if len(runs) > MOST_RUNS else ""),
+        ["When (UTC)", "Data", "Options", "Samples", "Accuracy", "Clipped at most", "Speed"],
+        [run_row(i, run) for i, run in enumerate(newest)],
+        numbers=3,
+    )
+    return Section("runs", heading, [table, saturation(newest[0])])
+
+
+def run_row(i: int, run: Run) -> Sequence[Child]:
+    """A line of the table of runs."""
+    result = run.result
+    worst = max((layer.saturated for layer in result.adc.values()), default=0.0)
+    options = [[tag("span", o, class_="nb"), " "] for o in options_text(run.options)]
+    return [
+        f"{run.at:%Y-%m-%d %H:%M:%S}",
+        run.input,
+        options or "–",
+        data(f"runs.{i}.samples", result.samples),
+        data(f"runs.{i}.accuracy", result.accuracy),
+        data(f"runs.{i}.saturated", worst),
+        f"{result.images_per_second:.3g} /s",
+    ]
+
+
+def options_text(options: Options) -> Iterator[str]:
+    """Options as they are typed."""
+    for name, value in options.given().items():
+        yield f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}"
+
+
+def saturation(run: Run) -> Child:
+    """What share of each layer's conversions was clipped in a run."""
+    adc = run.result.adc
+    most = max((layer.saturated for layer in adc.values()), default=0.0)
+    lossless = sum(layer.lossless for layer in adc.values())
+    about = (
+        f"In the newest run. {lossless} of {len(adc)} layers can't lose anything in their "
+        "converters, whatever the input: the programmed levels prove it."
+    )
+    lead = tag("p", about, class_="lead")
+    if not most:
+        return [lead, tag("p", "No conversion was clipped.")]
+
+    def row(name: str) -> Row:
+        share = adc[name].saturated
+        label = f"{name}: {percent(share)} clipped"
+        drawn = charts.bar([Segment(share, "warn", label)], most, label)
+        note = "lossless" if adc[name].lossless else ""
+        return Row(breakable(name), drawn, [data(f"run.adc.{name}.saturated", share), note])
+
+    rows = [row(name) for name in adc]
+    return [lead, charts.table("Conversions that were clipped", ["Layer", "", "", ""], rows)]
+
+
+def latest(runs: Sequence[Run], field: str) -> Run | None:
+    """The newest run that left this field."""
+    left = (run for run in reversed(runs) if getattr(run.result, field) not in (None, {}))
+    return next(left, None)
