@@ -28,8 +28,18 @@ from xbarc.cost.model import digital_unit
 from xbarc.hw.mesh import Mesh, Range, Spread, WireLoads, mean_hops, mesh_for, wire_loads
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.stages import INPUT, Stage, homes, stages_of
-from xbarc.ir.dialect import MvmOp, StreamType, shape_of, weights_of
-from xbarc.ir.dialect.placement import STREAM, TIME, copies_of, mesh_of, ranges_of, span_of
+from xbarc.ir.dialect import (
+    STREAM,
+    TIME,
+    MvmOp,
+    StreamType,
+    copies_of,
+    mesh_of,
+    ranges_of,
+    shape_of,
+    span_of,
+    weights_of,
+)
 
 if TYPE_CHECKING:
     from xbarc.artifact import CompiledProgram
