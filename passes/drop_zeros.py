@@ -11,15 +11,18 @@ from xdsl.passes import ModulePass
 
 from xbarc.ir.analysis.compaction import Layout, best_layout
 from xbarc.ir.dialect import (
+    TIME,
     GridAttr,
     MvmOp,
     PackedAttr,
     SelectionAttr,
     TileListAttr,
+    copies_of,
     crossbar_of,
+    ranges_of,
+    span_of,
     weights_of,
 )
-from xbarc.ir.dialect.placement import TIME, copies_of, ranges_of, span_of
 from xbarc.pipeline import XbarContext
 from xbarc.support.data import Array
 from xbarc.support.errors import UsageError, XbarcError, nearest

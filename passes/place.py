@@ -14,8 +14,7 @@ from xdsl.passes import ModulePass
 from xbarc.cost.time import in_order, transfers
 from xbarc.hw.mesh import Mesh, Spread, mean_hops, mesh_for
 from xbarc.ir.analysis.stages import homes, stages_of
-from xbarc.ir.dialect import MvmOp
-from xbarc.ir.dialect.placement import MESH, MeshAttr, clear_schedule, copies_of, set_ranges
+from xbarc.ir.dialect import MESH, MeshAttr, MvmOp, clear_schedule, copies_of, set_ranges
 from xbarc.pipeline import XbarContext
 from xbarc.support.errors import UsageError
 

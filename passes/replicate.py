@@ -12,8 +12,7 @@ from xdsl.passes import ModulePass
 from xbarc.cost.time import cycle_counts, cycles
 from xbarc.hw.mesh import mesh_for
 from xbarc.ir.analysis.stages import mapped_layers
-from xbarc.ir.dialect import MvmOp, weights_of
-from xbarc.ir.dialect.placement import clear_places, clear_schedule, set_copies
+from xbarc.ir.dialect import MvmOp, clear_places, clear_schedule, set_copies, weights_of
 from xbarc.pipeline import XbarContext
 from xbarc.support.errors import UsageError, XbarcError
 

@@ -12,7 +12,7 @@ from xbarc.cost.time import demand, digital_work, in_turn, rates_of, row_pipelin
 from xbarc.graph.analysis.rows import row_needs
 from xbarc.graph.serialize import to_proto
 from xbarc.ir.analysis.stages import stages_of
-from xbarc.ir.dialect.placement import STREAM, TIME, clear_schedule, set_interval, set_span
+from xbarc.ir.dialect import STREAM, TIME, clear_schedule, set_interval, set_span
 from xbarc.pipeline import XbarContext
 
 

@@ -8,8 +8,16 @@ from xdsl.dialects.builtin import ModuleOp, SymbolRefAttr
 from xdsl.passes import ModulePass
 
 from xbarc.ir.analysis.stages import mapped_layers
-from xbarc.ir.dialect import MvmOp, SqueezeExcitationOp, crossbar_of, fits_beside, weights_of
-from xbarc.ir.dialect.placement import clear_places, clear_schedule, copies_of, set_copies
+from xbarc.ir.dialect import (
+    MvmOp,
+    SqueezeExcitationOp,
+    clear_places,
+    clear_schedule,
+    copies_of,
+    crossbar_of,
+    set_copies,
+    weights_of,
+)
 from xbarc.support.errors import UsageError, XbarcError, nearest
 
 
@@ -68,7 +76,7 @@ def _share(host: MvmOp, guest: MvmOp) -> bool:
         raise XbarcError("the module doesn't say its crossbar: compile it for a target")
     if host.beside is not None or guest.beside is not None:
         return False
-    if not fits_beside(guest, host, crossbar.array()):
+    if not guest.numerics.fits_beside(host.numerics, crossbar.array()):
         return False
     guest.beside = SymbolRefAttr(weights_of(host).symbol)
     set_copies(guest, copies_of(host))

@@ -11,8 +11,7 @@ from xdsl.rewriter import Rewriter
 
 from xbarc.hw.target import Array
 from xbarc.ir.analysis.patches import Fit, Patches, array_of, convolutions, patch_sizes
-from xbarc.ir.dialect import ConvOp, GridAttr, PackedAttr, weights_of
-from xbarc.ir.dialect.placement import set_copies
+from xbarc.ir.dialect import ConvOp, GridAttr, PackedAttr, set_copies, weights_of
 from xbarc.pipeline import MappingScheme
 from xbarc.support.errors import XbarcError
 

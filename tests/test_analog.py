@@ -9,8 +9,7 @@ from models import text_model
 from test_whole_network import HARDWARE, MAPPINGS, inputs, model
 
 import xbarc
-from xbarc.ir.dialect import MvmOp
-from xbarc.ir.dialect.placement import set_copies
+from xbarc.ir.dialect import MvmOp, set_copies
 from xbarc.simulator.analog.engine import AnalogEngine
 from xbarc.simulator.effect import Effect
 from xbarc.simulator.interpreter import Simulator

@@ -576,6 +576,19 @@ def test_unrolled_refused(there, instead, said):
     assert "\n" not in str(error.value)
 
 
+def test_beside_is_the_nearest_of_that_name_before():
+    weights = '  xbar.weights @conv1 : 36x4xi8 bias for "Conv"\n'
+    product = MODULE[MODULE.index("    %3 = ") : MODULE.index("    %4 = ")]
+    tail = '@conv1 by "im2col" grid [128, 16] adc [0.0, 12.5]'
+    guest = product.replace(tail, '@guest by "im2col" grid [128, 16] beside @conv1')
+    text = MODULE.replace(weights, weights + weights.replace("@conv1", "@guest"))
+    text = text.replace(
+        product, product + product.replace("%3", "%again") + guest.replace("%3", "%guest")
+    )
+    first, again, beside, _ = (o for o in parse_module(text).walk() if isinstance(o, MvmOp))
+    assert (beside.host, first.host, again.host) == (again, None, None)
+
+
 def test_the_place_of_a_fault():
     with pytest.raises(XbarcError, match=r"^m\.mlir:7:25: "):
         parse_module(MODULE.replace("gather %1 window", "gather %1 widow"), "m.mlir")

@@ -13,17 +13,17 @@ import xbarc
 from xbarc.cli import app
 from xbarc.cli.inspect import draw_patches
 from xbarc.hw.target import load_target
-from xbarc.ir.analysis.output_patches import partition, patches
+from xbarc.ir.analysis.output_patches import each_patch, output_patches
 from xbarc.ir.dialect import MvmOp
 from xbarc.report.page.page import report_page
 
 
 def cut(layer, passes="sub-image", size=128):
-    """The partition of one layer whose weights are ones."""
+    """The output patches of one layer whose weights are ones."""
     target = load_target(f"mca{size}", ["array.cell_bits=7", "inputs.dac_bits=8"])
     module = mapped(target, [layer], passes)
     (mvm,) = (op for op in module.walk() if isinstance(op, MvmOp))
-    return partition(mvm, {"c0": np.ones(layer.matrix, np.int8)}, target)
+    return output_patches(mvm, {"c0": np.ones(layer.matrix, np.int8)}, target)
 
 
 def test_sub_images_of_a_map():
@@ -33,7 +33,7 @@ def test_sub_images_of_a_map():
     for axis in found["axes"]:
         assert axis["outputs"] == [(0, 8), (8, 16), (16, 24), (24, 26)]
         assert axis["window"] == [(0, 10), (8, 18), (16, 26), (24, 28)]
-    listed = list(patches(found))
+    listed = list(each_patch(found))
     assert len(listed) == 16
     assert listed[7] == (((8, 16), (24, 26)), ((8, 18), (24, 28)))
 

@@ -14,8 +14,17 @@ from reference import crossbar_matmul, make_target, transposed
 import xbarc
 from xbarc.ir.analysis.coverage import coverage_of
 from xbarc.ir.analysis.stages import stages_of
-from xbarc.ir.dialect import MvmOp, QuantizeOp, ScatterOp, WeightsOp, WindowAttr, weights_of
-from xbarc.ir.dialect.placement import copies_of, ranges_of, span_of
+from xbarc.ir.dialect import (
+    MvmOp,
+    QuantizeOp,
+    ScatterOp,
+    WeightsOp,
+    WindowAttr,
+    copies_of,
+    ranges_of,
+    span_of,
+    weights_of,
+)
 from xbarc.report import report_page
 from xbarc.report.inspect import inspect
 from xbarc.simulator.activity import ActivityCounter

@@ -10,8 +10,7 @@ from reference import make_target
 
 from xbarc.hw.mesh import Mesh
 from xbarc.ir import parse_module, print_module
-from xbarc.ir.dialect import MvmOp
-from xbarc.ir.dialect.placement import copies_of, mesh_of, ranges_of
+from xbarc.ir.dialect import MvmOp, copies_of, mesh_of, ranges_of
 from xbarc.passes.im2col import Im2col
 from xbarc.passes.place import Arrangement, Place, arrange, bits_hops, by_attraction
 from xbarc.passes.replicate import Replicate

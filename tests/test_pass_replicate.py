@@ -11,8 +11,7 @@ from models import text_model
 from reference import make_target
 
 import xbarc
-from xbarc.ir.dialect import MvmOp, weights_of
-from xbarc.ir.dialect.placement import copies_of
+from xbarc.ir.dialect import MvmOp, copies_of, weights_of
 from xbarc.passes.im2col import Im2col
 from xbarc.passes.replicate import Layer, Replicate, balance, for_rate
 from xbarc.pipeline import XbarContext, run_module_passes

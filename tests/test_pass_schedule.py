@@ -12,8 +12,7 @@ import xbarc
 from xbarc.cost.time import Work, in_turn, row_pipeline, serve
 from xbarc.ir import parse_module, print_module
 from xbarc.ir.analysis.stages import INPUT, Flow, Stage, stages_of
-from xbarc.ir.dialect import DigitalOp, MvmOp
-from xbarc.ir.dialect.placement import STREAM, TIME, interval_of, span_of
+from xbarc.ir.dialect import STREAM, TIME, DigitalOp, MvmOp, interval_of, span_of
 from xbarc.passes.im2col import Im2col
 from xbarc.passes.schedule import Schedule
 from xbarc.pipeline import XbarContext, run_module_passes

@@ -12,8 +12,7 @@ from convolutions import Conv, counted, mapped, same, valid
 from xbarc.cost.events import count_events
 from xbarc.hw.target import load_target
 from xbarc.ir.analysis.visits import visits
-from xbarc.ir.dialect import MvmOp
-from xbarc.ir.dialect.placement import copies_of
+from xbarc.ir.dialect import MvmOp, copies_of
 from xbarc.support.errors import UsageError, XbarcError
 
 RESNET20 = [

@@ -19,8 +19,7 @@ from xbarc.graph.run import Session, random_inputs, same_function
 from xbarc.hw.sharing import share
 from xbarc.ir import parse_module, print_module
 from xbarc.ir.analysis.stages import homes, stages_of
-from xbarc.ir.dialect import MvmOp
-from xbarc.ir.dialect.placement import copies_of, ranges_of
+from xbarc.ir.dialect import MvmOp, copies_of, ranges_of
 from xbarc.passes.squeeze_excitation import SqueezeExcite
 from xbarc.report import report_page
 from xbarc.report.inspect import inspect

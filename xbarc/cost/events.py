@@ -27,10 +27,10 @@ from xbarc.ir.dialect import (
     MvmOp,
     StreamType,
     WeightsOp,
+    copies_of,
     shape_of,
     weights_of,
 )
-from xbarc.ir.dialect.placement import copies_of
 from xbarc.support.data import Array
 
 

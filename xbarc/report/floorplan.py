@@ -11,7 +11,7 @@ from xbarc.artifact import CompiledProgram
 from xbarc.cost.time import placed
 from xbarc.hw.mesh import Mesh, Range, path
 from xbarc.ir.analysis.stages import homes, stages_of
-from xbarc.ir.dialect.placement import copies_of, ranges_of
+from xbarc.ir.dialect import copies_of, ranges_of
 
 WIDTH = 80
 """Columns that a drawing fits into."""

@@ -4,9 +4,8 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any, cast
 
 from xbarc.artifact import CompiledProgram
-from xbarc.ir.analysis.output_patches import partition, patches
-from xbarc.ir.dialect import MvmOp, SqueezeExcitationOp, StreamType, weights_of
-from xbarc.ir.dialect.placement import copies_of
+from xbarc.ir.analysis.output_patches import each_patch, output_patches
+from xbarc.ir.dialect import MvmOp, SqueezeExcitationOp, StreamType, copies_of, weights_of
 from xbarc.support.errors import XbarcError, nearest
 
 
@@ -102,11 +101,11 @@ def _describe(
         "collapsed": matrix.collapsed,
         "lossless": matrix.lossless,
     }
-    if (cut := partition(op, program.weights, program.target)) is not None:
+    if (cut := output_patches(op, program.weights, program.target)) is not None:
         described["partition"] = cut
         if with_patches:
             described["patches"] = [
-                {"outputs": outputs, "window": window} for outputs, window in patches(cut)
+                {"outputs": outputs, "window": window} for outputs, window in each_patch(cut)
             ]
     if (choice := program.report.get("mapping_choices", {}).get(weights.symbol)) is not None:
         described["choice"] = choice

@@ -11,7 +11,7 @@ from xbarc.cost.time.rates import Rates, rates_of
 from xbarc.cost.time.work import Bottleneck, UnitWork, Work, demand, digital_work
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.stages import Stage, stages_of
-from xbarc.ir.dialect.placement import STREAM, TIME, copies_of, span_of
+from xbarc.ir.dialect import STREAM, TIME, copies_of, span_of
 
 if TYPE_CHECKING:
     from xbarc.artifact import CompiledProgram

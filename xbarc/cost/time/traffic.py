@@ -11,8 +11,7 @@ from xbarc.cost.time.rates import Rates
 from xbarc.hw.mesh import Mesh, Range, Spread, WireLoads, mean_hops, mesh_for, wire_loads
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.stages import INPUT, Stage, homes
-from xbarc.ir.dialect import MvmOp, StreamType, weights_of
-from xbarc.ir.dialect.placement import copies_of, mesh_of, ranges_of
+from xbarc.ir.dialect import MvmOp, StreamType, copies_of, mesh_of, ranges_of, weights_of
 
 
 def placed(stages: Sequence[Stage], target: Target) -> tuple[Mesh, dict[int, list[Range]]]:

@@ -17,8 +17,7 @@ from xbarc.cost.time.traffic import hosts, placed, wires_of
 from xbarc.graph.operators import load_operators
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.stages import Stage, homes
-from xbarc.ir.dialect import MvmOp, shape_of
-from xbarc.ir.dialect.placement import copies_of
+from xbarc.ir.dialect import MvmOp, copies_of, shape_of
 
 Floats = npt.NDArray[np.float64]
 

@@ -119,16 +119,16 @@ def coverage_of(op: MvmOp, arrays: Mapping[str, Array]) -> Coverage:
     Raises:
         XbarcError: an array of selected rows or columns is missing, or names what isn't there.
     """
-    weights = weights_of(op)
-    k, n = op.matrix
+    numerics = op.numerics
+    weights, (k, n) = numerics.weights, numerics.matrix
     if isinstance(op.tiling, OffsetsAttr):
         rows, columns = op.tiling.order(k, n)
     else:
         rows, columns = _selected(op.rows, k, arrays), _selected(op.columns, n, arrays)
     return Coverage(
-        op.stored_shape,
+        numerics.stored_shape,
         weights.group_count,
-        op.tiles(),
+        numerics.tiles(),
         weights.stored_shape,
         rows,
         columns,

@@ -15,7 +15,7 @@ Span = tuple[int, int]
 """Begin and end, the end not included."""
 
 
-def partition(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> dict[str, Any] | None:
+def output_patches(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> dict[str, Any] | None:
     """The patches of the output that an mvm computes one shot each; None where it has none.
 
     `{"outputs", "window", "overlap", "map", "flat", "axes", "patches", "rows", "columns"}`:
@@ -58,7 +58,7 @@ def partition(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> dict[st
     }
 
 
-def patches(found: Mapping[str, Any]) -> Iterator[tuple[tuple[Span, ...], tuple[Span, ...]]]:
-    """Outputs and window of each patch of a `partition`, a span an axis each, in their order."""
+def each_patch(found: Mapping[str, Any]) -> Iterator[tuple[tuple[Span, ...], tuple[Span, ...]]]:
+    """Outputs and window of each of `output_patches`, a span an axis each, in their order."""
     outputs, windows = ([axis[key] for axis in found["axes"]] for key in ("outputs", "window"))
     return zip(product(*outputs), product(*windows), strict=True)

@@ -17,8 +17,7 @@ from xbarc.hw.bit_lines import live_lines
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.coverage import Coverage, coverage_of, weights_on_tiles
 from xbarc.ir.analysis.patches import is_side_by_side, scatter_of
-from xbarc.ir.dialect import MvmOp, StreamType, Tiles, shape_of, spatial_size, weights_of
-from xbarc.ir.dialect.placement import copies_of
+from xbarc.ir.dialect import MvmOp, StreamType, Tiles, copies_of, shape_of, spatial_size, weights_of
 from xbarc.support.data import Array as Numbers
 
 Counts = npt.NDArray[np.int64]

@@ -1,49 +1,33 @@
-"""What the operations of the `xbar` dialect share: clauses of their text, shapes, checks."""
+"""Numbers and clauses in the text of operations.
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import TypeVar, cast
+Operations say their text in xDSL's declarative `assembly_format`; the directives here write what it
+has no word for. Attributes print and parse themselves: xDSL's format of attributes knows keywords
+alone, no parameters.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, Self, cast
 
 from xdsl.dialects.builtin import (
-    DYNAMIC_INDEX,
+    DenseArrayBase,
     FloatAttr,
     IntegerAttr,
     IntegerType,
-    ModuleOp,
-    SymbolRefAttr,
-    TensorType,
     f64,
     i64,
 )
-from xdsl.ir import Attribute, Operation, SSAValue
-from xdsl.parser import Parser, UnresolvedOperand
+from xdsl.ir import Attribute
+from xdsl.irdl import IRDLOperation
+from xdsl.irdl.declarative_assembly_format import (
+    AttributeVariable,
+    CustomDirective,
+    ParsingState,
+    PrintingState,
+    UniqueBaseAttributeVariable,
+    irdl_custom_directive,
+)
+from xdsl.parser import AttrParser, Parser
 from xdsl.printer import Printer
-from xdsl.utils.exceptions import VerifyException
-
-from xbarc.ir.dialect.attributes import CrossbarAttr, StreamType, is_code_type
-
-Op = TypeVar("Op", bound=Operation)
-
-CROSSBAR = "xbar.crossbar"
-"""The module attribute that holds the crossbar geometry."""
-
-
-def tensor(shape: Sequence[int], element: Attribute) -> TensorType[Attribute]:
-    """A tensor type; -1 is a dimension that varies with the batch."""
-    return TensorType(element, [DYNAMIC_INDEX if s < 0 else s for s in shape])
-
-
-def shape_of(value: SSAValue) -> tuple[int, ...]:
-    """The shape of a tensor value, -1 where it varies with the batch."""
-    shape = cast(TensorType[Attribute], value.type).get_shape()
-    return tuple(-1 if s == DYNAMIC_INDEX else s for s in shape)
-
-
-def element_of(value: SSAValue) -> IntegerType:
-    """The element type of a stream or a tensor of codes."""
-    if isinstance(value.type, StreamType):
-        return value.type.element
-    return cast(IntegerType, cast(TensorType[Attribute], value.type).element_type)
 
 
 def integer(value: int) -> IntegerAttr[IntegerType]:
@@ -51,113 +35,115 @@ def integer(value: int) -> IntegerAttr[IntegerType]:
     return IntegerAttr(value, i64)
 
 
+def ints(values: Sequence[int]) -> DenseArrayBase[IntegerType]:
+    """A list of integers as an attribute."""
+    return DenseArrayBase.from_list(i64, [int(v) for v in values])
+
+
+def print_list(printer: Printer, values: Sequence[int]) -> None:
+    """Print ` [1, 2]`."""
+    printer.print_string(f" [{', '.join(map(str, values))}]")
+
+
+def print_ints(printer: Printer, keyword: str, values: Sequence[int]) -> None:
+    """Print ` keyword [1, 2]`."""
+    printer.print_string(f" {keyword}")
+    print_list(printer, values)
+
+
+def parse_ints(parser: AttrParser) -> list[int]:
+    """Parse `[1, 2]`."""
+    return parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
+
+
+def parse_lists(parser: AttrParser) -> list[list[int]]:
+    """Parse `[[1, 2], [3, 4]]`."""
+    return parser.parse_comma_separated_list(parser.Delimiter.SQUARE, lambda: parse_ints(parser))
+
+
 def real(value: float) -> FloatAttr:
     """An f64 attribute: its text reads back to the same bits."""
     return FloatAttr(value, f64)
 
 
-def real_text(value: float) -> str:
+def reals(values: Sequence[float]) -> DenseArrayBase:
+    """A list of f64 as an attribute."""
+    return DenseArrayBase.from_list(f64, [float(v) for v in values])
+
+
+def _real_text(value: float) -> str:
     """The shortest decimal that reads back to the same bits, as MLIR writes it."""
     # MLIR wants a point before the exponent: 1e-05 is written 1.0e-05.
     mantissa, exp, exponent = repr(value).partition("e")
     return f"{mantissa if '.' in mantissa else mantissa + '.0'}{exp}{exponent}"
 
 
-def print_real(printer: Printer, keyword: str, value: FloatAttr) -> None:
-    """Print ` keyword 0.5`: text that reads back to the same bits."""
-    printer.print_string(f" {keyword} {real_text(float(value.value.data))}")
+@irdl_custom_directive
+class Real(CustomDirective):
+    """`0.5`, in the shortest text that reads back to the same bits; xDSL's own has more digits."""
+
+    value: AttributeVariable
+
+    def parse(self, parser: Parser, state: ParsingState) -> None:
+        """An integer will do too."""
+        self.value.set(state, real(float(parser.parse_number())))
+
+    def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
+        """`0.5`"""
+        state.print_whitespace(printer)
+        printer.print_string(_real_text(float(cast(FloatAttr, self.value.get(op)).value.data)))
 
 
-def parse_real(parser: Parser) -> FloatAttr:
-    """The inverse of `print_real`, after the keyword."""
-    return real(float(parser.parse_number()))
+@irdl_custom_directive
+class Reals(CustomDirective):
+    """`time [0.0, 12.5]`: reals under the property's own name, where they are said."""
+
+    values: AttributeVariable
+
+    def parse(self, parser: Parser, state: ParsingState) -> None:
+        """Nothing, where another word comes."""
+        if parser.parse_optional_keyword(self.values.name):
+            found = parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_number)
+            self.values.set(state, reals([float(v) for v in found]))
+
+    def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
+        """` time [0.0, 12.5]`"""
+        found = self.values.get(op)
+        if isinstance(found, DenseArrayBase):
+            texts = ", ".join(_real_text(float(v)) for v in found.get_values())
+            printer.print_string(f" {self.values.name} [{texts}]")
 
 
-def print_optional_int(printer: Printer, keyword: str, value: int, default: int = 0) -> None:
-    """Print ` keyword 3`, or nothing for the default."""
-    if value != default:
-        printer.print_string(f" {keyword} {value}")
+class Clauses(Protocol):
+    """An attribute that stands in an operation as words of their own, behind a keyword."""
+
+    def print_clauses(self, printer: Printer) -> None:
+        """What comes after the keyword, a space before it."""
+
+    @classmethod
+    def parse_clauses(cls, parser: AttrParser) -> Self:
+        """The inverse of `print_clauses`."""
+        ...
 
 
-def parse_optional_int(parser: Parser, keyword: str, default: int = 0) -> int:
-    """The inverse of `print_optional_int`."""
-    return parser.parse_integer() if parser.parse_optional_keyword(keyword) else default
+@irdl_custom_directive
+class Clause(CustomDirective):
+    """`window [3, 3] strides [2, 2]`: an attribute as `Clauses`, behind the property's own name."""
 
+    attribute: UniqueBaseAttributeVariable
 
-def print_signature(printer: Printer, op: Operation) -> None:
-    """Print the other attributes, and ` : operand -> result`."""
-    printer.print_op_attributes(op.attributes)
-    printer.print_string(" : ")
-    printer.print_attribute(op.operands[0].type)
-    printer.print_string(" -> ")
-    printer.print_attribute(op.results[0].type)
+    def parse(self, parser: Parser, state: ParsingState) -> None:
+        """Nothing, where the property is optional and another word comes."""
+        if not self.attribute.is_optional:
+            parser.parse_keyword(self.attribute.name)
+        elif not parser.parse_optional_keyword(self.attribute.name):
+            return
+        clauses = cast(type[Clauses], self.attribute.unique_base)
+        self.attribute.set(state, cast(Attribute, clauses.parse_clauses(parser)))
 
-
-def parsed(
-    cls: type[Op], parser: Parser, value: UnresolvedOperand, properties: Mapping[str, Attribute]
-) -> Op:
-    """The operation on `value`, once its signature is read: the inverse of `print_signature`."""
-    attributes = parser.parse_optional_attr_dict()
-    parser.parse_punctuation(":")
-    operand = parser.parse_type()
-    parser.parse_punctuation("->")
-    result = parser.parse_type()
-    return cls.create(
-        operands=[parser.resolve_operand(value, operand)],
-        attributes=attributes,
-        properties=properties,
-        result_types=[result],
-    )
-
-
-def print_operands(printer: Printer, op: Operation) -> None:
-    """Print ` %1`, or ` %1, @conv1` of an operation that has weights."""
-    printer.print_string(" ")
-    printer.print_operand(op.operands[0])
-    if (weights := op.properties.get("weights")) is not None:
-        printer.print_string(", ")
-        printer.print_attribute(weights)
-
-
-def parse_with_weights(parser: Parser) -> tuple[UnresolvedOperand, dict[str, Attribute]]:
-    """`%1, @conv1`: the operand, and the weights as a property."""
-    value = parser.parse_unresolved_operand()
-    parser.parse_punctuation(",")
-    return value, {"weights": SymbolRefAttr(parser.parse_symbol_name().data)}
-
-
-def need_codes(value: SSAValue, what: str) -> None:
-    """Refuse a value that is no tensor of codes. Raises `VerifyException`."""
-    if not isinstance(value.type, TensorType) or not is_code_type(value.type.element_type):
-        raise VerifyException(f"{what} is a tensor of si<n> or ui<n>, not {value.type}")
-
-
-def need_vectors(stream: StreamType, others: Sequence[int]) -> None:
-    """The vectors of a stream against the axes of its tensor that aren't vectors' own.
-
-    An axis of unknown size varies with the batch; it holds at least one item for a batch of one,
-    so the count is a multiple of what is known.
-    """
-    known = math.prod(s for s in others if s >= 0)
-    exact = all(s >= 0 for s in others)
-    if stream.vectors.data % max(known, 1) or (exact and stream.vectors.data != known):
-        raise VerifyException(
-            f"{stream.vectors.data} vectors don't fit the tensor, whose other axes hold {known}"
-        )
-
-
-def need_axis(shape: Sequence[int], axis: int, length: int) -> None:
-    """Refuse an axis that isn't there or of another length. Raises `VerifyException`."""
-    if not 0 <= axis < len(shape):
-        raise VerifyException(f"axis {axis} isn't one of the tensor's {len(shape)}")
-    if shape[axis] != length:
-        raise VerifyException(f"axis {axis} has {shape[axis]} entries, not {length}")
-
-
-def crossbar_of(op: Operation) -> CrossbarAttr | None:
-    """The geometry that the module around `op` is mapped for, where it says one."""
-    root: Operation | None = op
-    while root is not None and not isinstance(root, ModuleOp):
-        root = root.parent_op()
-    found = root.attributes.get(CROSSBAR) if root is not None else None
-    return found if isinstance(found, CrossbarAttr) else None
+    def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
+        """` window [3, 3] strides [2, 2]`"""
+        found = self.attribute.get(op)
+        if found is not None:
+            printer.print_string(f" {self.attribute.name}")
+            cast(Clauses, found).print_clauses(printer)

@@ -30,27 +30,12 @@ from xdsl.irdl import (
     var_operand_def,
     var_result_def,
 )
-from xdsl.parser import Parser
-from xdsl.printer import Printer
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from xbarc.ir.dialect import placement
-from xbarc.ir.dialect.assembly import (
-    integer,
-    need_codes,
-    parse_optional_int,
-    parse_real,
-    parse_with_weights,
-    parsed,
-    print_operands,
-    print_optional_int,
-    print_real,
-    print_signature,
-    real,
-    shape_of,
-    tensor,
-)
+from xbarc.ir.dialect import schedule
+from xbarc.ir.dialect.assembly import Real, Reals, integer, real
+from xbarc.ir.dialect.tensors import need_codes, shape_of, tensor
 from xbarc.ir.dialect.weights import need_columns, weights_of
 
 
@@ -71,6 +56,11 @@ class QuantizeOp(IRDLOperation):
 
     traits = traits_def(Pure())
 
+    custom_directives = (Real,)
+    assembly_format = (
+        "$input `scale` custom<Real>($scale) attr-dict `:` type($input) `->` type($result)"
+    )
+
     def __init__(self, value: SSAValue, scale: float, element: IntegerType):
         super().__init__(
             operands=[value],
@@ -85,20 +75,6 @@ class QuantizeOp(IRDLOperation):
             raise VerifyException("input and result differ in shape")
         if not 0 < self.scale.value.data < math.inf:
             raise VerifyException("scale is a positive number")
-
-    def print(self, printer: Printer) -> None:
-        """Custom assembly."""
-        print_operands(printer, self)
-        print_real(printer, "scale", self.scale)
-        print_signature(printer, self)
-
-    @classmethod
-    def parse(cls, parser: Parser) -> "QuantizeOp":
-        """Custom assembly."""
-        value = parser.parse_unresolved_operand()
-        parser.parse_keyword("scale")
-        scale = parse_real(parser)
-        return parsed(cls, parser, value, {"scale": scale})
 
 
 @irdl_op_definition
@@ -115,11 +91,17 @@ class DequantizeOp(IRDLOperation):
     input = operand_def(TensorType)
     weights = prop_def(SymbolRefAttr)
     scale = prop_def(FloatAttr[Float64Type])
-    zero_point = prop_def(IntegerAttr[I64])
+    zero_point = prop_def(IntegerAttr[I64], default_value=integer(0))
     axis = prop_def(IntegerAttr[I64])
     result = result_def(TensorType)
 
     traits = traits_def(Pure())
+
+    custom_directives = (Real,)
+    assembly_format = (
+        "$input `,` $weights `scale` custom<Real>($scale) (`zero_point` $zero_point^)? "
+        "`axis` $axis attr-dict `:` type($input) `->` type($result)"
+    )
 
     def __init__(self, value: SSAValue, weights: str, scale: float, axis: int, zero_point: int = 0):
         super().__init__(
@@ -144,30 +126,6 @@ class DequantizeOp(IRDLOperation):
             raise VerifyException("scale is a positive number")
         need_columns(shape_of(self.input), self.axis.value.data, weights_of(self))
 
-    def print(self, printer: Printer) -> None:
-        """Custom assembly."""
-        print_operands(printer, self)
-        print_real(printer, "scale", self.scale)
-        print_optional_int(printer, "zero_point", self.zero_point.value.data)
-        printer.print_string(f" axis {self.axis.value.data}")
-        print_signature(printer, self)
-
-    @classmethod
-    def parse(cls, parser: Parser) -> "DequantizeOp":
-        """Custom assembly."""
-        value, properties = parse_with_weights(parser)
-        parser.parse_keyword("scale")
-        scale = parse_real(parser)
-        zero_point = parse_optional_int(parser, "zero_point")
-        parser.parse_keyword("axis")
-        axis = parser.parse_integer()
-        properties |= {
-            "scale": scale,
-            "zero_point": integer(zero_point),
-            "axis": integer(axis),
-        }
-        return parsed(cls, parser, value, properties)
-
 
 @irdl_op_definition
 class DigitalOp(IRDLOperation):
@@ -187,6 +145,12 @@ class DigitalOp(IRDLOperation):
 
     traits = traits_def(Pure())
 
+    custom_directives = (Reals,)
+    assembly_format = (
+        "$file ` ` `(` $inputs `)` custom<Reals>($time) custom<Reals>($stream) "
+        "attr-dict `:` `(` type($inputs) `)` `->` `(` type($outputs) `)`"
+    )
+
     def __init__(self, file: str, inputs: Sequence[SSAValue], outputs: Sequence[Attribute]):
         super().__init__(
             operands=[list(inputs)],
@@ -198,38 +162,4 @@ class DigitalOp(IRDLOperation):
         """A file of the program's own folder."""
         if not re.fullmatch(r"digital/[\w.-]+\.onnx", self.file.data):
             raise VerifyException(f'{self.file.data!r} isn\'t of the form "digital/<name>.onnx"')
-        placement.verify_times(self)
-
-    def print(self, printer: Printer) -> None:
-        """Custom assembly."""
-        printer.print_string(" ")
-        printer.print_string_literal(self.file.data)
-        printer.print_string(" (")
-        printer.print_list(self.inputs, printer.print_operand)
-        printer.print_string(")")
-        placement.print_clauses(printer, self)
-        printer.print_op_attributes(self.attributes)
-        printer.print_string(" : (")
-        printer.print_list(self.inputs.types, printer.print_attribute)
-        printer.print_string(") -> (")
-        printer.print_list(self.outputs.types, printer.print_attribute)
-        printer.print_string(")")
-
-    @classmethod
-    def parse(cls, parser: Parser) -> "DigitalOp":
-        """Custom assembly."""
-        file = parser.parse_str_literal()
-        operands = parser.parse_comma_separated_list(
-            parser.Delimiter.PAREN, parser.parse_unresolved_operand
-        )
-        position = parser.pos
-        times = placement.parse_clauses(parser, placed=False)
-        attributes = parser.parse_optional_attr_dict()
-        parser.parse_punctuation(":")
-        sources = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_type)
-        parser.parse_punctuation("->")
-        results = parser.parse_comma_separated_list(parser.Delimiter.PAREN, parser.parse_type)
-        op = cls(file, parser.resolve_operands(operands, sources, position), results)
-        op.properties.update(times)
-        op.attributes.update(attributes)
-        return op
+        schedule.verify_times(self)

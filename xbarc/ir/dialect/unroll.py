@@ -28,7 +28,7 @@ from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
-from xbarc.ir.dialect.attributes import ints, parse_ints, print_ints
+from xbarc.ir.dialect.assembly import ints, parse_ints, print_ints, print_list
 
 Indices = npt.NDArray[np.int64]
 
@@ -151,9 +151,9 @@ class UnrollAttr(ParametrizedAttribute):
                 )
 
     def print_clauses(self, printer: Printer) -> None:
-        """` unroll [3, 3] window [10, 10] patch [8, 8]`, steps of 1 and shifts of 0 left out."""
+        """` [3, 3] window [10, 10] patch [8, 8]`, steps of 1 and shifts of 0 left out."""
         kernel, window, patch, *steps = self.lists()
-        print_ints(printer, "unroll", kernel)
+        print_list(printer, kernel)
         print_ints(printer, "window", window)
         print_ints(printer, "patch", patch)
         for name, values in zip(STEPS, steps, strict=True):
@@ -162,7 +162,7 @@ class UnrollAttr(ParametrizedAttribute):
 
     @classmethod
     def parse_clauses(cls, parser: AttrParser) -> "UnrollAttr":
-        """The inverse of `print_clauses`, after the keyword `unroll`."""
+        """The inverse of `print_clauses`."""
         kernel = parse_ints(parser)
         parser.parse_keyword("window")
         window = parse_ints(parser)
@@ -172,8 +172,8 @@ class UnrollAttr(ParametrizedAttribute):
         return cls.of(kernel, window, patch, **steps)
 
     def print_parameters(self, printer: Printer) -> None:
-        """`<unroll [3, 3] ...>`"""
-        printer.print_string("<")
+        """`< unroll [3, 3] ...>`"""
+        printer.print_string("< unroll")
         self.print_clauses(printer)
         printer.print_string(">")
 

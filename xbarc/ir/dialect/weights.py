@@ -12,7 +12,7 @@ from xdsl.dialects.builtin import (
     SymbolNameConstraint,
     SymbolRefAttr,
 )
-from xdsl.ir import Operation
+from xdsl.ir import Block, Operation
 from xdsl.irdl import (
     IRDLOperation,
     irdl_op_definition,
@@ -21,10 +21,11 @@ from xdsl.irdl import (
 )
 from xdsl.parser import Parser
 from xdsl.printer import Printer
-from xdsl.traits import SymbolOpInterface, SymbolTable
+from xdsl.traits import SymbolOpInterface
 from xdsl.utils.exceptions import VerifyException
 
 from xbarc.ir.dialect.assembly import integer
+from xbarc.ir.dialect.module import module_of
 
 
 @irdl_op_definition
@@ -72,10 +73,19 @@ class WeightsOp(IRDLOperation):
             }
         )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[no-untyped-call]  # xDSL says no type
+        self.index: dict[str, WeightsOp] = {}
+
     @property
     def symbol(self) -> str:
         """The name, which is the ONNX node's."""
         return self.sym_name.data
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it has a name at all: an operation that nothing has verified may have none."""
+        return isinstance(self.properties.get("sym_name"), StringAttr)
 
     @property
     def group_count(self) -> int:
@@ -152,10 +162,36 @@ def weights_of(op: Operation) -> WeightsOp:
 
     Raises `VerifyException` where the symbol isn't there or names something else.
     """
-    symbol = cast(SymbolRefAttr, op.properties["weights"])
-    found = SymbolTable.lookup_symbol(op, symbol)
-    if not isinstance(found, WeightsOp):
+    return weights_named(op, cast(SymbolRefAttr, op.properties["weights"]))
+
+
+def weights_named(op: Operation, symbol: SymbolRefAttr) -> WeightsOp:
+    """The `xbar.weights` of that name in the module around `op`.
+
+    Raises `VerifyException` where the symbol isn't there or names something else.
+    """
+    module = module_of(op)
+    nested = bool(symbol.nested_references.data)
+    found = None
+    if module is not None and not nested:
+        found = _find(module.body.block, symbol.root_reference.data)
+    if found is None:
         raise VerifyException(f"{symbol} doesn't name an xbar.weights of this module")
+    return found
+
+
+def _find(block: Block, name: str) -> WeightsOp | None:
+    # A walk through the block for every layer takes n x n steps. So the first weights of the block
+    # keep an index of all. It only proposes: what it finds must still stand in the block under that
+    # name, else the block is read again. No rewrite needs to know of it; a clone begins anew.
+    first = next((op for op in block.ops if isinstance(op, WeightsOp)), None)
+    if first is None:
+        return None
+    found = first.index.get(name)
+    if found is None or found.parent is not block or found.symbol != name:
+        named = (op for op in block.ops if isinstance(op, WeightsOp) and op.is_named)
+        first.index = {op.symbol: op for op in named}
+        found = first.index.get(name)
     return found
 
 

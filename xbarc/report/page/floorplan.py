@@ -7,7 +7,7 @@ from xbarc.artifact import CompiledProgram
 from xbarc.cost.time import placed
 from xbarc.hw.mesh import Mesh, Range
 from xbarc.ir.analysis.stages import homes, stages_of
-from xbarc.ir.dialect.placement import ranges_of
+from xbarc.ir.dialect import ranges_of
 from xbarc.report import charts
 from xbarc.report.figures import count, data
 from xbarc.report.html import Markup, Section, breakable, tag

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xbarc.artifact import CompiledProgram
-from xbarc.ir.analysis.output_patches import Span, partition
+from xbarc.ir.analysis.output_patches import Span, output_patches
 from xbarc.ir.dialect import MvmOp, weights_of
 from xbarc.report.figures import count
 from xbarc.report.html import Markup, Section, breakable, tag
@@ -16,7 +16,9 @@ MOST_LINES = 128
 def section(program: CompiledProgram) -> Section | None:
     """A picture a layer that is cut in patches; none of a program without one."""
     mvms = [op for op in program.module.walk() if isinstance(op, MvmOp)]
-    cuts = [(weights_of(op).symbol, partition(op, program.weights, program.target)) for op in mvms]
+    cuts = [
+        (weights_of(op).symbol, output_patches(op, program.weights, program.target)) for op in mvms
+    ]
     figures = [_figure(name, found) for name, found in cuts if found is not None]
     if not figures:
         return None

@@ -17,8 +17,7 @@ import numpy.typing as npt
 from xbarc.hw import converters, encoding
 from xbarc.hw.converters import Converter
 from xbarc.hw.target import Target
-from xbarc.ir.dialect import MvmOp, StreamType, weights_of
-from xbarc.ir.dialect.placement import copies_of
+from xbarc.ir.dialect import MvmOp, StreamType, copies_of, weights_of
 from xbarc.simulator.analog.arrays import PhysicalArray, Tile, tiles_of
 from xbarc.simulator.analog.draws import Draw
 from xbarc.simulator.effect import Effect

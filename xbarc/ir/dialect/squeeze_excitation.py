@@ -4,12 +4,9 @@ from collections.abc import Sequence
 
 from xdsl.dialects.builtin import StringAttr, SymbolRefAttr
 from xdsl.irdl import IRDLOperation, irdl_op_definition, prop_def
-from xdsl.parser import Parser
-from xdsl.printer import Printer
-from xdsl.traits import SymbolTable
 from xdsl.utils.exceptions import VerifyException
 
-from xbarc.ir.dialect.weights import WeightsOp
+from xbarc.ir.dialect.weights import WeightsOp, weights_named
 
 TEXTS = ("pool", "activation", "gate", "scale", "behind")
 
@@ -27,11 +24,16 @@ class SqueezeExcitationOp(IRDLOperation):
 
     first = prop_def(SymbolRefAttr)
     second = prop_def(SymbolRefAttr)
-    pool = prop_def(StringAttr)
-    activation = prop_def(StringAttr)
-    gate = prop_def(StringAttr)
-    scale = prop_def(StringAttr)
-    behind = prop_def(StringAttr)
+    pool = prop_def(StringAttr, default_value=StringAttr(""))
+    activation = prop_def(StringAttr, default_value=StringAttr(""))
+    gate = prop_def(StringAttr, default_value=StringAttr(""))
+    scale = prop_def(StringAttr, default_value=StringAttr(""))
+    behind = prop_def(StringAttr, default_value=StringAttr(""))
+
+    assembly_format = (
+        "$first `,` $second (`pool` $pool^)? (`activation` $activation^)? (`gate` $gate^)? "
+        "(`scale` $scale^)? (`behind` $behind^)? attr-dict"
+    )
 
     def __init__(self, layers: Sequence[str], **texts: str):
         """`layers` are the two; `texts` the rest, by name."""
@@ -57,45 +59,13 @@ class SqueezeExcitationOp(IRDLOperation):
     @property
     def weights(self) -> WeightsOp:
         """The first layer's weights, C x C/r."""
-        return self._weights(self.first)
-
-    def _weights(self, symbol: SymbolRefAttr) -> WeightsOp:
-        found = SymbolTable.lookup_symbol(self, symbol)
-        if not isinstance(found, WeightsOp):
-            raise VerifyException(f"{symbol} doesn't name an xbar.weights of this module")
-        return found
+        return weights_named(self, self.first)
 
     def verify_(self) -> None:
         """Two layers that there are, C x C/r and C/r x C."""
-        shapes = [self._weights(symbol).matrix for symbol in (self.first, self.second)]
+        shapes = [weights_named(self, symbol).matrix for symbol in (self.first, self.second)]
         if shapes[0] != shapes[1][::-1]:
             raise VerifyException(
                 f"{shapes[0][0]} x {shapes[0][1]} and {shapes[1][0]} x {shapes[1][1]} don't "
                 "squeeze channels and excite them again"
             )
-
-    def print(self, printer: Printer) -> None:
-        """Custom assembly."""
-        printer.print_string(" ")
-        printer.print_attribute(self.first)
-        printer.print_string(", ")
-        printer.print_attribute(self.second)
-        for name in TEXTS:
-            if text := self.text(name):
-                printer.print_string(f" {name} ")
-                printer.print_string_literal(text)
-        printer.print_op_attributes(self.attributes)
-
-    @classmethod
-    def parse(cls, parser: Parser) -> "SqueezeExcitationOp":
-        """Custom assembly."""
-        first = parser.parse_symbol_name()
-        parser.parse_punctuation(",")
-        second = parser.parse_symbol_name()
-        texts = {
-            name: parser.parse_str_literal() if parser.parse_optional_keyword(name) else ""
-            for name in TEXTS
-        }
-        made = cls((first.data, second.data), **texts)
-        made.attributes |= parser.parse_optional_attr_dict()
-        return made

@@ -3,13 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
-from xdsl.dialects.builtin import (
-    I64,
-    IntegerAttr,
-    IntegerType,
-    SymbolRefAttr,
-    TensorType,
-)
+from xdsl.dialects.builtin import I64, IntegerAttr, IntegerType, SymbolRefAttr, TensorType
 from xdsl.ir import SSAValue
 from xdsl.irdl import (
     IRDLOperation,
@@ -19,26 +13,13 @@ from xdsl.irdl import (
     result_def,
     traits_def,
 )
-from xdsl.parser import Parser
-from xdsl.printer import Printer
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from xbarc.ir.dialect.assembly import (
-    integer,
-    need_axis,
-    need_codes,
-    parse_optional_int,
-    parse_with_weights,
-    parsed,
-    print_operands,
-    print_optional_int,
-    print_signature,
-    shape_of,
-    tensor,
-)
-from xbarc.ir.dialect.attributes import WindowAttr
+from xbarc.ir.dialect.assembly import Clause, integer
+from xbarc.ir.dialect.tensors import need_axis, need_codes, shape_of, tensor
 from xbarc.ir.dialect.weights import WeightsOp, need_columns, weights_of
+from xbarc.ir.dialect.window import WindowAttr
 
 
 @irdl_op_definition
@@ -55,11 +36,17 @@ class ConvOp(IRDLOperation):
     input = operand_def(TensorType)
     weights = prop_def(SymbolRefAttr)
     window = prop_def(WindowAttr)
-    fill = prop_def(IntegerAttr[I64])
-    items = prop_def(IntegerAttr[I64])
+    fill = prop_def(IntegerAttr[I64], default_value=integer(0))
+    items = prop_def(IntegerAttr[I64], default_value=integer(1))
     result = result_def(TensorType)
 
     traits = traits_def(Pure())
+
+    custom_directives = (Clause,)
+    assembly_format = (
+        "$input `,` $weights custom<Clause>($window) (`fill` $fill^)? (`items` $items^)? "
+        "attr-dict `:` type($input) `->` type($result)"
+    )
 
     def __init__(
         self,
@@ -104,29 +91,6 @@ class ConvOp(IRDLOperation):
         if 0 in want or min(want) < -1:
             raise VerifyException("the window is larger than the padded input")
 
-    def print(self, printer: Printer) -> None:
-        """Custom assembly."""
-        print_operands(printer, self)
-        self.window.print_clauses(printer)
-        print_optional_int(printer, "fill", self.fill.value.data)
-        print_optional_int(printer, "items", self.items.value.data, default=1)
-        print_signature(printer, self)
-
-    @classmethod
-    def parse(cls, parser: Parser) -> "ConvOp":
-        """Custom assembly."""
-        value, properties = parse_with_weights(parser)
-        parser.parse_keyword("window")
-        window = WindowAttr.parse_clauses(parser)
-        fill = parse_optional_int(parser, "fill")
-        items = parse_optional_int(parser, "items", default=1)
-        properties |= {
-            "window": window,
-            "fill": integer(fill),
-            "items": integer(items),
-        }
-        return parsed(cls, parser, value, properties)
-
 
 @irdl_op_definition
 class ConvTransposeOp(IRDLOperation):
@@ -144,10 +108,16 @@ class ConvTransposeOp(IRDLOperation):
     input = operand_def(TensorType)
     weights = prop_def(SymbolRefAttr)
     window = prop_def(WindowAttr)
-    items = prop_def(IntegerAttr[I64])
+    items = prop_def(IntegerAttr[I64], default_value=integer(1))
     result = result_def(TensorType)
 
     traits = traits_def(Pure())
+
+    custom_directives = (Clause,)
+    assembly_format = (
+        "$input `,` $weights custom<Clause>($window) (`items` $items^)? "
+        "attr-dict `:` type($input) `->` type($result)"
+    )
 
     def __init__(
         self,
@@ -192,26 +162,6 @@ class ConvTransposeOp(IRDLOperation):
                 f"the input {list(shape[2:])}"
             )
 
-    def print(self, printer: Printer) -> None:
-        """Custom assembly."""
-        print_operands(printer, self)
-        self.window.print_clauses(printer)
-        print_optional_int(printer, "items", self.items.value.data, default=1)
-        print_signature(printer, self)
-
-    @classmethod
-    def parse(cls, parser: Parser) -> "ConvTransposeOp":
-        """Custom assembly."""
-        value, properties = parse_with_weights(parser)
-        parser.parse_keyword("window")
-        window = WindowAttr.parse_clauses(parser)
-        items = parse_optional_int(parser, "items", default=1)
-        properties |= {
-            "window": window,
-            "items": integer(items),
-        }
-        return parsed(cls, parser, value, properties)
-
 
 @irdl_op_definition
 class DenseOp(IRDLOperation):
@@ -228,10 +178,15 @@ class DenseOp(IRDLOperation):
     weights = prop_def(SymbolRefAttr)
     axis = prop_def(IntegerAttr[I64])
     to = prop_def(IntegerAttr[I64])
-    items = prop_def(IntegerAttr[I64])
+    items = prop_def(IntegerAttr[I64], default_value=integer(1))
     result = result_def(TensorType)
 
     traits = traits_def(Pure())
+
+    assembly_format = (
+        "$input `,` $weights `axis` $axis `to` $to (`items` $items^)? "
+        "attr-dict `:` type($input) `->` type($result)"
+    )
 
     def __init__(
         self,
@@ -267,29 +222,6 @@ class DenseOp(IRDLOperation):
         del shape[axis], out[to]
         if shape != out:
             raise VerifyException(f"the other axes differ: {shape} and {out}")
-
-    def print(self, printer: Printer) -> None:
-        """Custom assembly."""
-        print_operands(printer, self)
-        printer.print_string(f" axis {self.axis.value.data} to {self.to.value.data}")
-        print_optional_int(printer, "items", self.items.value.data, default=1)
-        print_signature(printer, self)
-
-    @classmethod
-    def parse(cls, parser: Parser) -> "DenseOp":
-        """Custom assembly."""
-        value, properties = parse_with_weights(parser)
-        parser.parse_keyword("axis")
-        axis = parser.parse_integer()
-        parser.parse_keyword("to")
-        to = parser.parse_integer()
-        items = parse_optional_int(parser, "items", default=1)
-        properties |= {
-            "axis": integer(axis),
-            "to": integer(to),
-            "items": integer(items),
-        }
-        return parsed(cls, parser, value, properties)
 
 
 LayerOp = ConvOp | ConvTransposeOp | DenseOp

@@ -1,303 +1,32 @@
-"""Attributes and types of the `xbar` dialect; `docs/ir.md` has their grammar on one screen."""
+"""How a matrix is cut into tiles: a grid, packed blocks, tiles by kernel offset, or a list."""
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from xdsl.dialects.builtin import (
-    DenseArrayBase,
-    IntAttr,
-    IntegerType,
-    Signedness,
-    StringAttr,
-    i64,
+from xdsl.dialects.builtin import DenseArrayBase, IntAttr, IntegerType
+from xdsl.ir import Attribute, ParametrizedAttribute
+from xdsl.irdl import IRDLOperation, irdl_attr_definition
+from xdsl.irdl.declarative_assembly_format import (
+    AttributeVariable,
+    CustomDirective,
+    ParsingState,
+    PrintingState,
+    irdl_custom_directive,
 )
-from xdsl.ir import Attribute, ParametrizedAttribute, TypeAttribute
-from xdsl.irdl import irdl_attr_definition
-from xdsl.parser import AttrParser
+from xdsl.parser import AttrParser, Parser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
-from xbarc.hw.target import Array
+from xbarc.ir.dialect.assembly import ints, parse_ints, parse_lists, print_ints
 
 Tiles = npt.NDArray[np.int64]
 """Tiles of a weight matrix: [T, 4], each row `row_begin, row_end, col_begin, col_end`."""
 
 Order = npt.NDArray[np.int64]
 """Indices of rows or columns in the order in which tiles count them."""
-
-
-def code_type(bits: int, signed: bool) -> IntegerType:
-    """The element type of a tensor of input codes: `si8`, `ui8`, ..."""
-    return IntegerType(bits, Signedness.SIGNED if signed else Signedness.UNSIGNED)
-
-
-def is_code_type(attribute: Attribute) -> bool:
-    """Whether `attribute` is a signed or unsigned (never signless) integer type."""
-    return (
-        isinstance(attribute, IntegerType) and attribute.signedness.data is not Signedness.SIGNLESS
-    )
-
-
-def ints(values: Sequence[int]) -> DenseArrayBase[IntegerType]:
-    """A list of integers as an attribute."""
-    return DenseArrayBase.from_list(i64, [int(v) for v in values])
-
-
-def print_ints(printer: Printer, keyword: str, values: Sequence[int]) -> None:
-    """Print ` keyword [1, 2]`."""
-    printer.print_string(f" {keyword} [{', '.join(map(str, values))}]")
-
-
-def parse_ints(parser: AttrParser) -> list[int]:
-    """Parse `[1, 2]`."""
-    return parser.parse_comma_separated_list(parser.Delimiter.SQUARE, parser.parse_integer)
-
-
-@irdl_attr_definition
-class CrossbarAttr(ParametrizedAttribute):
-    """The crossbar geometry that a module is mapped for: a copy of the target's `[array]`.
-
-    It stands on the module, so that a tile IR file can be verified and mapped by itself.
-    """
-
-    name = "xbar.crossbar"
-
-    rows: IntAttr
-    cols: IntAttr
-    cell_bits: IntAttr
-    encoding: StringAttr
-    slices_in: StringAttr
-    polarity_in: StringAttr
-
-    @staticmethod
-    def of(array: Array) -> "CrossbarAttr":
-        """The attribute of a target's array."""
-        return CrossbarAttr(
-            IntAttr(array.rows),
-            IntAttr(array.cols),
-            IntAttr(array.cell_bits),
-            StringAttr(array.encoding),
-            StringAttr(array.slices_in),
-            StringAttr(array.polarity_in),
-        )
-
-    def array(self) -> Array:
-        """The geometry as the target's schema knows it."""
-        return Array(
-            rows=self.rows.data,
-            cols=self.cols.data,
-            cell_bits=self.cell_bits.data,
-            encoding=cast(Literal["differential", "offset"], self.encoding.data),
-            slices_in=cast(Literal["columns", "arrays"], self.slices_in.data),
-            polarity_in=cast(Literal["columns", "arrays"], self.polarity_in.data),
-        )
-
-    def verify(self) -> None:
-        """Refuse what the target's schema refuses."""
-        try:
-            self.array()
-        except ValueError as error:
-            raise VerifyException(f"not a crossbar: {error}") from None
-
-    def print_parameters(self, printer: Printer) -> None:
-        """`<128 x 128 cells of 2 bits, differential, slices in columns, polarity in columns>`"""
-        printer.print_string(
-            f"<{self.rows.data} x {self.cols.data} cells of {self.cell_bits.data} bits, "
-            f"{self.encoding.data}, slices in {self.slices_in.data}, "
-            f"polarity in {self.polarity_in.data}>"
-        )
-
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        """The inverse of `print_parameters`."""
-        with parser.in_angle_brackets():
-            rows = parser.parse_integer()
-            parser.parse_keyword("x")
-            cols = parser.parse_integer()
-            parser.parse_keyword("cells")
-            parser.parse_keyword("of")
-            cell_bits = parser.parse_integer()
-            parser.parse_keyword("bits")
-            parser.parse_punctuation(",")
-            encoding = parser.parse_identifier()
-            parser.parse_punctuation(",")
-            parser.parse_keyword("slices")
-            parser.parse_keyword("in")
-            slices_in = parser.parse_identifier()
-            parser.parse_punctuation(",")
-            parser.parse_keyword("polarity")
-            parser.parse_keyword("in")
-            polarity_in = parser.parse_identifier()
-        return [
-            IntAttr(rows),
-            IntAttr(cols),
-            IntAttr(cell_bits),
-            StringAttr(encoding),
-            StringAttr(slices_in),
-            StringAttr(polarity_in),
-        ]
-
-
-@irdl_attr_definition
-class StreamType(ParametrizedAttribute, TypeAttribute):
-    """A sequence of equally long vectors: `!xbar.stream<1024 x 27 x ui8>`.
-
-    `vectors` is the count for one batch item; a batch of n has n times as many.
-    """
-
-    name = "xbar.stream"
-
-    vectors: IntAttr
-    length: IntAttr
-    element: IntegerType
-
-    @staticmethod
-    def of(vectors: int, length: int, element: IntegerType) -> "StreamType":
-        """A stream of `vectors` vectors of `length` elements."""
-        return StreamType(IntAttr(vectors), IntAttr(length), element)
-
-    def verify(self) -> None:
-        """At least one vector, at least one element, a type with a sign."""
-        if self.vectors.data < 1 or self.length.data < 1:
-            raise VerifyException("a stream has at least one vector of at least one element")
-        if not is_code_type(self.element):
-            raise VerifyException(f"a stream's elements are si<n> or ui<n>, not {self.element}")
-
-    def print_parameters(self, printer: Printer) -> None:
-        """`<1024 x 27 x ui8>`"""
-        printer.print_string(f"<{self.vectors.data} x {self.length.data} x {self.element}>")
-
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        """The inverse of `print_parameters`."""
-        with parser.in_angle_brackets():
-            vectors = parser.parse_integer()
-            parser.parse_keyword("x")
-            length = parser.parse_integer()
-            parser.parse_keyword("x")
-            element = parser.parse_type()
-        return [IntAttr(vectors), IntAttr(length), element]
-
-
-@irdl_attr_definition
-class DigitalType(ParametrizedAttribute, TypeAttribute):
-    """What only the digital unit understands: a sequence, a string, a rank that isn't fixed."""
-
-    name = "xbar.digital_value"
-
-
-@irdl_attr_definition
-class WindowAttr(ParametrizedAttribute):
-    """A sliding window over the spatial axes of a tensor, as ONNX's Conv has it.
-
-    `kernel`, `strides`, `dilations`: one a spatial axis; `pads`: all begins, then all ends, where a
-    negative one cuts off.
-    """
-
-    name = "xbar.window"
-
-    kernel: DenseArrayBase[IntegerType]
-    strides: DenseArrayBase[IntegerType]
-    pads: DenseArrayBase[IntegerType]
-    dilations: DenseArrayBase[IntegerType]
-
-    @staticmethod
-    def of(
-        kernel: Sequence[int],
-        strides: Sequence[int] | None = None,
-        pads: Sequence[int] | None = None,
-        dilations: Sequence[int] | None = None,
-    ) -> "WindowAttr":
-        """A window; strides and dilations default to 1, pads to 0."""
-        rank = len(kernel)
-        return WindowAttr(
-            ints(kernel),
-            ints(strides or [1] * rank),
-            ints(pads or [0] * (2 * rank)),
-            ints(dilations or [1] * rank),
-        )
-
-    @property
-    def rank(self) -> int:
-        """The number of spatial axes."""
-        return len(self.kernel)
-
-    @property
-    def size(self) -> int:
-        """The number of kernel positions."""
-        return math.prod(self.lists()[0])
-
-    def lists(self) -> tuple[list[int], list[int], list[int], list[int]]:
-        """kernel, strides, pads, dilations as lists."""
-        return (
-            list(map(int, self.kernel.get_values())),
-            list(map(int, self.strides.get_values())),
-            list(map(int, self.pads.get_values())),
-            list(map(int, self.dilations.get_values())),
-        )
-
-    def output_size(self, spatial: Sequence[int]) -> list[int]:
-        """The spatial output size for a spatial input size (-1 where that is unknown)."""
-        kernel, strides, pads, dilations = self.lists()
-        return [
-            -1
-            if size < 0
-            else (size + pads[i] + pads[i + self.rank] - dilations[i] * (kernel[i] - 1) - 1)
-            // strides[i]
-            + 1
-            for i, size in enumerate(spatial)
-        ]
-
-    def verify(self) -> None:
-        """The four lists fit each other; no zero stride. A negative pad cuts off."""
-        kernel, strides, pads, dilations = self.lists()
-        if not kernel:
-            raise VerifyException("a window has at least one spatial axis")
-        if len(strides) != self.rank or len(dilations) != self.rank or len(pads) != 2 * self.rank:
-            raise VerifyException(
-                f"a window over {self.rank} axes has {self.rank} strides and dilations "
-                f"and {2 * self.rank} pads"
-            )
-        if min(kernel + strides + dilations) < 1:
-            raise VerifyException("kernel, strides and dilations are at least 1")
-
-    def print_clauses(self, printer: Printer) -> None:
-        """` window [3, 3] strides [2, 2] pads [1, 1, 1, 1]`, defaults left out."""
-        kernel, strides, pads, dilations = self.lists()
-        print_ints(printer, "window", kernel)
-        if any(s != 1 for s in strides):
-            print_ints(printer, "strides", strides)
-        if any(pads):
-            print_ints(printer, "pads", pads)
-        if any(d != 1 for d in dilations):
-            print_ints(printer, "dilations", dilations)
-
-    @classmethod
-    def parse_clauses(cls, parser: AttrParser) -> "WindowAttr":
-        """The inverse of `print_clauses`, after the keyword `window`."""
-        kernel = parse_ints(parser)
-        strides = parse_ints(parser) if parser.parse_optional_keyword("strides") else None
-        pads = parse_ints(parser) if parser.parse_optional_keyword("pads") else None
-        dilations = parse_ints(parser) if parser.parse_optional_keyword("dilations") else None
-        return cls.of(kernel, strides, pads, dilations)
-
-    def print_parameters(self, printer: Printer) -> None:
-        """`<window [3, 3] ...>`"""
-        printer.print_string("<")
-        self.print_clauses(printer)
-        printer.print_string(">")
-
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        """The inverse of `print_parameters`."""
-        with parser.in_angle_brackets():
-            parser.parse_keyword("window")
-            window = cls.parse_clauses(parser)
-        return [window.kernel, window.strides, window.pads, window.dilations]
 
 
 def grid_tiles(rows: tuple[int, int], cols: tuple[int, int], step: tuple[int, int]) -> Tiles:
@@ -439,9 +168,7 @@ class TileListAttr(ParametrizedAttribute):
     @classmethod
     def parse_list(cls, parser: AttrParser) -> "TileListAttr":
         """The inverse of `print_clauses`, after the keyword `tiles`."""
-        rows = parser.parse_comma_separated_list(
-            parser.Delimiter.SQUARE, lambda: parse_ints(parser)
-        )
+        rows = parse_lists(parser)
         if any(len(row) != 4 for row in rows):
             parser.raise_error("a tile is [row_begin, row_end, col_begin, col_end]")
         return cls(ints([v for row in rows for v in row]))
@@ -569,53 +296,25 @@ TilingAttr = GridAttr | PackedAttr | OffsetsAttr | TileListAttr
 """How a matrix is cut into tiles."""
 
 
-@irdl_attr_definition
-class SelectionAttr(ParametrizedAttribute):
-    """Rows or columns of a matrix in the order in which tiles count them: `@conv1.rows 300`.
+@irdl_custom_directive
+class Tiling(CustomDirective):
+    """One of `TilingAttr`, each by its own keyword: a choice, which the format can't say."""
 
-    The array of that name in the weights file lists `count` indices. What it leaves out stands on
-    no crossbar; an index may come twice, for a row that several tiles read, or a column whose sums
-    are added up.
-    """
+    tiling: AttributeVariable
 
-    name = "xbar.selection"
+    def parse(self, parser: Parser, state: ParsingState) -> None:
+        """Raises `ParseError` where none stands there."""
+        found: TilingAttr | None = parse_regular(parser)
+        if found is None and parser.parse_optional_keyword("offsets"):
+            found = OffsetsAttr.parse_clauses(parser)
+        if found is None:
+            parser.parse_keyword("tiles", " (or grid, packed, offsets)")
+            found = TileListAttr.parse_list(parser)
+        self.tiling.set(state, found)
 
-    symbol: StringAttr
-    count: IntAttr
-
-    @staticmethod
-    def of(symbol: str, count: int) -> "SelectionAttr":
-        """`count` indices in the array `symbol`."""
-        return SelectionAttr(StringAttr(symbol), IntAttr(count))
-
-    def verify(self) -> None:
-        """At least one index."""
-        if self.count.data < 1:
-            raise VerifyException("a selection has at least one row or column")
-
-    def print_clause(self, printer: Printer, keyword: str) -> None:
-        """` rows @conv1.rows 300`"""
-        printer.print_string(f" {keyword} ")
-        printer.print_symbol_name(self.symbol.data)
-        printer.print_string(f" {self.count.data}")
-
-    @classmethod
-    def parse_clause(cls, parser: AttrParser) -> "SelectionAttr":
-        """The inverse of `print_clause`, after the keyword."""
-        return cls.of(parser.parse_symbol_name().data, parser.parse_integer())
-
-    def print_parameters(self, printer: Printer) -> None:
-        """`<@conv1.rows 300>`"""
-        printer.print_string("<")
-        printer.print_symbol_name(self.symbol.data)
-        printer.print_string(f" {self.count.data}>")
-
-    @classmethod
-    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
-        """The inverse of `print_parameters`."""
-        with parser.in_angle_brackets():
-            parsed = cls.parse_clause(parser)
-        return [parsed.symbol, parsed.count]
+    def print(self, printer: Printer, state: PrintingState, op: IRDLOperation) -> None:
+        """` grid [128, 16]`"""
+        cast(TilingAttr, self.tiling.get(op)).print_clauses(printer)
 
 
 def coverage_error(
