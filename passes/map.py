@@ -204,7 +204,7 @@ class _Trial:
         context = XbarContext(self.target, weights, self.context.digital)
         map_all(context, module, self.passes(choices), self.registry)
         stages = stages_of(module)
-        work = digital_work(stages, self._files, self.target)
+        work = digital_work(stages, self._files, self.parts)
         return times(stages, self.target, work, rates_of(self.target, self.parts)).latency_ns
 
     @cached_property

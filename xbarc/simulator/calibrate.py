@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 from xdsl.dialects.builtin import DenseArrayBase, f64
 
 from xbarc.artifact import CompiledProgram
@@ -77,7 +78,7 @@ def column_sums(
         )
         dense = placed.dense(q, tile)
         if gated:
-            some = dense != 0
+            some = np.not_equal(dense, 0)
             lines = lines[:, some.any(axis=1)]
             dense = dense[some.any(axis=1)][:, some.any(axis=0)]
         levels = encoding.weight_levels(
@@ -85,7 +86,7 @@ def column_sums(
         ).astype(np.float64)
         # float64 holds these sums exactly, and goes through BLAS.
         sums = np.einsum("sprc,jrv->spcjv", levels, lines.astype(np.float64), optimize=True)
-        held = levels.any(axis=2)  # [S, P, C]
+        held: npt.NDArray[np.bool_] = np.any(levels, axis=2)  # [S, P, C]
         if target.adc.subtract == "analog":
             sums, held = sums[:, :1] - sums[:, 1:], held.any(axis=1, keepdims=True)
         yield (sums[held] if gated else sums).astype(np.int64)

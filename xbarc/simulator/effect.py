@@ -20,8 +20,8 @@ from xbarc.support import plugins
 from xbarc.support.plugins import Group
 
 if TYPE_CHECKING:
-    from xbarc.simulator.analog.arrays import PhysicalArray
-    from xbarc.simulator.analog.draws import Draw
+    from xbarc.simulator.arrays import PhysicalArray
+    from xbarc.simulator.draws import Draw
 
 Floats = npt.NDArray[np.float64]
 

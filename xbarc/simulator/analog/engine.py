@@ -18,8 +18,8 @@ from xbarc.hw import converters, encoding
 from xbarc.hw.converters import Converter
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import MvmOp, StreamType, copies_of, weights_of
-from xbarc.simulator.analog.arrays import PhysicalArray, Tile, tiles_of
-from xbarc.simulator.analog.draws import Draw
+from xbarc.simulator.arrays import PhysicalArray, Tile, tiles_of
+from xbarc.simulator.draws import Draw
 from xbarc.simulator.effect import Effect
 from xbarc.simulator.engine import Conversions
 from xbarc.support.data import Array

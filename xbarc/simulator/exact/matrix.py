@@ -255,7 +255,8 @@ class Matrix:
         for n in range(first, last, step):
             end = min(n + step, last)
             begin_line, end_line = first_line[site + n] - of_segment, first_line[site + end]
-            sums = levels[begin_line : end_line - of_segment].astype(self._sum_type) @ drive
+            chosen = levels[begin_line : end_line - of_segment].astype(self._sum_type)
+            sums = np.matmul(chosen, drive)
             clipped += int(kernels.convert_sums(sums, out, inputs, lines, g, n, end, totals))
         return clipped
 

@@ -72,7 +72,7 @@ def tiles_of(
         dense = placed.dense(q, (r0, r1, c0, c1))
         rows, columns = row_order[r0:r1], column_order[c0:c1]
         if gated:
-            some = dense != 0
+            some = np.not_equal(dense, 0)
             used = np.ix_(some.any(axis=1), some.any(axis=0))
             dense = dense[used]
             rows, columns = rows[some.any(axis=1)], columns[some.any(axis=0)]
@@ -118,7 +118,7 @@ def _physical(
     )
     if gated:
         # Under analog subtraction a pair of lines is off only where both are.
-        held = levels.any(axis=2)  # [S, P, C]
+        held: npt.NDArray[np.bool_] = np.any(levels, axis=2)  # [S, P, C]
         if target.adc.subtract == "analog":
             held = np.broadcast_to(held.any(axis=1, keepdims=True), held.shape)
         on = held[of_slice, of_polarity, column]
