@@ -88,5 +88,5 @@ def column_sums(
         sums = np.einsum("sprc,jrv->spcjv", levels, lines.astype(np.float64), optimize=True)
         held: npt.NDArray[np.bool_] = np.any(levels, axis=2)  # [S, P, C]
         if target.adc.subtract == "analog":
-            sums, held = sums[:, :1] - sums[:, 1:], held.any(axis=1, keepdims=True)
+            sums, held = sums[:, :1] - sums[:, 1:], np.any(held, axis=1, keepdims=True)
         yield (sums[held] if gated else sums).astype(np.int64)
