@@ -8,7 +8,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.rewriter import Rewriter
 
-from xbarc.hw.target import Array
+from xbarc.hw.target import CrossbarArray
 from xbarc.ir.analysis.cut import full_cut
 from xbarc.ir.dialect import (
     ConvTransposeOp,
@@ -87,7 +87,7 @@ class Deconv(MappingScheme):
 Triple = tuple[GatherOp, MvmOp, ScatterOp]
 
 
-def _scatter(layer: ConvTransposeOp, array: Array) -> Triple:
+def _scatter(layer: ConvTransposeOp, array: CrossbarArray) -> Triple:
     weights, shape = weights_of(layer), shape_of(layer.input)
     kernel = layer.window.lists()[0]
     vectors = vectors_of(layer, [s for i, s in enumerate(shape) if i != 1])
@@ -106,7 +106,7 @@ def _scatter(layer: ConvTransposeOp, array: Array) -> Triple:
     return gather, product, ScatterOp.windows(product.result, layer.window, shape_of(layer.result))
 
 
-def _phases(layer: ConvTransposeOp, array: Array) -> Triple:
+def _phases(layer: ConvTransposeOp, array: CrossbarArray) -> Triple:
     weights, shape, out = weights_of(layer), shape_of(layer.input), shape_of(layer.result)
     kernel, strides, pads, dilations = layer.window.lists()
     rank = layer.window.rank
@@ -148,7 +148,7 @@ def _phases(layer: ConvTransposeOp, array: Array) -> Triple:
     return gather, product, ScatterOp.windows(product.result, patches, out)
 
 
-def _zero_insert(layer: ConvTransposeOp, array: Array) -> Triple:
+def _zero_insert(layer: ConvTransposeOp, array: CrossbarArray) -> Triple:
     weights, out = weights_of(layer), shape_of(layer.result)
     kernel, strides, pads, dilations = layer.window.lists()
     reach = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)] * 2
@@ -178,7 +178,7 @@ def _zero_insert(layer: ConvTransposeOp, array: Array) -> Triple:
     return gather, product, ScatterOp(product.result, 1, out)
 
 
-def _sub_array(weights: WeightsOp, offsets: int, array: Array) -> GridAttr | PackedAttr:
+def _sub_array(weights: WeightsOp, offsets: int, array: CrossbarArray) -> GridAttr | PackedAttr:
     """How the channels x filters of one kernel offset are cut."""
     rows, cols = weights.stored_shape
     return full_cut(rows // offsets, cols // weights.group_count, weights, array)

@@ -8,7 +8,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.rewriter import Rewriter
 
-from xbarc.hw.target import Array
+from xbarc.hw.target import CrossbarArray
 from xbarc.ir.analysis.cut import full_cut
 from xbarc.ir.dialect import (
     ConvOp,
@@ -78,7 +78,7 @@ class DepthwiseMapping(MappingScheme):
             elif isinstance(operation, MvmOp):
                 operation.tiling = tiling
 
-    def _tiling(self, weights: WeightsOp, array: Array) -> TilingAttr:
+    def _tiling(self, weights: WeightsOp, array: CrossbarArray) -> TilingAttr:
         rows, cols = weights.stored_shape
         packed = full_cut(rows, cols // weights.group_count, weights, array)
         if self.layout == "separate" and isinstance(packed, PackedAttr):

@@ -1,7 +1,7 @@
 """fold-batchnorm: normalisation and per-channel constants into the layer before them."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -18,8 +18,7 @@ from xbarc.graph.query import (
 )
 from xbarc.hw.target import Target
 from xbarc.pipeline import GraphPass
-
-Array = np.ndarray[Any, Any]
+from xbarc.support.data import Array
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm")
 

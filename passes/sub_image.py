@@ -9,7 +9,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.rewriter import Rewriter
 
-from xbarc.hw.target import Array
+from xbarc.hw.target import CrossbarArray
 from xbarc.ir.analysis.patches import Fit, Patches, array_of, convolutions, patch_sizes
 from xbarc.ir.dialect import ConvOp, GridAttr, PackedAttr, set_copies, weights_of
 from xbarc.pipeline import MappingScheme
@@ -80,7 +80,7 @@ class SubImage(MappingScheme):
             set_copies(product, patches.count)
             Rewriter.replace_op(patches.layer, [gather, product, scatter])
 
-    def _cut(self, layer: ConvOp, array: Array) -> "Cut":
+    def _cut(self, layer: ConvOp, array: CrossbarArray) -> "Cut":
         """The sub-images of a layer and what stands on a crossbar. Raises `XbarcError`."""
         fitting = list(_pixels(layer, array) if _pointwise(layer) else _squares(layer, array))
         if isinstance(self.outputs, tuple):
@@ -99,7 +99,7 @@ class SubImage(MappingScheme):
             return [ways[0], *whole][-1]
         return ways[-1]
 
-    def _tiled(self, patches: Patches, array: Array) -> "Cut":
+    def _tiled(self, patches: Patches, array: CrossbarArray) -> "Cut":
         fit = Fit.of(patches, array)
         if self.pack == "channels" or _pointwise(patches.layer):
             return patches, fit.whole()
@@ -115,7 +115,7 @@ def _pointwise(layer: ConvOp) -> bool:
     return layer.window.size == 1 and weights_of(layer).group_count == 1
 
 
-def _squares(layer: ConvOp, array: Array) -> Iterator[Patches]:
+def _squares(layer: ConvOp, array: CrossbarArray) -> Iterator[Patches]:
     """Squares of outputs, clipped to the output, as long as a channel and a filter fit."""
     sizes = Patches(layer, (1,) * layer.window.rank).spatial
     for side in range(1, max(sizes) + 1):
@@ -125,7 +125,7 @@ def _squares(layer: ConvOp, array: Array) -> Iterator[Patches]:
         yield patches
 
 
-def _pixels(layer: ConvOp, array: Array) -> Iterator[Patches]:
+def _pixels(layer: ConvOp, array: CrossbarArray) -> Iterator[Patches]:
     """More and more pixels of a pointwise convolution.
 
     In a row over the lines of the image; where pixels are left out or added, in a rectangle.
@@ -159,7 +159,7 @@ def _asked(layer: ConvOp, outputs: tuple[int, ...]) -> Patches:
     return Patches(layer, tuple(map(min, full, sizes)))
 
 
-def _refusal(patches: Patches, array: Array, fitting: list[Patches]) -> str:
+def _refusal(patches: Patches, array: CrossbarArray, fitting: list[Patches]) -> str:
     """Why sub-images of this size don't fit, and what does."""
     weights = weights_of(patches.layer)
     entries = [n for n, _ in patches.windows]

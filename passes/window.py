@@ -7,7 +7,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.rewriter import Rewriter
 
-from xbarc.hw.target import Array
+from xbarc.hw.target import CrossbarArray
 from xbarc.ir.analysis.patches import Fit, Patches, array_of, convolutions, patch_sizes
 from xbarc.ir.dialect import ConvOp, GridAttr, PackedAttr, weights_of
 from xbarc.pipeline import MappingScheme
@@ -59,12 +59,12 @@ Cut = tuple[Patches, GridAttr | PackedAttr]
 """Patches of outputs, and the tiles of the matrix of one."""
 
 
-def _im2col(layer: ConvOp, array: Array) -> Cut:
+def _im2col(layer: ConvOp, array: CrossbarArray) -> Cut:
     patches = Patches(layer, (1,) * layer.window.rank)
     return patches, Fit.of(patches, array).full()
 
 
-def _sdk(layer: ConvOp, array: Array) -> Cut:
+def _sdk(layer: ConvOp, array: CrossbarArray) -> Cut:
     best = _im2col(layer, array)
     most = Fit.of(best[0], array).blocks(best[1])
     sizes = best[0].spatial
@@ -79,7 +79,7 @@ def _sdk(layer: ConvOp, array: Array) -> Cut:
     return best
 
 
-def _vw_sdk(layer: ConvOp, array: Array) -> Cut:
+def _vw_sdk(layer: ConvOp, array: CrossbarArray) -> Cut:
     best = _im2col(layer, array)
     fewest = best[0].count * Fit.of(best[0], array).tiles(best[1])
     width = array.weights_per_row(weights_of(layer).weight_bits)

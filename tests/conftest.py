@@ -2,9 +2,13 @@
 
 import os
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
+# No test is about time: a busy machine is slow at making examples too.
+patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("home", **patient)
+settings.load_profile("home")
 # A change is judged by the same examples each time; at home every run tries new ones.
-settings.register_profile("ci", derandomize=True)
+settings.register_profile("ci", derandomize=True, **patient)
 if os.environ.get("CI"):
     settings.load_profile("ci")

@@ -52,8 +52,8 @@ def test_activations_add_up(bits, dac_bits, signed, twos, seed):
     x = np.random.default_rng(seed).integers(low, high, 20)
     x[:2] = low, high - 1
     encoding.check_inputs(x, bits, signed)
-    lines = encoding.activations(x, bits, dac_bits, signed, mode)
-    weights = encoding.activation_weights(bits, dac_bits, signed, mode)
+    lines = encoding.input_levels(x, bits, dac_bits, signed, mode)
+    weights = encoding.input_slice_weights(bits, dac_bits, signed, mode)
     assert lines.min() >= 0
     assert lines.max() < 2**dac_bits
     np.testing.assert_array_equal(weights @ lines, x)

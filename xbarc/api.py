@@ -41,11 +41,17 @@ class Program(CompiledProgram):
         return {**vars(self), "_ready": None}
 
     def run(
-        self, inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike], *, batch: int | None = None
+        self,
+        inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+        *,
+        batch: int | None = None,
+        threads: int | None = None,
     ) -> dict[str, Array]:
         """The outputs by the model's own names.
 
-        `inputs` is one array, or arrays by input name; axis 0 counts the samples. The first run
+        `inputs` is one array, or arrays by input name; axis 0 counts the samples. `batch` samples
+        are run at once by each of `threads` threads: without them as memory allows, and one thread
+        a core (or `XBARC_THREADS`). No result depends on either. The first run
         programs the crossbars, later ones use them as they then stand: of a module that a pass
         changed since, make a new `Program`. Raises `XbarcError` where the inputs don't fit.
         """
@@ -55,7 +61,7 @@ class Program(CompiledProgram):
                 names = ", ".join(s.name for s in simulator.inputs) or "none"
                 raise XbarcError(f"give the inputs by name: the program takes {names}")
             inputs = {simulator.inputs[0].name: inputs}
-        return simulator.run(as_arrays(inputs), batch=batch)
+        return simulator.run(as_arrays(inputs), batch=batch, threads=threads)
 
     def _simulator(self) -> "Simulator":
         from xbarc.simulator.interpreter import Simulator

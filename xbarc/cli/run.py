@@ -28,6 +28,10 @@ def command(
     batch: Annotated[
         int | None, typer.Option("--batch", min=1, help="Samples at once; bounds the memory.")
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Default: XBARC_THREADS, else one a core."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="Y.npz", help="Write the outputs there.")
     ] = None,
@@ -56,6 +60,7 @@ def command(
             labels=labels,
             limit=limit,
             batch=batch,
+            threads=threads,
             ideal=ideal,
             activity=activity,
             progress=progress,

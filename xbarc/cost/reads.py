@@ -3,15 +3,15 @@
 import numpy as np
 
 from xbarc.hw.encoding import level_sums
-from xbarc.hw.target import Array
+from xbarc.hw.target import CrossbarArray
 from xbarc.ir.analysis.visits import Visits
-from xbarc.support.data import Array as Numbers
+from xbarc.support.data import Array
 
 CHUNK = 1 << 22
 """Weights looked up at a time."""
 
 
-def level_reads(seen: Visits, q: Numbers, bits: int, array: Array) -> int:
+def level_reads(seen: Visits, q: Array, bits: int, array: CrossbarArray) -> int:
     """The levels of all cells that are read, added up, for one input slice; weights q [Kg, N]."""
     first, levels = level_sums(bits, array.cell_bits, array.encoding)
     zero = int(levels[-first])

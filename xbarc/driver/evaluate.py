@@ -39,6 +39,7 @@ def evaluate(
     labels: str | None = None,
     limit: int | None = None,
     batch: int | None = None,
+    threads: int | None = None,
     ideal: bool = False,
     activity: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -71,7 +72,10 @@ def evaluate(
         raise XbarcError(f"{labels!r} has {len(truth)} entries for {samples} samples")
     start = time.perf_counter()
     outputs = simulator.run(
-        feeds, batch=batch, progress=progress and (lambda done: progress(done, simulated))
+        feeds,
+        batch=batch,
+        threads=threads,
+        progress=progress and (lambda done: progress(done, simulated)),
     )
     seconds = time.perf_counter() - start
     if samples < simulated:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -24,9 +23,8 @@ from xbarc.graph.query import (
 )
 from xbarc.graph.run import Session
 from xbarc.graph.shapes import infer_shapes
+from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
-
-Array = np.ndarray[Any, Any]
 
 MAX_CONSTANT_BYTES = 1 << 32
 """The largest tensor that is computed from constants; more is taken for a mistake or an attack."""

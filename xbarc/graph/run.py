@@ -1,7 +1,6 @@
 """Running a graph in onnxruntime: the reference that every rewrite is held to."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -11,10 +10,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from xbarc.graph.query import constant, describe_dims, is_static
 from xbarc.graph.serialize import with_external_weights
+from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError, nearest
 from xbarc.support.threads import thread_count
-
-Array = np.ndarray[Any, Any]
 
 ORT_FAILURES: tuple[type[Exception], ...] = (
     ort_errors.EPFail,

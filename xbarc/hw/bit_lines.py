@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarc.hw.target import Array
+from xbarc.hw.target import CrossbarArray
 
 
 def live_lines(
-    weights: npt.NDArray[Any], bits: int, array: Array, *, analog: bool
+    weights: npt.NDArray[Any], bits: int, array: CrossbarArray, *, analog: bool
 ) -> npt.NDArray[np.int64]:
     """By weight column of integers [R, C], the bit lines with a cell above level 0: [C].
 

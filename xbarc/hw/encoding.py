@@ -107,7 +107,7 @@ def check_inputs(x: Integers, bits: int, signed: bool) -> None:
         )
 
 
-def activation_weights(
+def input_slice_weights(
     bits: int, dac_bits: int, signed: bool, signed_inputs: SignedInputs
 ) -> Integers:
     """What each activation weighs in shift-and-add (numerics: Inputs in time): int64 `[J]`.
@@ -124,10 +124,10 @@ def activation_weights(
     return weights
 
 
-def activations(
+def input_levels(
     x: Integers, bits: int, dac_bits: int, signed: bool, signed_inputs: SignedInputs
 ) -> Integers:
-    """The word line levels of each activation, in the order of `activation_weights`.
+    """The word line levels of each activation, in the order of `input_slice_weights`.
 
     Args:
         x: input codes, any shape, in the range that `check_inputs` allows.

@@ -157,7 +157,7 @@ def code_tables(dtype: npt.DTypeLike, bits: int, signed: bool, target: Target) -
     dtype = np.dtype(dtype)
     values = np.arange(1 << (8 * dtype.itemsize)).astype(f"u{dtype.itemsize}").view(dtype)
     inputs = target.inputs
-    levels = encoding.activations(values, bits, inputs.dac_bits, signed, inputs.signed)
+    levels = encoding.input_levels(values, bits, inputs.dac_bits, signed, inputs.signed)
     driven = (levels > 0).sum(axis=0)
     two_pass = signed and inputs.signed == "two-pass"
     if inputs.dac_bits == 1:
@@ -184,7 +184,7 @@ def programmed(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Progra
     standing, crossbars = op.standing[0], array.crossbars_per_tile(bits)
     analog = target.adc.subtract == "analog"
     per_column = slices * (1 if analog else polarities)
-    level_sum, first = _level_sums(bits, target)
+    first, level_sum = encoding.level_sums(bits, array.cell_bits, array.encoding)
     crossed, cells, levels = np.zeros((3, standing), np.int64)
     live: dict[Range, int] = {}
     driving: dict[Range, Counts] = {}
@@ -224,15 +224,6 @@ def _by_row(counts: Counts, rows: Counts | None, k: int) -> Counts:
     if rows is None:
         return counts
     return np.bincount(rows, counts, k).astype(np.int64)
-
-
-def _level_sums(bits: int, target: Target) -> tuple[Counts, int]:
-    """The sum of the levels of a weight's cells, by weight; and the smallest weight."""
-    offset = target.array.encoding == "offset"
-    first = -(1 << (bits - 1)) + (0 if offset else 1)
-    values = np.arange(first, 1 << (bits - 1))
-    levels = encoding.weight_levels(values, bits, target.array.cell_bits, target.array.encoding)
-    return levels.sum(axis=(0, 1), dtype=np.int64), first
 
 
 def _over_rows(rows: int, tiles: Counts, amounts: Counts) -> Counts:

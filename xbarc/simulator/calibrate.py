@@ -73,7 +73,7 @@ def column_sums(
     # Gating goes tile by tile; without it, tiles side by side are one.
     tiles = placed.tiles.tolist() if gated else [s.bounds for s in merged(placed.tiles)]
     for tile in tiles:
-        lines = encoding.activations(
+        lines = encoding.input_levels(
             driven[tile[0] : tile[1]], codes.width.data, inputs.dac_bits, signed, inputs.signed
         )
         dense = placed.dense(q, tile)

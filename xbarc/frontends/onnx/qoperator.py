@@ -5,14 +5,12 @@ The compiler then knows one quantised form. Scales and zero points stay the mode
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from xbarc.graph.query import constant, input_at, is_op, unique_name, value_names
-
-Array = np.ndarray[Any, Any]
+from xbarc.support.data import Array
 
 AXIS_OPSET = 13
 """DequantizeLinear has scales per axis from this opset."""

@@ -5,10 +5,10 @@ from xbarc.hw.target.load import load_target, parse_target, target_names, target
 from xbarc.hw.target.schema import (
     CONSTANTS,
     Adc,
-    Array,
     Chip,
     ComponentTable,
     Core,
+    CrossbarArray,
     Device,
     Inputs,
     Node,
@@ -21,10 +21,10 @@ from xbarc.hw.target.schema import (
 __all__ = [
     "CONSTANTS",
     "Adc",
-    "Array",
     "Chip",
     "ComponentTable",
     "Core",
+    "CrossbarArray",
     "Device",
     "Inputs",
     "Node",

@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from xbarc.hw.encoding import slice_count
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -32,7 +34,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Array(Section):
+class CrossbarArray(Section):
     """One crossbar, and how a weight stands on it."""
 
     rows: Annotated[int, Field(ge=1, le=65536)]
@@ -52,7 +54,7 @@ class Array(Section):
     def slices(self, weight_bits: int) -> int:
         """Cells (of one polarity) that a weight of `weight_bits` takes (numerics, Encoding)."""
         magnitude = weight_bits - 1 if self.encoding == "differential" else weight_bits
-        return math.ceil(magnitude / self.cell_bits)
+        return slice_count(magnitude, self.cell_bits)
 
     def columns_per_weight(self, weight_bits: int) -> int:
         """Columns that one weight takes in one crossbar."""
@@ -245,7 +247,7 @@ class Target(Section):
 
     name: Annotated[str, Field(min_length=1)]
     description: str = ""
-    array: Array
+    array: CrossbarArray
     weights: Weights = Weights()
     inputs: Inputs = Inputs()
     adc: Adc = Adc()
@@ -314,4 +316,4 @@ class Target(Section):
     def input_slices(self, bits: int, signed: bool) -> int:
         """Activations that a vector of `bits`-bit codes takes (numerics, Inputs in time)."""
         passes = 2 if signed and self.inputs.signed == "two-pass" else 1
-        return passes * math.ceil(bits / self.inputs.dac_bits)
+        return passes * slice_count(bits, self.inputs.dac_bits)

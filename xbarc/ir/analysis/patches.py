@@ -12,7 +12,7 @@ from math import gcd, prod
 
 from xdsl.dialects.builtin import ModuleOp
 
-from xbarc.hw.target import Array
+from xbarc.hw.target import CrossbarArray
 from xbarc.ir.dialect import (
     ConvOp,
     ConvTransposeOp,
@@ -156,7 +156,7 @@ class Fit:
     width: int
 
     @staticmethod
-    def of(patches: Patches, array: Array) -> "Fit":
+    def of(patches: Patches, array: CrossbarArray) -> "Fit":
         """How patches of a layer fit."""
         weights = weights_of(patches.layer)
         rows, cols = weights.stored_shape
@@ -309,7 +309,7 @@ def convolutions(module: ModuleOp, names: Sequence[str]) -> list[ConvOp]:
     return [op for op in found if not names or weights_of(op).symbol in names]
 
 
-def array_of(layer: ConvOp) -> Array:
+def array_of(layer: ConvOp) -> CrossbarArray:
     """The crossbar that a layer is mapped for. Raises `XbarcError` where none can be told."""
     crossbar = crossbar_of(layer)
     if crossbar is None:

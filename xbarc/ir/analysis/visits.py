@@ -18,7 +18,7 @@ from xbarc.hw.target import Target
 from xbarc.ir.analysis.coverage import Coverage, coverage_of, weights_on_tiles
 from xbarc.ir.analysis.patches import is_side_by_side, scatter_of
 from xbarc.ir.dialect import MvmOp, StreamType, Tiles, copies_of, shape_of, spatial_size, weights_of
-from xbarc.support.data import Array as Numbers
+from xbarc.support.data import Array
 
 Counts = npt.NDArray[np.int64]
 
@@ -76,7 +76,7 @@ class _Often:
     patch: Counts
 
 
-def visits(op: MvmOp, arrays: Mapping[str, Numbers], target: Target) -> Visits:
+def visits(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Visits:
     """Count an mvm's tiles. Raises `XbarcError` where its arrays don't fit."""
     vectors = cast(StreamType, op.input.type).vectors.data
     placed = coverage_of(op, arrays)
@@ -135,7 +135,7 @@ def _over(counts: Counts, ranges: Counts) -> Counts:
     return cast(Counts, total[ranges[:, 1]] - total[ranges[:, 0]])
 
 
-def _products(op: MvmOp, often: _Often, vectors: int, arrays: Mapping[str, Numbers]) -> int:
+def _products(op: MvmOp, often: _Often, vectors: int, arrays: Mapping[str, Array]) -> int:
     """Products with weights that stand on tiles, zeros among them."""
     if op.unroll is None or op.sparse is not None:
         return vectors * weights_on_tiles(op, arrays)
@@ -148,7 +148,7 @@ def _ungated(
     op: MvmOp,
     placed: Coverage,
     often: _Often,
-    arrays: Mapping[str, Numbers],
+    arrays: Mapping[str, Array],
     target: Target,
 ) -> Use:
     """All rows and columns of a tile, whatever its weights are."""
@@ -173,7 +173,7 @@ def _gated(
     op: MvmOp,
     placed: Coverage,
     often: _Often,
-    arrays: Mapping[str, Numbers],
+    arrays: Mapping[str, Array],
     target: Target,
 ) -> Use:
     """Rows with a weight that isn't zero, and bit lines that it puts a cell above level 0 on."""

@@ -10,7 +10,7 @@ from xdsl.parser import AttrParser
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
-from xbarc.hw.target import Array
+from xbarc.hw.target import CrossbarArray
 from xbarc.ir.dialect.module import module_of
 
 CROSSBAR = "xbar.crossbar"
@@ -34,7 +34,7 @@ class CrossbarAttr(ParametrizedAttribute):
     polarity_in: StringAttr
 
     @staticmethod
-    def of(array: Array) -> "CrossbarAttr":
+    def of(array: CrossbarArray) -> "CrossbarAttr":
         """The attribute of a target's array."""
         return CrossbarAttr(
             IntAttr(array.rows),
@@ -45,9 +45,9 @@ class CrossbarAttr(ParametrizedAttribute):
             StringAttr(array.polarity_in),
         )
 
-    def array(self) -> Array:
+    def array(self) -> CrossbarArray:
         """The geometry as the target's schema knows it."""
-        return Array(
+        return CrossbarArray(
             rows=self.rows.data,
             cols=self.cols.data,
             cell_bits=self.cell_bits.data,

@@ -28,7 +28,7 @@ from xdsl.irdl import (
 from xdsl.traits import Pure
 from xdsl.utils.exceptions import VerifyException
 
-from xbarc.hw.target import Array
+from xbarc.hw.target import CrossbarArray
 from xbarc.ir.dialect import placement, schedule
 from xbarc.ir.dialect.assembly import Clause, Reals
 from xbarc.ir.dialect.crossbar import crossbar_of
@@ -196,7 +196,7 @@ class MvmOp(IRDLOperation):
             placement.verify_placement(self, self.crossbars())
         schedule.verify_times(self)
 
-    def _array(self) -> Array:
+    def _array(self) -> CrossbarArray:
         crossbar = crossbar_of(self)
         if crossbar is None:
             raise VerifyException("the module doesn't say its xbar.crossbar")

@@ -7,7 +7,7 @@ from xdsl.ir import Attribute
 from xdsl.utils.exceptions import VerifyException
 
 from xbarc.hw.sharing import share
-from xbarc.hw.target import Array
+from xbarc.hw.target import CrossbarArray
 from xbarc.ir.dialect.selection import SelectionAttr
 from xbarc.ir.dialect.tiling import (
     GridAttr,
@@ -63,17 +63,17 @@ class Numerics:
         """The tiles on the crossbars, [T, 4], in the rows and columns that are selected."""
         return cast(TilingAttr, self.tiling).tiles(*self.standing, self.weights.group_count)
 
-    def crossbars(self, array: Array) -> int:
+    def crossbars(self, array: CrossbarArray) -> int:
         """Crossbars that the tiles stand on."""
         return len(self.tiles()) * array.crossbars_per_tile(self.weights.weight_bits)
 
-    def footprints(self, array: Array) -> list[tuple[int, int]]:
+    def footprints(self, array: CrossbarArray) -> list[tuple[int, int]]:
         """Rows and physical columns of each tile, all its slices and polarities counted."""
         tiles, width = self.tiles(), array.columns_per_weight(self.weights.weight_bits)
         rows, columns = tiles[:, 1] - tiles[:, 0], (tiles[:, 3] - tiles[:, 2]) * width
         return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
-    def fits_beside(self, host: "Numerics", array: Array) -> bool:
+    def fits_beside(self, host: "Numerics", array: CrossbarArray) -> bool:
         """Whether its tiles fit on cells that those of `host` leave free."""
         own, others = (array.crossbars_per_tile(n.weights.weight_bits) for n in (self, host))
         if own > others:
@@ -130,7 +130,7 @@ class Numerics:
         if self.sparse != bool(tiling.without):
             raise VerifyException("sparse belongs to offsets without some, and to no others")
 
-    def verify_capacity(self, array: Array) -> None:
+    def verify_capacity(self, array: CrossbarArray) -> None:
         """Each tile fits on a crossbar of `array`. Raises `VerifyException`."""
         width = array.columns_per_weight(self.weights.weight_bits)
         tiles = self.tiles()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbarc.artifact import CompiledProgram
-from xbarc.hw.target import Array
+from xbarc.hw.target import CrossbarArray
 from xbarc.ir.dialect import MvmOp, Tiles, weights_of
 from xbarc.report.figures import count, percent
 from xbarc.report.html import Markup, Section, breakable, tag
@@ -34,7 +34,7 @@ def section(program: CompiledProgram) -> Section:
     return Section("occupancy", "Occupancy of the crossbars", body)
 
 
-def filled(op: MvmOp, array: Array) -> Markup:
+def filled(op: MvmOp, array: CrossbarArray) -> Markup:
     """A layer's distinct tiles."""
     weights = weights_of(op)
     bits, found = weights.weight_bits, shapes(op)
@@ -54,7 +54,7 @@ def filled(op: MvmOp, array: Array) -> Markup:
     )
 
 
-def tile(shape: "Shape", array: Array, bits: int) -> Markup:
+def tile(shape: "Shape", array: CrossbarArray, bits: int) -> Markup:
     """One shape with its count."""
     columns = shape.cols * array.columns_per_weight(bits)
     share = percent(shape.occupied(array, bits))
@@ -81,7 +81,7 @@ class Shape:
     cols: int
     blocks: tuple[Rectangle, ...]
 
-    def occupied(self, array: Array, weight_bits: int) -> float:
+    def occupied(self, array: CrossbarArray, weight_bits: int) -> float:
         """Share of a crossbar's cells that hold weights."""
         held = sum((r1 - r0) * (c1 - c0) for r0, r1, c0, c1 in self.blocks)
         return held * array.columns_per_weight(weight_bits) / (array.rows * array.cols)
@@ -127,7 +127,7 @@ def _blocks(signature: Sequence[int], kg: int, ng: int) -> tuple[Rectangle, ...]
     return tuple(blocks)
 
 
-def picture(shape: Shape, array: Array, weight_bits: int, label: str) -> Markup:
+def picture(shape: Shape, array: CrossbarArray, weight_bits: int, label: str) -> Markup:
     """A crossbar, and the cells of it that hold weights."""
     per_weight = array.columns_per_weight(weight_bits)
     blocks = shape.blocks

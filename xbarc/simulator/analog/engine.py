@@ -77,7 +77,7 @@ class AnalogMatrix:
         self._input_bits = stream.element.width.data
         self._input_signed = stream.element.signedness.data.name == "SIGNED"
         inputs, array = target.inputs, target.array
-        self._input_weights = encoding.activation_weights(
+        self._input_weights = encoding.input_slice_weights(
             self._input_bits, inputs.dac_bits, self._input_signed, inputs.signed
         )
         self._slice_weights = encoding.slice_weights(
@@ -132,7 +132,7 @@ class AnalogMatrix:
     ) -> npt.NDArray[Any]:
         """What one tile gives for codes x [R, v]: [C, v]."""
         inputs = self._target.inputs
-        driven = encoding.activations(
+        driven = encoding.input_levels(
             x, self._input_bits, inputs.dac_bits, self._input_signed, inputs.signed
         )  # [J, R, v]
         shape = (*self._slice_weights.shape, len(tile.columns), len(driven), x.shape[1])

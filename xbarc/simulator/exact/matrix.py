@@ -86,7 +86,7 @@ class Matrix:
         self._weight_bits, self._gated, self._adc_range = weight_bits, gated, adc_range
         self._input_bits, self._input_signed = input_bits, input_signed
         inputs, array = target.inputs, target.array
-        self._input_weights = encoding.activation_weights(
+        self._input_weights = encoding.input_slice_weights(
             input_bits, inputs.dac_bits, input_signed, inputs.signed
         )
         self.shape = (groups * q.shape[0], q.shape[1])
@@ -241,7 +241,7 @@ class Matrix:
 
         segments, first_line = lines.segments, lines.sites.first_line
         inputs, slices = self._inputs(codes.itemsize), self._target.inputs
-        driven = encoding.activations(
+        driven = encoding.input_levels(
             codes, self._input_bits, slices.dac_bits, self._input_signed, slices.signed
         )
         drive = np.moveaxis(driven, 0, 1).reshape(len(codes), -1).astype(self._sum_type)
