@@ -105,7 +105,7 @@ def table(results: list[Result], images: int, calibration: int) -> str:
     lines = [
         "# ResNet-20 on CIFAR-10, made smaller without retraining",
         "",
-        f"Written by `python benchmarks/compact.py`: {TARGET}, the first {images} test images, "
+        f"Written by `python benchmarks/compact.py`: {TARGET}, the first {images} test images; "
         f"{calibration} training images for calibration and fits. One image is "
         f"{100 / images:.2g} points of accuracy. `prune depthwise-kernel` starts from rank 4.",
         "",

@@ -109,18 +109,20 @@ def table(results: list[Result], images: int, calibration: int) -> str:
         "# ResNet-20 on CIFAR-10 with 2D and 1D kernels, without retraining",
         "",
         "Written by `python benchmarks/kernel_2d1d.py`. `kernel-2d1d{ratio=...}` replaces the last "
-        f"layers, `kernel-2d1d{{crossbars={BUDGET} mapping=sub-image}}` (`budget`) those whose "
-        "replacement moves the outputs least for a crossbar saved, until half the crossbars are "
-        f"left. {calibration} training images for the fits and for calibration. Accuracy on the "
-        f"first {images} test images (one is {100 / images:.2g} points), simulated on {TARGET} as "
-        "it is (mapped by im2col, converters that saturate), and of the same graph in float.",
+        f"layers. `kernel-2d1d{{crossbars={BUDGET} mapping=sub-image}}` (`budget`) replaces layers "
+        "until half the crossbars are left, first those whose replacement moves the outputs least "
+        f"for each crossbar saved. The fits and the calibration use {calibration} training images. "
+        f"Accuracy is measured on the first {images} test images (one is {100 / images:.2g} "
+        f"points): simulated on {TARGET} (mapped by im2col, saturating converters), and for the "
+        "same graph in float.",
         "",
-        "Crossbars: under sub-image mapping, of the convolutions with the first one, shortcuts and "
-        "the fully connected layer not counted (as the paper counts), two columns a weight "
-        "(`array.cell_bits=7 inputs.dac_bits=8`); unpacked has one channel and one filter a "
-        "crossbar, packed as many as fit, fewest (`outputs=fewest pack=channels`) also the size of "
-        "sub-image that takes fewest crossbars. The two layers of stride 2 count as they are. The "
-        "percentage is of what the network as trained takes.",
+        "Crossbars are counted with sub-image mapping and two columns a weight "
+        "(`array.cell_bits=7 inputs.dac_bits=8`). As in the paper, all convolutions count, the "
+        "first one too, but not shortcuts and the fully connected layer. *Unpacked* puts one "
+        "channel and one filter on a crossbar, *packed* as many as fit. *Fewest* "
+        "(`outputs=fewest pack=channels`) also chooses the size of sub-image that takes fewest "
+        "crossbars. The two layers of stride 2 keep their stride. The percentages are relative to "
+        "the network as trained.",
         "",
         "| share replaced | layers | accuracy, simulated | accuracy, float | "
         + " | ".join(f"{size}, {name}" for size, name in keys)
@@ -152,15 +154,15 @@ def claims(results: list[Result]) -> list[str]:
         "| 2D + 1D kernels take almost 90 % fewer crossbars at 128, 95 % at 256 | "
         f"{1 - share(full, 128, 'unpacked'):.1%} and {1 - share(full, 256, 'unpacked'):.1%} "
         f"unpacked; {1 - share(full, 128, 'fewest'):.1%} and {1 - share(full, 256, 'fewest'):.1%} "
-        "where all kernels are packed so that they take fewest |",
+        "if all kernels are packed into the fewest crossbars |",
         "| half the layers replaced: half the crossbars | "
         f"{share(half, 128, 'unpacked'):.0%} at 128 and {share(half, 256, 'unpacked'):.0%} at 256 "
         f"unpacked; {share(half, 128, 'fewest'):.0%} and {share(half, 256, 'fewest'):.0%} packed "
-        "so that they take fewest |",
-        "| under 2 % of the recognition rate lost | without retraining, half the layers lose "
-        f"{100 * (first.simulated - half.simulated):.1f} points (chosen by the budget "
-        f"{100 * (first.simulated - budget.simulated):.1f}), all of them "
-        f"{100 * (first.simulated - full.simulated):.1f}: **not reached** |",
+        "into the fewest crossbars |",
+        "| under 2 % of the recognition rate lost | without retraining, replacing half the layers "
+        f"loses {100 * (first.simulated - half.simulated):.1f} points "
+        f"({100 * (first.simulated - budget.simulated):.1f} if the budget chooses them), replacing "
+        f"all {100 * (first.simulated - full.simulated):.1f}: **not reached** |",
     ]
 
 

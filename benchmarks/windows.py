@@ -227,14 +227,14 @@ def document(images: int, rounds: int) -> Iterator[str]:
     yield "# Sub-images and windows: counts and simulation speed"
     yield ""
     yield (
-        "Written by `python benchmarks/windows.py`. Counts are the event counter's "
-        "(`xbarc cost`); beside them what is published."
+        "Written by `python benchmarks/windows.py`. The counts come from the event counter "
+        "(`xbarc cost`). Published figures stand beside them."
     )
     yield "\n## Sub-images: crossbars of ResNet-20's layers, each taken at stride 1\n"
     yield (
         "Two columns a weight (`array.cell_bits=7`, `inputs.dac_bits=8`). The formulas are our "
-        "model of Oh, An, Min (Micromachines 2023), who publish: almost 90 % less at 128, 95 % at "
-        "256."
+        "model of Oh, An, Min (Micromachines 2023). The paper says: almost 90 % less at 128, 95 % "
+        "at 256."
     )
     for size in SUB_IMAGES:
         yield f"\n| {size} x {size} | 3D | formula | 2D + 1D | formula |"
@@ -250,8 +250,8 @@ def document(images: int, rounds: int) -> Iterator[str]:
         )
     yield "\n## Windows: computing cycles\n"
     yield (
-        "One column a weight (`array.encoding=offset`, `array.cell_bits=8`), no padding; "
-        "im2col/SDK/VW-SDK. Published: Rhe et al., DATE 2022."
+        "One column a weight (`array.encoding=offset`, `array.cell_bits=8`), no padding. Each "
+        "entry is im2col/SDK/VW-SDK. Published: Rhe et al., DATE 2022."
     )
     yield "\n| | crossbar | ours | published |"
     yield "|---|---:|---:|---:|"
@@ -260,11 +260,11 @@ def document(images: int, rounds: int) -> Iterator[str]:
     what, lines = speeds(images, rounds)
     yield "\n## Simulation speed\n"
     yield (
-        f"{what}. Images/s of im2col (the best round), and each mapping's speed against it: the "
-        f"median of {rounds} paired rounds. All of them do the same products, so it is the speed "
-        "of an operation too. In brackets their ADC conversions against im2col's, of which those "
-        "that can lose something are simulated one by one: a sub-image of one channel a crossbar "
-        "converts a partial sum a channel."
+        f"{what}. The first column is im2col's images/s in its best round. The others are each "
+        f"mapping's speed relative to im2col: the median of {rounds} paired rounds. All mappings "
+        "do the same products, so this is also the relative speed of an operation. In brackets: "
+        "ADC conversions relative to im2col's. The simulator runs lossy conversions one by one. A "
+        "sub-image with one channel a crossbar converts a partial sum for each channel."
     )
     yield f"\n| | im2col, images/s | {' | '.join(MAPPINGS)} |"
     yield f"|---|---:|{'---:|' * len(MAPPINGS)}"

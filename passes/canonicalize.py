@@ -12,17 +12,17 @@ from xbarc.pipeline import GraphPass
 
 @dataclass(frozen=True)
 class Canonicalize(GraphPass):
-    """Fold what doesn't depend on the inputs, and drop what does nothing or nobody reads.
+    """Compute constants once, and remove nodes that do nothing or that nobody reads.
 
-    The ONNX importer ends with the same; a pass that leaves constants computed from constants, or
-    Reshape to a shape that it has made known, is followed by this one.
+    The ONNX importer ends with the same steps. Run this pass after one that leaves constants
+    computed from constants, or a Reshape to a shape that has become known.
 
         %w = Transpose(%w0)    %s = Shape(%x)    %t = Concat(Gather(%s, 0), [-1])
         %y = Reshape(Identity(%x), %t)           %z = MatMul(%y, %w)
     ->
         %y = Reshape(%x, [-1, 3136])             %z = MatMul(%y, %w)      # %w an initialiser
 
-    DequantizeLinear of a constant stays: it says how a weight was quantised.
+    A DequantizeLinear of a constant stays, because it says how a weight was quantised.
     """
 
     name: ClassVar[str] = "canonicalize"

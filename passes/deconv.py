@@ -39,19 +39,20 @@ class Deconv(MappingScheme):
 
         %1 = xbar.conv_transpose %0, @up window [2, 2] strides [2, 2] : ...
 
-    After, with `scheme=scatter` (the default; kernel first): a vector an input pixel, a sub-array a
-    kernel offset, products added where the kernel lies. No zero is ever inserted.
+    After, with `scheme=scatter` (the default; kernel first): a vector is an input pixel, and each
+    kernel offset has a sub-array. Products are added where the kernel lies. No zeros are inserted.
 
         %1 = xbar.gather %0 axis 1 : ... -> !xbar.stream<256 x 64 x ui8>
         %2 = xbar.mvm %1, @up by "deconv-scatter" unroll [2, 2] window [1, 1] patch [2, 2]
              kernel_steps [-1, -1] offsets [1, 4] grid [128, 64] : ...
         %3 = xbar.scatter %2 window [2, 2] strides [2, 2] : ... -> tensor<?x32x32x32xsi32>
 
-    `scheme=phases`: a vector a window of the input, all outputs between two input pixels at once
-    (the s x s phases); each sum is finished in the crossbar, and no zero is inserted either.
+    `scheme=phases`: a vector is a window of the input. It gives all outputs between two input
+    pixels at once (the s x s phases). The crossbar finishes each sum, and no zeros are inserted.
 
-    `scheme=zero-insert` is the baseline: a convolution by the mirrored kernel of an input with
-    zeros between its pixels. `layers` names the layers; without it, all.
+    `scheme=zero-insert` is the baseline: a convolution with the mirrored kernel over an input with
+    zeros between its pixels. `layers` names the layers; without it the pass maps all transposed
+    convolutions.
     """
 
     name = "deconv"

@@ -40,26 +40,26 @@ class Depthwise(GraphPass):
         %d = Conv<group=6, pads=[2, 2, 2, 2]>(%x, %w.depthwise)         # 5 x 5 a channel: 150
         %y = Conv(%d, %w.pointwise, %b)                                 # 1 x 1, 6 -> 16:   96
 
-    Rank r of k x k kernels, C -> M: r k^2 C + r C M weights in place of k^2 C M. Rank
+    At rank r, k x k kernels C -> M have r k^2 C + r C M weights instead of k^2 C M. Rank
     min(k^2, M) keeps the function. Below it, the kernels of a channel are the leading singular
     vectors of its M x k^2 slice, weighted by how the channel's windows vary over the calibration
-    data; then the 1x1 weights and the bias are fitted in closed form, layer by layer, to what the
-    network computed before the pass, from what reaches the layer now. `refit=false` takes the
-    weights' own singular vectors alone and needs no data.
+    data. Then the 1x1 weights and the bias are fitted in closed form, layer by layer: from the
+    layer's input in the changed network to its output in the original one. `refit=false` takes only
+    the weights' own singular vectors and needs no data.
 
-    The rank is chosen, one for all channels of a layer, by one of
+    One of these options chooses the rank, one rank for all channels of a layer:
 
-    - `rank`: the same for each layer (1 if nothing is said);
-    - `energy`: the least that keeps this share of the squared singular values, 0 to 1;
-    - `error`: the least whose fit differs by at most this from the layer's output (relative L2
-      error about the mean, over the calibration data), 0 to 1;
-    - `budget`: at most this share of the layers' weights in all, 0 to 1, spent where a rank more
-      keeps the most of a layer's energy a weight.
+    - `rank`: the same for each layer (1 by default).
+    - `energy`: the lowest that keeps this share of the squared singular values, 0 to 1.
+    - `error`: the lowest whose fit differs by at most this from the layer's output (relative L2
+      error about the mean, over the calibration data), 0 to 1.
+    - `budget`: at most this share of the layers' weights in all, 0 to 1. It is spent where one more
+      rank keeps the most of a layer's energy for each weight.
 
-    Under the last three a layer that wouldn't get smaller is kept. So are grouped layers, and
-    those on 3 channels or fewer unless `layers` names them. The layers `conv.depthwise` and
-    `conv.pointwise` come of `conv`. A model of MSCCNN's separable convolutions (Wen et al., IEEE
-    TNSE 7(3), 2020), without the paper's retraining.
+    With the last three, a layer that wouldn't get smaller is kept. Grouped layers are kept too, and
+    layers on 3 channels or fewer unless `layers` names them. The layer `conv` becomes
+    `conv.depthwise` and `conv.pointwise`. A model of MSCCNN's separable convolutions (Wen et al.,
+    IEEE TNSE 7(3), 2020), without the paper's retraining.
     """
 
     name: ClassVar[str] = "depthwise"

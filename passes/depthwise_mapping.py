@@ -36,17 +36,17 @@ class DepthwiseMapping(MappingScheme):
 
         %1 = xbar.conv %0, @dw window [5, 5] : ...                 // @dw : 25x6xi8 groups 6
 
-    After, with `layout=separate` (MSCCNN's: what pruning a channel frees is a whole crossbar):
+    After, with `layout=separate` (MSCCNN's: pruning a channel frees a whole crossbar):
 
         %1 = xbar.gather %0 window [5, 5] : ... -> !xbar.stream<100 x 150 x ui8>
         %2 = xbar.mvm %1, @dw by "depthwise-mapping" packed 1 : ...           // 6 crossbars
         %3 = xbar.scatter %2 axis 1 : ...
 
-    With `layout=packed`, as many channels a crossbar as fit on its diagonal (`packed 5` on 128
-    rows: 2 crossbars), as layers are mapped by default. A group larger than a crossbar is cut in a
-    grid of its own either way; never does a matrix of zeros stand on crossbars. A layer that is
-    mapped by gather and mvm already is only cut anew. `layers` names the layers; without it, all
-    that have groups.
+    `layout=packed` puts as many channels on a crossbar as fit on its diagonal (`packed 5` on 128
+    rows: 2 crossbars). That is also the default mapping of layers with groups. A group larger than
+    a crossbar gets a grid of its own with either layout; the zeros between groups never stand on
+    crossbars. If a layer is mapped already, the pass only cuts it again. `layers` names the layers;
+    without it the pass takes all layers that have groups.
     """
 
     name = "depthwise-mapping"
@@ -64,7 +64,7 @@ class DepthwiseMapping(MappingScheme):
             if name not in stored:
                 raise UsageError(f"no layer {name!r}: {nearest(name, stored)}")
             if stored[name].group_count == 1:
-                raise UsageError(f"layer {name!r} has no groups: nothing of it can share or part")
+                raise UsageError(f"layer {name!r} has no groups: depthwise-mapping can't map it")
         for operation in operations:
             weights = weights_of(operation)
             if weights.group_count == 1 or (self.layers and weights.symbol not in self.layers):

@@ -40,16 +40,16 @@ class DropZeros(ModulePass):
 
         %3 = xbar.mvm %2, @fc by "im2col" rows @fc.rows 256 grid [128, 16] : ...
 
-    Where zeros stand in blocks, each block of columns gets the rows that it needs, gathered:
+    If zeros stand in blocks, each block of columns gets only the rows that it needs:
 
         %3 = xbar.mvm %2, @fc by "im2col" rows @fc.rows 512 columns @fc.columns 64
              sparse tiles [[0, 128, 0, 16], [128, 256, 16, 32], ...] : ...
 
-    Of the layouts that are tried the one with the fewest tiles is taken. In a grouped layer whole
-    groups of zeros go. With ideal devices and converters that lose nothing the results stay the
-    same to the last bit. Layers whose tiles a list names, or that other passes have compacted, cut
-    by kernel offset, unrolled or gated, stay as they are. `layers` names the layers to look at;
-    without it, all.
+    The pass tries several layouts and takes the one with the fewest tiles. In a grouped layer it
+    drops whole groups of zeros. With ideal devices and converters that lose nothing, the results
+    stay the same to the last bit. The pass leaves a layer unchanged if its tiles are a list, or if
+    another pass has compacted it, cut it by kernel offset, unrolled it or gated it. `layers` names
+    the layers to look at; without it, all.
     """
 
     name = "drop-zeros"

@@ -25,8 +25,8 @@ from xbarc.pipeline import GraphPass
 class FcTo1x1(GraphPass):
     """Turn fully connected layers into convolutions.
 
-    `mode=exact` keeps the function: a layer on a flattened feature map becomes a convolution whose
-    kernel is the whole map, any other one a 1x1 convolution.
+    `mode=exact` keeps the function. A layer on a flattened feature map becomes a convolution whose
+    kernel is the whole map. Any other layer becomes a 1x1 convolution.
 
         %f = Flatten(%map)                 # [N, 16, 5, 5] -> [N, 400]
         %h = Relu(Gemm(%f, %w1, %b1))      # 400 -> 120
@@ -35,20 +35,20 @@ class FcTo1x1(GraphPass):
         %h = Relu(Conv(%map, %w1, %b1))    # 5 x 5, 16 -> 120: [N, 120, 1, 1]
         %y = Flatten(Conv(%h, %w2, %b2))   # 1 x 1, 120 -> 10
 
-    `mode=compact` doesn't: all layers from the feature map to the last one become global average
-    pooling and one 1x1 convolution.
+    `mode=compact` doesn't keep the function: all layers from the feature map to the last one become
+    global average pooling and one 1x1 convolution.
 
         %y = Flatten(Conv(GlobalAveragePool(%map), %w, %b))        # 1 x 1, 16 -> 10
 
-    Its weights and bias are the ridge regression, over the calibration data, of what the chain
-    computed on the mean of each channel. A model of MSCCNN's pooling (Wen et al., IEEE TNSE 7(3),
-    2020), without the paper's retraining. `pool-on-crossbar` puts the mean on crossbars too.
+    Its weights and bias are a ridge regression over the calibration data, from the mean of each
+    channel to the chain's output. A model of MSCCNN's pooling (Wen et al., IEEE TNSE 7(3), 2020),
+    without the paper's retraining. `pool-on-crossbar` puts the mean on crossbars too.
 
     A layer is a Gemm, or a MatMul with its Add, with static real weights and an input of rank 2.
-    The convolution has the layer's name (the last one's, in compact mode); outputs keep names and
-    shapes. `layers` names layers, in compact mode any one of a chain; without it, all are taken
-    that can be. A layer of a chain whose feature map is 1 x 1 already and that has no other layer
-    in it stays exact in compact mode too.
+    The convolution has the layer's name (in compact mode the last layer's). Outputs keep their
+    names and shapes. `layers` names layers, in compact mode any one of a chain; without it the pass
+    takes every layer that it can. If a chain is a single layer on a 1 x 1 feature map, it is
+    converted exactly in compact mode too.
     """
 
     name: ClassVar[str] = "fc-to-1x1"

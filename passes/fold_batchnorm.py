@@ -25,17 +25,17 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm")
 
 @dataclass(frozen=True)
 class FoldBatchNorm(GraphPass):
-    """Fold what scales and shifts a layer's output channels into its weights and bias.
+    """Fold scales and shifts of a layer's output channels into its weights and bias.
 
         %a = Conv(%x, %w, %b)
         %y = BatchNormalization(%a, %scale, %shift, %mean, %var)
     ->
         %y = Conv(%x, %w * f, (%b - %mean) * f + %shift)        # f = scale / sqrt(var + epsilon)
 
-    The layer is a Conv, ConvTranspose or Gemm with static weights whose output nobody else reads.
-    Mul, Div, Add and Sub with a constant a channel fold likewise; a Gemm's alpha and beta stay
-    right. Computed in float64 and stored in the weights' own type. A weight that another node
-    reads too is copied.
+    The layer is a Conv, ConvTranspose or Gemm with static weights. No other node may read its
+    output. The pass also folds Mul, Div, Add and Sub with one constant for each channel, and
+    accounts for a Gemm's alpha and beta. It computes in float64 and stores the weights' own type.
+    If another node reads the weight too, the pass makes a copy.
     """
 
     name: ClassVar[str] = "fold-batchnorm"

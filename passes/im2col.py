@@ -46,9 +46,9 @@ class Im2col(MappingScheme):
         %3 = xbar.scatter %2 axis 1 : ... -> tensor<?x16x32x32xsi32>
 
     Rows are cut full first, then columns (numerics: Encoding). A grouped convolution stands block
-    by block on the diagonal: as many whole blocks a crossbar as fit (`packed`), or, where one block
-    is larger than a crossbar, each block in a grid of its own. `layers` names the layers to map;
-    without it, all that no pass has mapped yet.
+    by block on the diagonal, with as many whole blocks a crossbar as fit (`packed`). If one block
+    is larger than a crossbar, each block has a grid of its own. `layers` names the layers to map;
+    without it the pass maps all layers that no other pass has mapped.
     """
 
     name = "im2col"

@@ -53,28 +53,29 @@ class Kernel2d1d(GraphPass):
         %d = Conv<group=64, pads=[1, 1, 1, 1]>(%x, %w.depthwise)        # 3 x 3 a channel:    576
         %y = Conv(%d, %w.pointwise, %b)                                 # 1 x 1 x 64 -> 64:  4096
 
-    A sub-image mapping then takes far fewer crossbars: a 3D kernel costs it a crossbar for each
-    pair of channels and sub-image. After Oh, An and Min (Micromachines 14(2):309, 2023).
+    The sub-image mapping then takes far fewer crossbars. A 3D kernel needs one crossbar for each
+    input channel, filter and sub-image. After Oh, An and Min (Micromachines 14(2):309, 2023).
 
-    One of these says which layers:
+    One of these options chooses the layers:
 
-    - `ratio`: this share of them, 0 to 1, the last ones (the paper replaces the last half);
-    - `layers`: those named;
-    - `stage`: those of these stages, the first is 1. A stage is a run of convolutions, in the
-      graph's order, whose results are of the same height and width;
-    - `crossbars`: as few as bring the network down to that many crossbars, first those whose
-      replacement moves the outputs least for each crossbar that it saves. The crossbars are those
-      of the whole network, counted on its tile IR as mapped by `mapping` (pipeline text; what that
-      leaves is mapped as always): name what the compilation maps by.
+    - `ratio`: the last layers, this share of all, 0 to 1 (the paper replaces the last half).
+    - `layers`: the layers named.
+    - `stage`: the layers of these stages, counted from 1. A stage is a run of convolutions, in the
+      graph's order, whose results have the same height and width.
+    - `crossbars`: as few layers as bring the network down to that many crossbars, first those whose
+      replacement moves the outputs least for each crossbar saved. The crossbars are those of the
+      whole network, counted on its tile IR as mapped by `mapping` (pipeline text; other layers get
+      the default mapping). Give the mapping that the compilation uses.
 
-    Only `layers` takes the network's first convolution, grouped ones and 1x1 aren't 3D kernels.
+    The network's first convolution is replaced only if `layers` names it. Grouped and 1x1
+    convolutions aren't 3D kernels.
 
-    The 2D kernel of a channel is the best of rank one, weighted by how its windows vary over the
-    calibration data. Then 2D and 1D kernels are fitted to each other by turns, in closed form, and
-    the bias with them: layer by layer, from what reaches the layer now to what it gave before.
-    `refit=false` takes the weights' own singular vectors alone and needs no data. There is no
-    retraining here. The layers `conv.depthwise` and `conv.pointwise` come of `conv`;
-    `report.json` has what was replaced under `pass_figures`.
+    The 2D kernel of a channel is the best of rank one, weighted by how the channel's windows vary
+    over the calibration data. Then 2D kernels, 1D kernels and the bias are fitted to each other in
+    turns, in closed form, layer by layer: from the layer's input in the changed network to its
+    output in the original one. `refit=false` takes only the weights' own singular vectors and needs
+    no data. There is no retraining. The layer `conv` becomes `conv.depthwise` and `conv.pointwise`.
+    `report.json` lists under `pass_figures` what was replaced.
     """
 
     name: ClassVar[str] = "kernel-2d1d"

@@ -36,30 +36,31 @@ from xbarc.support.errors import UsageError, XbarcError, nearest
 
 @dataclass(frozen=True)
 class KernelFirst(MappingScheme):
-    """Map layers kernel first: k x k sub-arrays of input channels x filters, zeros switched off.
+    """Map layers kernel first: k x k sub-arrays of input channels x filters; zeros cost nothing.
 
     Before:
 
         %1 = xbar.conv %0, @conv2 window [3, 3] pads [1, 1, 1, 1] : ...           // 144x16xi8
 
-    After: what the offset (i, j) of the kernel reads is the input itself, shifted by (i, j), and
-    what the sub-arrays give is added up. @conv2 has no weight in the middle, so 8 of 9 stand:
+    After: the sub-array of kernel offset (i, j) reads the input shifted by (i, j), and the results
+    of the sub-arrays are added. @conv2 has no weight in the middle, so 8 of 9 sub-arrays stand:
 
         %1 = xbar.gather %0 window [3, 3] pads [1, 1, 1, 1] : ... -> !xbar.stream<1024 x 144 x ui8>
         %2 = xbar.mvm %1, @conv2 by "kernel-first" gated sparse offsets [9, 1] without [4]
              grid [128, 16] : ... -> !xbar.stream<1024 x 16 x si32>
         %3 = xbar.scatter %2 axis 1 : ...
 
-    A transposed convolution adds the products with each input pixel where the kernel lies on the
-    result (a vector an input pixel, no zero between pixels), a fully connected layer is one offset.
-    Groups stand block by block in each sub-array, packed where several fit.
+    A transposed convolution adds the products of each input pixel where the kernel lies on the
+    result: a vector is an input pixel, and no zeros stand between pixels. A fully connected layer
+    has one offset. Groups stand block by block in each sub-array; several share a crossbar if they
+    fit.
 
-    `gated`: a pruned weight has both cells at G_off and is no operation; a row or column of a tile
-    in which all are pruned is neither driven nor converted. So operations, conversions and energy
-    fall with the zeros, and tiles stay where they are; only an offset that is zero altogether has
-    none (where the weights are at hand: not in tile IR by itself). After CKF (IEEE TNNLS 33(4),
-    2022; a model of what isn't published). `layers` names the layers; without it, all that no pass
-    has mapped yet.
+    `gated`: a pruned weight has both cells at G_off and takes no operation. A row of a tile with
+    pruned weights only isn't driven, a bit line with pruned weights only isn't converted. So
+    operations, conversions and energy fall with the zeros, and the tiles stay. An offset whose
+    weights are all zero has no tile (if the weights are at hand; `xbarc opt` on tile IR has none).
+    After CKF (IEEE TNNLS 33(4), 2022); a model of what isn't published. `layers` names the layers
+    to map; without it the pass maps all layers that no other pass has mapped.
     """
 
     name = "kernel-first"

@@ -1,4 +1,4 @@
-"""map: for each layer the mapping with which the program costs least."""
+"""map: chooses for each layer the mapping with which the program costs least."""
 
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
@@ -56,27 +56,31 @@ class Map(ModulePass):
         %6 = xbar.mvm %5, @fc by "im2col" grid [512, 256] : ...
         %7 = xbar.scatter %6 axis 1 : ...
 
-    Each layer is mapped by every one of `schemes`, by itself, and counted as the cost report counts
-    it. What is least is a figure of all these layers together, one after the other, each on
-    crossbars of its own; of equals the earliest in the list wins:
+    The pass maps each layer alone by every scheme, and counts it as the cost report does. It
+    chooses the schemes that minimise a figure of all these layers together. The layers work one
+    after the other, each on crossbars of its own. If schemes are equal, the first in the list wins.
 
-    - `by=crossbars`: arrays occupied;
-    - `by=cycles`: activations in sequence, all tiles and copies at work in parallel;
-    - `by=energy`: for one image, with the leakage of all that they occupy until the last is through
-      (a second chip brings links, which leak all the time);
-    - `by=area-delay`: their crossbars' share of the cores that they stand in, times their latency.
+    - `by=crossbars`: arrays occupied.
+    - `by=cycles`: reads in sequence, with all tiles and copies working in parallel.
+    - `by=energy`: for one image, with the leakage of everything occupied until the last layer is
+      done (a second chip brings links, which leak all the time).
+    - `by=area-delay`: area in use times latency.
 
-    A choice that the target's chips have no room for isn't taken. Energy and area x delay are
-    looked for layer by layer, from several starts; of what is found the best is taken by the time
-    of the whole program, tensors over the mesh and digital operations included.
+    A choice that doesn't fit on the target's chips is never taken. For energy and area x delay the
+    search starts from each layer's own minimum of each of the four figures. It then changes one
+    layer at a time to the scheme that lowers the total, until nothing changes. Of the distinct
+    results it takes the best by the same figure with the time of the whole program, mesh and
+    digital operations included.
 
-    `schemes` are names of mapping passes, each in all its ways (`window` is `window{scheme=sdk}`
-    and `window{scheme=vw-sdk}`), or the text of one in quotes: `"sub-image{outputs=8,8}"`; without
-    it, every scheme that there is, plug-ins' too. What a pass isn't for isn't tried (a window on a
-    fully connected layer). A scheme that can't take a
-    layer is out, and a layer that none takes is left to the passes after this one, unless `layers`,
-    which chooses the layers, names it. `report.json` has each layer's candidates, with their
-    figures or why they are out, under `mapping_choices`.
+    `schemes` lists the schemes to try: names of mapping schemes, each in all its variants (`window`
+    means `window{scheme=sdk}` and `window{scheme=vw-sdk}`), or pipeline text in quotes:
+    `"sub-image{outputs=8,8}"`. Without it the pass tries every scheme, those of plug-ins too. It
+    tries a scheme only on the layer operations that the scheme is for.
+
+    `layers` names the layers to map; without it the pass takes all unmapped layers. A layer that no
+    scheme can map is left to the passes after this one, or is an error if `layers` names it.
+    `report.json` lists under `mapping_choices` each layer's candidates with their figures, or why a
+    scheme can't map the layer.
     """
 
     name = "map"

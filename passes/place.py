@@ -38,15 +38,19 @@ class Place(ModulePass):
 
         %3 = xbar.mvm %2, @conv1 by "im2col" grid [128, 16] copies 3 at [[0, 0, 0, 3]] : ...
 
-    A range is [node, core, crossbar, count]. Layers stand one after the other along a path through
-    the mesh that nodes are numbered by (`xbarc.hw.mesh`), so each is one range; crossbars are
-    filled without gaps, as the core counts of the cost report assume. What is minimised is bits x
-    hops of what travels between layers. `snake`: program order along the rows. `greedy`: also the
-    order in which the next layer is the one that exchanges most with those that stand already, and
-    paths through bands of several rows, which make a large layer a block instead of a strip; the
-    best of these. `anneal`: from there swaps and moves layers in the order, by simulated annealing,
-    `seed` its random numbers; the best that was seen. So neither is ever worse than the snake. As
-    many chips are taken as are needed, or all of `chip.chips`.
+    A range is [node, core, crossbar, count]. Nodes are numbered along a path through the mesh
+    (`xbarc.hw.mesh`). Layers stand one after the other along that path, without gaps, so each layer
+    is one range. The pass minimises bits x hops of the tensors between layers:
+
+    - `snake` keeps the program's order, along the rows.
+    - `greedy` also tries the order in which each next layer exchanges most with those already
+      placed, and paths through bands of several rows, which make a large layer a block instead of a
+      strip. It takes the best.
+    - `anneal` starts there, swaps and moves layers by simulated annealing with the random numbers
+      of `seed`, and keeps the best order seen.
+
+    So the result is never worse than the snake. The pass uses as many chips as the program needs,
+    or all of `chip.chips`.
     """
 
     name = "place"

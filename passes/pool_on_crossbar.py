@@ -21,15 +21,15 @@ class PoolOnCrossbar(GraphPass):
     ->
         %p = Conv<group=16, kernel_shape=[5, 5]>(%x, %w)            # every weight 1/25
 
-    Each channel is one column of 25 equal conductances, and depthwise columns share crossbars as
-    the mapping packs them. Without it the digital unit pools.
+    Each channel is one column of 25 equal conductances. Depthwise columns share crossbars as the
+    mapping packs them. Without this pass the digital unit does the pooling.
 
-    Taken are GlobalAveragePool, AveragePool, and ReduceMean over all spatial axes, with static
-    spatial sizes. Not an AveragePool whose windows at the edge count fewer values (pads without
-    `count_include_pad`, `ceil_mode`): their conductances would differ from window to window. The
-    function stays the same up to rounding in float; on crossbars the mean is quantised.
-    `layers` names the nodes; without it, all are taken that can be. A model of MSCCNN's pooling
-    (Wen et al., IEEE TNSE 7(3), 2020).
+    The pass takes GlobalAveragePool, AveragePool, and ReduceMean over all spatial axes, with static
+    spatial sizes. It leaves an AveragePool whose windows at the edge count fewer values (pads
+    without `count_include_pad`, `ceil_mode`), because the conductances would differ from window to
+    window. The function stays the same up to rounding in float; on crossbars the mean is quantised.
+    `layers` names the nodes; without it the pass takes every node that it can. A model of MSCCNN's
+    pooling (Wen et al., IEEE TNSE 7(3), 2020).
     """
 
     name: ClassVar[str] = "pool-on-crossbar"

@@ -41,11 +41,11 @@ SAMPLES = 64
 
 @dataclass(frozen=True)
 class Prune(GraphPass):
-    """Take out what matters least, so that the network needs less hardware.
+    """Remove the weights, kernels or channels that matter least, so that less hardware is needed.
 
-    `granularity=channel` removes channels from the graph, through all that hangs together with
-    them: producers, biases, normalisation, residual sums, concatenations, depthwise layers, the
-    rows of the layers that read them.
+    `granularity=channel` removes channels from the graph, together with everything that depends on
+    them: the layers that make them, biases, normalisation, residual sums, concatenations, depthwise
+    layers, and the rows of the layers that read them.
 
         %a = Relu(Conv(%x, %w1, %b1))      # 3 -> 32
         %y = Conv(%a, %w2)                 # 32 -> 64
@@ -53,30 +53,33 @@ class Prune(GraphPass):
         %a = Relu(Conv(%x, %w1, %b1))      # 3 -> 16
         %y = Conv(%a, %w2, %b2)            # 16 -> 64
 
-    A channel that doesn't depend on the input (its weights are zero, its bias isn't) goes into the
-    bias of the layers that read it first, where they don't pad.
+    A channel may not depend on the input (its weights are zero, its bias isn't). First the pass
+    adds such a channel to the bias of the layers that read it, if they don't pad.
 
-    - `depthwise-kernel`: channels of depthwise layers, with the row of the 1x1 behind each and the
-      column of the layer before it. A model of MSCCNN's pruning (Wen et al., IEEE TNSE 7(3), 2020),
-      without the paper's retraining.
-    - `weight`, `kernel` (the windows of pairs of channels): zeros in place.
-    - `row`, `column` of the weight matrix [K, N], `crossbar` (as many rows of one block of columns
-      as a crossbar of the target holds: those that matter least, wherever they stand): zeros in
-      place, which `drop-zeros` then leaves off the crossbars. It runs after mapping by itself.
+    The other granularities:
 
-    `sparsity` is the share of these units that goes (0.5 without either), `threshold` the size
-    below which they go. A unit's size is the mean of |w| over its weights (`criterion=l1`), their
-    root mean square (`l2`), or that of w x, x being the inputs that calibration data bring to w
-    (`activation`). By `sparsity`, units of all layers are ranked together, each by its size over
-    the mean size in its layer, so that layers with more to spare lose more; each layer keeps one.
-    `layers` names the layers, by default all that have such units (for `column`, but those that
-    give the model's outputs).
+    - `depthwise-kernel` removes channels of depthwise layers, with the row of the 1x1 layer behind
+      and the column of the layer before. A model of MSCCNN's pruning (Wen et al., IEEE TNSE 7(3),
+      2020), without the paper's retraining.
+    - `weight` and `kernel` (the window of one pair of channels) put zeros in place.
+    - `row` and `column` (of the weight matrix [K, N]) and `crossbar` put zeros in place. The pass
+      `drop-zeros`, which then runs by itself after mapping, leaves them off the crossbars. For
+      `crossbar` a unit is as many rows of one block of columns as a crossbar of the target holds:
+      those that matter least, wherever they stand.
 
-    Then, by default, each layer's remaining weights and bias are refitted: the least squares of
-    what the layer computed before on what it reads now, over the calibration data. `report.json`
-    has weights, MACs and crossbars before and after under `pass_figures`, and how far the outputs
-    moved, by pruning and after refitting, on the first of the data that it was fitted to: of few
-    samples that says little, so give as many as the widest layer has rows.
+    `sparsity` is the share of units to remove (0.5 by default). `threshold` instead removes units
+    below that size. A unit's size is the mean of |w| over its weights (`criterion=l1`), their root
+    mean square (`l2`), or the root mean square of w x (`activation`), where x are the inputs that
+    calibration data bring to w. `sparsity` ranks the units of all layers together, each by its size
+    relative to the mean size in its layer. So layers with more to spare lose more; each layer keeps
+    one unit. `layers` names the layers; without it the pass takes all layers that have such units
+    (for `column`, except those that give the model's outputs).
+
+    By default the pass then refits each layer's remaining weights and bias: least squares from the
+    layer's input now to its output before, over the calibration data. `report.json` has under
+    `pass_figures` the weights, MACs and crossbars before and after, and how far the outputs moved
+    by pruning and after refitting. This is measured on the first samples of the fitted data, so few
+    samples say little: give as many as the widest layer has rows.
     """
 
     name: ClassVar[str] = "prune"

@@ -34,14 +34,18 @@ class Replicate(ModulePass):
         %3 = xbar.mvm %2, @conv1 by "im2col" grid [128, 16] copies 3 : ...      // 1 crossbar each
         %8 = xbar.mvm %7, @conv2 by "im2col" grid [128, 16] copies 2 : ...      // 2 crossbars each
 
-    A layer of n copies takes ceil(vectors / n) x input slices cycles. `budget`, in crossbars, gives
-    the least time of the slowest layer that so many crossbars allow, and of all ways to it the one
-    with the fewest crossbars: exact, by bisection over that time (as in the chain partitioning
-    problem, each layer's need follows from the time alone). Without an option it is what the
-    target's chips hold, as many of them as one copy of everything takes. `target_throughput`, in
-    inputs a second, gives the fewest crossbars that reach it on the crossbars' part; digital units
-    and the mesh may still be slower, and the cost report says so. Only time changes: results are
-    the same to the bit. A place and a schedule that were there are dropped.
+    A layer with n copies takes ceil(vectors / n) x input slices cycles.
+
+    `budget`, in crossbars, makes the slowest layer as fast as that many crossbars allow, with the
+    fewest crossbars. This is exact: each layer's need follows from the time alone (as in the chain
+    partitioning problem), and the pass bisects over that time. Without an option the budget is the
+    capacity of as many of the target's chips as one copy of every layer takes.
+
+    `target_throughput`, in inputs a second, takes the fewest crossbars whose layers reach it.
+    Digital units and the mesh may still be slower; the cost report says so.
+
+    Only time changes; results stay the same to the bit. The pass removes an existing placement and
+    schedule.
     """
 
     name = "replicate"

@@ -28,14 +28,16 @@ class Schedule(ModulePass):
 
         %3 = xbar.mvm %2, @conv1 by "im2col" grid [128, 16] time [0.0, 1742.0] stream [0.0, 1742.0]
 
-    `by=rows` lets a layer start as soon as the rows of its input are there that its first row of
-    results needs: a layer pipeline within one image. A digital operation that mixes rows (global
-    pooling, a reshape), or whose graph isn't at hand, waits for all of its input. `by=layers` runs
-    one after the other. `time` is one image alone, each stage as early as can be; `stream` the
-    first of a stream of images, in which no stage works on two at once: image k is k intervals
-    later, and `xbar.interval_ns` of the module is what the busiest resource needs for one. The
-    model is ours (`docs/time.md`). Run it last: replicate and place drop a schedule, whose times
-    hold no longer.
+    `by=rows` makes a layer pipeline within one image: a layer starts as soon as it has the input
+    rows that its first row of results needs. A digital operation that mixes rows (global pooling, a
+    reshape), or whose graph isn't at hand, waits for all of its input. `by=layers` runs layers one
+    after the other.
+
+    `time` is for one image alone, with each stage as early as possible. `stream` is for the first
+    image of a stream, in which no stage works on two images at once. Image k comes k intervals
+    later. The module's `xbar.interval_ns` is the time that the busiest resource needs for one
+    image. The model is ours (`docs/time.md`). Run this pass last: replicate and place remove a
+    schedule, because its times no longer hold.
     """
 
     name = "schedule"

@@ -23,7 +23,7 @@ from xbarc.support.errors import UsageError, XbarcError, nearest
 
 @dataclass(frozen=True)
 class ShareCrossbars(ModulePass):
-    """Stand the two products of each squeeze-and-excitation block on the same crossbars.
+    """Put the two products of each squeeze-and-excitation block on the same crossbars.
 
     Before (48 x 12 and 12 x 48 weights, 2 columns each, of a 128 x 128 crossbar):
 
@@ -35,11 +35,11 @@ class ShareCrossbars(ModulePass):
         %3 = xbar.mvm %2, @se1 by "im2col" grid [128, 64] : ...
         %8 = xbar.mvm %7, @se2 by "im2col" grid [128, 64] beside @se1 : ...
 
-    They work one after the other, so that neither waits, and results stay the same to the bit. The
-    second's tiles take what the first's leave free: rows below them, or columns beside them (what
-    isn't driven adds nothing, what isn't selected isn't converted). Where one of them finds no
-    place, the block stays as it is. `layers` names blocks by either of their layers; without it,
-    all. A place and a schedule that were there are dropped.
+    The products work one after the other, so neither waits, and results stay the same to the bit.
+    The second's tiles use the cells that the first's leave free: rows below them, or columns beside
+    them. (A row that isn't driven adds nothing; a column that isn't selected isn't converted.) If
+    one tile finds no place, the block stays as it is. `layers` names blocks by either of their
+    layers; without it, all. The pass removes an existing placement and schedule.
     """
 
     name = "share-crossbars"

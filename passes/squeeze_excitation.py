@@ -19,25 +19,27 @@ from xbarc.pipeline import GraphPass
 
 @dataclass(frozen=True)
 class SqueezeExcite(GraphPass):
-    """Squeeze-and-excitation blocks: pool, C -> C/r -> C, gate, scale (`xbarc inspect` lists them).
+    """Prepare squeeze-and-excitation blocks for crossbars: pool, C -> C/r -> C, gate, scale.
 
         %p = GlobalAveragePool(%x)         %s = HardSigmoid(Conv(Relu(Conv(%p, %w1)), %w2))
         %y = Mul(%x, %s)                   # [N, C, H, W] x [N, C, 1, 1]
 
-    Both products stand on crossbars anyhow. `pack` puts them on one: the second, C/r x C, takes
-    rows and columns that the first, C x C/r, leaves free (`share-crossbars` does it after mapping).
-    They work one after the other, so that takes no more time.
+    `xbarc inspect` lists the blocks. Both products stand on crossbars in any case. `pack` puts them
+    on the same crossbars: the second, C/r x C, uses rows and columns that the first, C x C/r,
+    leaves free (the pass `share-crossbars` does it after mapping). They work one after the other
+    anyway, so this takes no more time.
 
-    `pool=crossbar` averages by a column of equal conductances a channel (a depthwise convolution as
-    large as the map) in the place of the digital unit; a pool over channels-last axes stays
-    digital. `fold` moves the scale behind a depthwise convolution that alone reads what is scaled:
+    `pool=crossbar` averages on crossbars instead of in the digital unit: one column of equal
+    conductances for each channel (a depthwise convolution as large as the map). A pool over
+    channels-last axes stays digital. `fold` moves the scale behind a depthwise convolution, if
+    nothing else reads the scaled map:
 
         %z = Conv<group=C>(Mul(%x, %s), %w, %b)   ->   %z = Add(Mul(Conv<group=C>(%x, %w), %s), %b)
 
-    That is exact, for each of its columns sees one channel, whose factor leaves the sum; so the
-    crossbars don't wait for the gate. In any other layer a column adds channels of different
-    factors: there the digital unit scales the map. `layers` names blocks by either of their layers;
-    without it, all are taken.
+    This is exact: each of its columns sees one channel, so the factor can be applied to the sum.
+    The crossbars then don't wait for the gate. In any other layer a column adds channels with
+    different factors, so the digital unit scales the map. `layers` names blocks by either of their
+    layers; without it the pass takes all.
     """
 
     name: ClassVar[str] = "squeeze-excitation"

@@ -35,15 +35,17 @@ class SubImage(MappingScheme):
              grid [100, 64] copies 16 : ... -> !xbar.stream<16 x 1024 x si32>
         %3 = xbar.scatter %2 window [8, 8] strides [8, 8] : ... -> tensor<?x16x32x32xsi32>
 
-    Every sub-image has crossbars of its own (`copies`), so the whole image is one shot. `outputs`
-    is the size of a sub-image's output: `auto`, the largest square that fits, of a pointwise
-    kernel as many pixels as fit with all channels; `fewest`, the square, or the number of pixels,
-    that takes fewest crossbars; or one number an axis (one for all), clipped to the output.
+    Every sub-image has crossbars of its own (`copies`), so one shot computes the whole image.
 
-    `pack=none`: one channel and one filter a crossbar, partial sums added outside.
-    `pack=channels`: as many channels and filters a crossbar as fit, depthwise channels
-    block-diagonally. Pointwise kernels always have as many as fit. `layers` names the layers;
-    without it, all convolutions that no pass has mapped yet.
+    `outputs` is the size of a sub-image's output. `auto` takes the largest square that fits; for a
+    pointwise kernel, as many pixels as fit with all channels. `fewest` takes the square, or the
+    number of pixels, that needs the fewest crossbars. One number for each axis (or one for all)
+    sets the size; it is clipped to the output.
+
+    `pack=none` puts one channel and one filter on a crossbar; partial sums are added outside.
+    `pack=channels` puts as many channels and filters on a crossbar as fit, depthwise channels on
+    its diagonal. Pointwise kernels always get as many as fit. `layers` names the layers to map;
+    without it the pass maps all convolutions that no other pass has mapped.
     """
 
     name = "sub-image"

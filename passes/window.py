@@ -15,7 +15,7 @@ from xbarc.pipeline import MappingScheme
 
 @dataclass(frozen=True)
 class Window(MappingScheme):
-    """Map convolutions window by window: the fewest computing cycles of a single array.
+    """Map convolutions window by window, for the fewest computing cycles of a single array.
 
     Before, on crossbars of 512 x 512 and one column a weight:
 
@@ -29,13 +29,17 @@ class Window(MappingScheme):
              grid [240, 512] : ... -> !xbar.stream<1431 x 512 x si32>
         %3 = xbar.scatter %2 window [2, 4] strides [2, 4] pads [0, 0, 0, 2] : ...
 
-    `scheme=sdk` (Zhang et al., TCAD 2020): square windows of all channels, rows and columns cut
-    full first; the window grows while it takes no more blocks of rows and of columns than im2col.
-    `scheme=vw-sdk` (Rhe et al., DATE 2022): of all rectangular windows, with as many whole channels
-    and filters a crossbar as fit, and of im2col, the one with the fewest cycles: windows x tiles;
-    among equals im2col, then the lowest and of these the narrowest. `scheme=im2col`: a vector an
-    output. Groups stand block-diagonally, several a crossbar where they fit. `layers` names the
-    layers; without it, all convolutions that no pass has mapped yet.
+    - `scheme=sdk` (Zhang et al., TCAD 2020): square windows of all channels. Rows and columns are
+      cut full first. The window grows while it takes no more blocks of rows and of columns than
+      im2col.
+    - `scheme=vw-sdk` (Rhe et al., DATE 2022): rectangular windows, with as many whole channels and
+      filters a crossbar as fit. The scheme takes the window with the fewest cycles (windows x
+      tiles), or im2col. If several are equal, im2col wins, then the lowest window, then the
+      narrowest.
+    - `scheme=im2col`: one output a vector.
+
+    Groups stand on the diagonal, several on a crossbar if they fit. `layers` names the layers to
+    map; without it the pass maps all convolutions that no other pass has mapped.
     """
 
     name = "window"

@@ -52,8 +52,8 @@ class Program(CompiledProgram):
         `inputs` is one array, or arrays by input name; axis 0 counts the samples. `batch` samples
         are run at once by each of `threads` threads: without them as memory allows, and one thread
         a core (or `XBARC_THREADS`). No result depends on either. The first run
-        programs the crossbars, later ones use them as they then stand: of a module that a pass
-        changed since, make a new `Program`. Raises `XbarcError` where the inputs don't fit.
+        programs the crossbars, and later runs use them again. If a pass has changed the module
+        since, make a new `Program`. Raises `XbarcError` if the inputs don't fit.
         """
         simulator = self._simulator()
         if not isinstance(inputs, Mapping):

@@ -1,9 +1,9 @@
 """The runs of a program on disk, kept beside it: `OUT.xbar/runs/*.json`, one file a run.
 
-They aren't part of the program: the manifest doesn't name them, no hash covers them, compiling
-again removes them. A record names the program that it is of by its manifest's hash; one that is
-damaged, or of another program, is left out with a word. A file a run, made by renaming, so that
-runs side by side don't lose each other's.
+They aren't part of the program: the manifest doesn't name them, no hash covers them, and compiling
+again removes them. A record names its program by the hash of the manifest. A damaged record, or one
+of another program, is skipped with a warning. Each run is one file, put in place by renaming, so
+concurrent runs don't lose records.
 """
 
 import hashlib

@@ -26,7 +26,7 @@ def command(
     ],
     passes: options.Passes = "",
     target: Annotated[
-        str | None, typer.Option("--target", help="For passes that ask for the hardware.")
+        str | None, typer.Option("--target", help="For passes that need the hardware.")
     ] = None,
     sets: options.Sets = None,
     plugin: options.Plugins = None,

@@ -38,7 +38,7 @@ Constants = Annotated[
 RandomWeights = Annotated[
     int | None,
     typer.Option(
-        "--random-weights", metavar="SEED", min=0, help="Make up what Relay lacks, to cost it."
+        "--random-weights", metavar="SEED", min=0, help="Random weights for those missing."
     ),
 ]
 PrintIrAfter = Annotated[

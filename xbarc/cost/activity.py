@@ -1,18 +1,18 @@
-"""Energy that follows the values of a run, against the fixed energy of an action.
+"""Energy that follows the values of a run, beside the fixed energy of an action.
 
-An array's energy depends on the values that meet in it; one constant an action, as in ISAAC's
-table, is off by 28 % on average and 70 % at worst, where following the values stays within 3 %
-(CiMLoop: Andrulis et al., ISPASS 2024).
+An array's energy depends on the values that meet in it. One constant for each action, as in ISAAC's
+table, differs from detailed simulation by 28 % on average and 70 % at worst; a model that follows
+the values stays within 3 % (CiMLoop: Andrulis et al., ISPASS 2024).
 
-The statistics are a simulation's (`xbarc run --activity`), sums over all samples of a run.
+The statistics come from a simulation (`xbarc run --activity`) and are sums over all its samples.
 
-- Crossbar: a cell of conductance G read at V for t takes V^2 G t. A row driven at level x of
-  `2^dac_bits - 1` stands at that share of `read_voltage_v` (amplitude-coded inputs, for
-  `read_pulse_ns`), a row at level 0 at none; G = g_off + level (g_on - g_off) / (2^cell_bits - 1).
-  Columns of a crossbar that hold no weight aren't selected, and take nothing.
-- ADC: the constant energy of a conversion, for the conversions that are needed: an activation that
-  drives no row, and a column of cells at level 0, need none. No source gives this target's
-  converters an energy by code, so none is assumed.
+- Crossbar: a cell of conductance G read at V for t takes V^2 G t. Inputs are coded by amplitude: a
+  row driven at level x is at x / (2^dac_bits - 1) of `read_voltage_v`, for `read_pulse_ns`. G =
+  g_off + level (g_on - g_off) / (2^cell_bits - 1). Columns that hold no weight aren't selected and
+  take nothing.
+- ADC: needed conversions, times the constant energy of one. A read that drives no row above level 0
+  needs none, nor does a column whose cells are all at level 0. No source gives these converters'
+  energy by output code, so none is assumed.
 """
 
 from collections.abc import Mapping

@@ -14,7 +14,7 @@ ROUNDING = 1e-9
 """Figures that differ by less, relatively, are equal."""
 
 PRODUCTS = ("energy", "area-delay")
-"""Figures that aren't sums over the layers: what one occupies waits for the others."""
+"""Figures that aren't sums over the layers: a layer's crossbars leak while other layers work."""
 
 SWEEPS = 16
 """How often the layers are gone through, at most, for a better choice."""

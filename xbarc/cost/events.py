@@ -1,8 +1,8 @@
 """What happens in a layer for one image, counted from the mapped IR alone.
 
-Every mapping is gather -> mvm -> scatter over tiles, so the counts follow from streams, tiles and
-the target; no mapping is known by name. Digital operations are counted from the digital files, and
-belong to the layer whose results they take (the last one, of several).
+Every mapping is gather -> mvm -> scatter over tiles. So the counts follow from streams, tiles and
+the target, whatever the mapping. Digital operations are counted from the digital files. They belong
+to the layer whose results they take; if there are several, to the last one.
 """
 
 import math
@@ -127,10 +127,10 @@ def count_events(
 ) -> list[LayerEvents]:
     """The events of each layer, in program order.
 
-    A layer whose weights stand on crossbars in several `xbar.mvm` is one layer: counts add up, but
-    its vectors are the same ones, and its cycles those of the slowest. `digital` are the program's
-    files by path; without them no digital operation is counted. A program without a layer has no
-    events: it doesn't run on crossbars at all.
+    Several `xbar.mvm` with the same weights are one layer. Their counts add up, except `vectors`
+    (they share them) and `cycles` (the slowest counts). `digital` are the program's digital files
+    by path; without them no digital operation is counted. A program without a layer has no events,
+    because it doesn't run on crossbars at all.
     """
     layers: dict[str, LayerEvents] = {}
     for op in module.walk():
@@ -264,10 +264,10 @@ def _owner(value: SSAValue, owners: Mapping[Operation, str | None]) -> str | Non
 
 
 def traffic(module: ModuleOp, target: Target) -> list[Edge]:
-    """What goes from layer to layer, in and out, for a batch of one, in program order.
+    """The tensors between layers, and in and out of the program, for a batch of one, in its order.
 
-    A tensor goes once to each layer that gathers from it, and to the layer whose digital operation
-    reads it beside its own results, as codes of the width that is gathered, else `inputs.bits`.
+    A tensor goes once to each layer that gathers from it, as codes of the width that is gathered.
+    It also goes to a layer whose digital operation reads it, as codes of `inputs.bits`.
     """
     owners = _owners(module)
     return [e for op in module.walk() for e in _edges(op, owners, target) if e.bits]

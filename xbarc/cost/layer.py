@@ -1,4 +1,4 @@
-"""What one mapped layer costs by itself: what a mapping is chosen by."""
+"""The cost of one mapped layer alone, and of several together: `map` chooses by it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,10 +27,10 @@ FIGURES = {
 class LayerCost:
     """One layer on crossbars of its own, for a batch of one.
 
-    `cycles` and `crossbars` as the report counts them. `energy_pj` is that of all components, with
-    `leakage_pj`, that of what the layer occupies while it runs; `latency_ns` that of its crossbars
-    and of the scale and bias of its results; `area_mm2` its crossbars' share of the cores they
-    stand in.
+    `cycles` and `crossbars` are counted as in the report. `energy_pj` is the energy of all
+    components. It includes `leakage_pj`, the leakage of what the layer occupies while it runs.
+    `latency_ns` is the time of its crossbars and of the scale and bias of its results. `area_mm2`
+    is its crossbars' share of the area of their cores.
     """
 
     crossbars: int
@@ -83,10 +83,11 @@ def together(
     parts: Parts,
     latency_ns: float | None = None,
 ) -> LayerCost:
-    """The cost of layers on crossbars of their own, through in `latency_ns`: else one by one.
+    """The cost of several layers together, each on crossbars of its own.
 
-    All that they occupy leaks until the last is through. `area_mm2` is all that is in use, as the
-    report has it, nodes and chips too. Where one chip isn't enough both have its links.
+    They take `latency_ns`; without it, the sum of their own times. Everything that they occupy
+    leaks until the last layer is done. `area_mm2` is the area in use, counted as in the report,
+    with nodes and chips. If one chip isn't enough, energy and area include its links.
     """
     crossbars = sum(c.crossbars for c in costs)
     if latency_ns is None:

@@ -46,7 +46,7 @@ def leakage_pj(
     time_ns: float,
     shares: Sequence[float],
 ) -> list[float]:
-    """Leakage of all that is occupied over `time_ns`, in pJ, shared out by `shares` (mW ns = pJ).
+    """Leakage of everything in use over `time_ns`, in pJ, split by `shares` (mW ns = pJ).
 
     `shares` are the layers' own times: a layer bears the leakage of the whole chip while it runs.
     """
@@ -56,9 +56,9 @@ def leakage_pj(
 
 
 def batch_energy_uj(energy: Mapping[str, float], batch: int) -> float:
-    """Dynamic energy of `batch` images, in uJ, from the `energy_uj` of the totals: in proportion.
+    """Dynamic energy of `batch` images, in uJ: `batch` times that of one (`energy_uj` of totals).
 
-    Leakage isn't in it: it goes with the time that a batch takes, not with its size.
+    Leakage isn't included: it depends on the time that a batch takes, not on its size.
     """
     return batch * sum(v for k, v in energy.items() if k not in ("total", "leakage"))
 

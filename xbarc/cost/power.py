@@ -1,10 +1,10 @@
-"""What the programmed cells draw: V^2 (G+ + G-) of those that are read, and the peripherals' share.
+"""Power of the programmed cells, V^2 (G+ + G-) of the cells that are read, and of the peripherals.
 
-A figure from the program alone (model): every row that is driven stands at the full read voltage,
-in every activation, so a cell of conductance G takes V^2 G for a read pulse, whatever the inputs. A
-pruned weight's cells are at G_off with differential encoding. Cells in rows that aren't driven and
-columns that aren't converted take nothing; cells of a tile that no weight stands on are read as a
-weight of zero is. What inputs really drive is `xbarc run --activity`'s to say.
+The figure follows from the program alone (model). Every driven row is at the full read voltage in
+every read, so a cell of conductance G takes V^2 G for the read pulse, whatever the inputs are. With
+differential encoding a pruned weight's cells are at G_off. Cells in rows that aren't driven, and in
+columns that aren't converted, take nothing. A cell of a tile that holds no weight counts as a
+weight of zero. `xbarc run --activity` says what real inputs drive.
 """
 
 from collections.abc import Mapping, Sequence

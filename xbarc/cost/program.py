@@ -20,11 +20,11 @@ def report(program: "CompiledProgram", before: "CompiledProgram | None" = None) 
     """The figures of `report.json`, all for a batch of one.
 
     `layers`, `totals`, `pipeline` (each layer and digital operation in time) and `components`.
-    `before` is the program with the weights that it had; power is compared with that, else with the
-    same program with nothing gated.
+    `before` is the program with its previous weights. Power is compared with it; without it, with
+    the same program with nothing gated.
 
-    Raises `XbarcError` where the layers need more crossbars than the target has chips for, or a
-    component's model can't say what the target asks.
+    Raises `XbarcError` if the layers need more crossbars than the target's chips have, or if a
+    component's model doesn't cover the target.
     """
     target = program.target
     parts = components(target)

@@ -12,7 +12,7 @@ CHUNK = 1 << 22
 
 
 def level_reads(seen: Visits, q: Array, bits: int, array: CrossbarArray) -> int:
-    """The levels of all cells that are read, added up, for one input slice; weights q [Kg, N]."""
+    """The sum of the levels of all cells read for one input slice; weights q [Kg, N]."""
     first, levels = level_sums(bits, array.cell_bits, array.encoding)
     zero = int(levels[-first])
     total = zero * int(seen.use.places.sum())

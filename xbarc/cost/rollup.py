@@ -52,9 +52,9 @@ def _standing(level: Level, parts: Parts) -> dict[str, float]:
 def occupied(crossbars: int, target: Target, parts: Parts) -> dict[str, float]:
     """Units of each component in use with `crossbars` crossbars, level by level.
 
-    What belongs to a crossbar (its cells, and its share of a core's DACs and sample-and-holds) is
-    in use with it; the rest of a core with its first crossbar, of a node with its first core. A
-    chip's buffer is in use with its first node; its links only between chips.
+    Cells, DACs and sample-and-holds count with each crossbar. The rest of a core counts from its
+    first crossbar on, the rest of a node from its first core on, a chip's buffer from its first
+    node on. Links count only between chips.
     """
     cores = math.ceil(crossbars / target.core.crossbars)
     nodes = math.ceil(cores / target.node.cores)

@@ -14,8 +14,8 @@ class CrossbarShare:
     """What landed on crossbars: operators, and multiply-accumulates for a batch of one.
 
     `reasons`: why linear operators stay digital, by node name. `complete`: `digital_macs` counts
-    them all. It doesn't where one stands in the body of an If, Loop or Scan, which runs as often as
-    the data say, is an Einsum, LSTM, GRU or RNN, or has no shape.
+    all of them. Some can't be counted: operators in the body of an If, Loop or Scan (the data
+    decide how often it runs), Einsum, LSTM, GRU, RNN, and operators without a shape.
     """
 
     crossbar_operators: int

@@ -46,10 +46,10 @@ def evaluate(
 ) -> Evaluation:
     """Run the program at `path` over the npz file `data`.
 
-    `labels` names the array of that file with an integer class a sample, or a mask. Of a model
-    with a fixed batch as many whole batches are run as `limit` needs, and the outputs of samples
-    beyond it dropped. `activity` adds what the values did in each layer, and the energy that
-    follows them. Raises `XbarcError` where program or data can't be used.
+    `labels` names the array of that file with an integer class for each sample, or a mask. If the
+    model has a fixed batch, whole batches run until `limit` is reached, and outputs beyond `limit`
+    are dropped. `activity` adds what the values drove in each layer, and the energy that follows
+    them. Raises `XbarcError` if the program or the data can't be used.
     """
     program, digest = load(path), program_hash(path)
     arrays = load_npz(data)

@@ -1,4 +1,4 @@
-"""The plug-in files of a run: each brings something that xbarc has a place for."""
+"""The plug-in files of a run, and the kinds of addition that they can bring."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,11 +30,11 @@ GROUPS: tuple[Group[Any], ...] = (
 
 @contextmanager
 def using(files: Iterable[str | Path]) -> Iterator[None]:
-    """Within the block, what the files define is found beside all else.
+    """Within the block, xbarc also finds what the files define.
 
     Raises:
-        UsageError: a file isn't there, or defines nothing that there is a place for.
-        XbarcError: a file fails, or takes a name that is taken.
+        UsageError: a file is missing, or defines no addition that xbarc knows.
+        XbarcError: a file fails, or uses a name that is taken.
     """
     for file in dict.fromkeys(map(Path, files)):
         module = plugins.import_file(file)

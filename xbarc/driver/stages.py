@@ -1,4 +1,4 @@
-"""The stages of compiling, each a value that can be kept and gone on from again.
+"""The stages of compiling. Each is a value: keep it, and continue from it as often as needed.
 
     Imported -> Calibrated -> Lowered -> Mapped -> CompiledProgram
 

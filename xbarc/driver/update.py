@@ -1,13 +1,13 @@
 """New weights for a compiled program: the same tiles, programmed anew.
 
-A circuit that stands keeps its wiring: layers, tiles, converters' ranges, input scales and digital
-parts. What may change is what is written to cells: the integer weights, and with them their scales
-and the biases, those among them that a digital part adds to a layer's sums, and so what is gated.
+An existing circuit keeps its wiring: layers, tiles, converters' ranges, input scales and digital
+parts. Only what is written to cells may change: the integer weights, with their scales and the
+biases (also a bias that a digital part adds to a layer's sums). What is gated follows from them.
 
-The new model goes through the graph passes that the program was compiled with and that keep the
-function (`fold-batchnorm`), so that its layers correspond. Lossy ones (`prune`, `depthwise`) aren't
-run again, for they would change the weights that are asked for: where they changed the network's
-shape, the new model is one that has been through them (`xbarc opt`).
+The new model goes through the program's graph passes that keep the function (`fold-batchnorm`), so
+that its layers correspond. Lossy passes (`prune`, `depthwise`) don't run again, because they would
+change the new weights. If they changed the network's shape, the new model must have gone through
+them before (`xbarc opt`).
 """
 
 import json

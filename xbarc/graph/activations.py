@@ -12,9 +12,9 @@ from xbarc.support.data import Array, Feeds, batches, first_samples
 def activations(
     model: ir.Model, names: Sequence[str], feeds: Feeds
 ) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
-    """A batch of `feeds` and the values `names` that the graph computes from it, batch by batch.
+    """Run the graph over `feeds` batch by batch: each batch of inputs with the values `names`.
 
-    A batch is small enough to fit; only what `names` needs is computed.
+    Batches are small enough for memory. Only what `names` needs is computed.
 
     Raises:
         XbarcError: a name isn't a value of the graph, or the data don't fit its inputs.

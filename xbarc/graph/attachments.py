@@ -28,9 +28,9 @@ def feeds_of(model: ir.Model) -> dict[str, Array]:
 
 
 def leave(model: ir.Model, name: str, figures: Mapping[str, Any]) -> None:
-    """Leave what a pass counted (JSON: numbers, texts, lists, dicts) under its name.
+    """Store figures of a pass (JSON: numbers, texts, lists, dicts) under its name.
 
-    They stand in `report.json` under `pass_figures`; the second run of a pass is `name (2)`.
+    They appear in `report.json` under `pass_figures`. The second run of a pass is `name (2)`.
     """
     left = cast(dict[str, Any], model.meta.setdefault(FIGURES, {}))
     count, key = 1, name

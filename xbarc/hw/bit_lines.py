@@ -11,9 +11,10 @@ from xbarc.hw.target import CrossbarArray
 def live_lines(
     weights: npt.NDArray[Any], bits: int, array: CrossbarArray, *, analog: bool
 ) -> npt.NDArray[np.int64]:
-    """By weight column of integers [R, C], the bit lines with a cell above level 0: [C].
+    """For each weight column of integers [R, C], the number of bit lines with a cell above level 0.
 
-    With `analog` subtraction G+ and G- meet before the converter, and a pair of lines is one.
+    Returns [C]. With `analog` subtraction a pair of G+ and G- lines counts as one, because they
+    meet before the converter.
     """
     wide = weights.astype(np.int64)
     if array.encoding == "offset":

@@ -1,7 +1,8 @@
 """How integers stand on cells and on word lines (numerics: Encoding, Inputs in time).
 
-Weights are cut into slices of `cell_bits`, one cell each; input codes into slices of `dac_bits`,
-one activation each. Both are cut little-end first, so slice `i` of width `w` weighs `2^(i*w)`.
+Weights are cut into slices of `cell_bits`, one cell each. Input codes are cut into slices of
+`dac_bits`, one read each. Both are cut lowest bits first, so slice `i` of width `w` has the weight
+`2^(i*w)`.
 """
 
 from typing import Any, Literal

@@ -1,8 +1,8 @@
 """Tiles of two matrices on the same crossbars.
 
-An activation drives the rows of one matrix and converts its columns; a row that isn't driven adds
-nothing to a column, and a column that isn't selected isn't converted. So two matrices that work one
-after the other may have rows in common, or columns: only cells are one's own.
+A read drives the rows of one matrix and converts its columns. A row that isn't driven adds nothing
+to a column, and a column that isn't selected isn't converted. So two matrices that work one after
+the other may share rows and columns. They only need different cells.
 """
 
 from collections.abc import Sequence

@@ -28,7 +28,7 @@ class Instrumentation:
         print_ir_after: names of passes, or "all", after which the IR is printed.
         dump_dir: folder for numbered files: `00-input.onnx`, `01-fold-batchnorm.onnx`,
             `02-lowered.mlir`, `03-im2col.mlir` ...; made if missing.
-        time_passes: `print_times` has something to say.
+        time_passes: let `print_times` print the table.
         verify_passes: run the graph before and after each pass that says `preserves`.
         feeds: graph inputs for that, and for the deviation of lossy passes, which is measured
             whenever there are feeds.

@@ -43,10 +43,10 @@ class GraphPass(ArgSpecConvertible):
 
     @property
     def leaves(self) -> Mapping[str, tuple[str, ...]]:
-        """What this pass leaves for a tile pass to take up after all others, and in which layers.
+        """The work that this pass leaves to a tile pass, and in which layers.
 
-        `{"zeros": ()}`: in any. Which pass takes it up, that pass says
-        (`xbarc.pipeline.schemes.follow_ups`).
+        `{"zeros": ()}`: zeros, in any layer. A tile pass with `follows = "zeros"` then runs after
+        all other passes (`xbarc.pipeline.schemes.follow_ups`).
         """
         return {}
 
@@ -60,11 +60,11 @@ class GraphPass(ArgSpecConvertible):
 
 
 class XbarContext(Context):
-    """xDSL's context, with what a mapping pass reads beside the module.
+    """xDSL's context, with the target and the data that a mapping pass needs beside the module.
 
-    `weights` are the arrays that the module names by symbol; a pass may add to them. `digital` are
-    the graphs that it names by file, where they are at hand; a pass leaves them as they are.
-    `figures` is what passes leave for `report.json`, by its keys (JSON).
+    `weights` are the arrays that the module names by symbol; a pass may add arrays. `digital` are
+    the graphs of the digital files, by path; a pass must not change them, and `xbarc opt` gives
+    none. `figures` are values (JSON) that appear in `report.json` under the same keys.
     """
 
     def __init__(
@@ -81,10 +81,10 @@ class XbarContext(Context):
 
     @classmethod
     def of(cls, ctx: Context) -> Self:
-        """`ctx`, as what it is: a pass's first line, since xDSL types it as a plain `Context`.
+        """`ctx` with its true type: xDSL declares a pass's context as a plain `Context`.
 
         Raises:
-            XbarcError: it is a plain one (the pass was run by xDSL's own tools).
+            XbarcError: it is a plain `Context` (xDSL's own tools ran the pass).
         """
         if not isinstance(ctx, cls):
             raise XbarcError("this pass needs xbarc's context: run it by xbarc, not by xdsl-opt")

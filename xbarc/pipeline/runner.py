@@ -1,4 +1,4 @@
-"""Running passes, each verified by what it leaves behind."""
+"""Run passes, and verify the model or module after each."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -87,7 +87,7 @@ def run_module_passes(
 ) -> None:
     """Rewrite `module` in place by each pass in turn, and verify it after each.
 
-    Tiles that leave weights out are held to the weights, where `ctx` has them: those are zero.
+    If `ctx` has the weights, also check that weights left out by tiles are zero.
 
     Raises:
         UsageError: a pass was called wrongly.

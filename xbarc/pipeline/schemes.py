@@ -1,4 +1,4 @@
-"""Mapping schemes, and what runs by itself: default mappings, and passes that follow others."""
+"""Mapping schemes, and the passes that run unasked: default mappings, and follow-ups."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 class MappingScheme(ModulePass):
-    """A pass that turns layer operations into gather, mvm and scatter, all or those of `layers`.
+    """A pass that turns layer operations into gather, mvm and scatter: all, or those in `layers`.
 
-    A layer that it can't take it refuses by an `XbarcError` that says why. `map` tries every scheme
-    that there is on every layer that it is for.
+    It refuses a layer that it can't map by an `XbarcError` that gives the reason. `map` tries every
+    scheme on every layer operation in the scheme's `takes`.
     """
 
     takes: ClassVar[tuple[str, ...]] = ()
-    """The layer operations that it is for (`xbar.conv`, `xbar.dense`, ...)."""
+    """The layer operations that it maps: `xbar.conv`, `xbar.conv_transpose`, `xbar.dense`."""
 
     variants: ClassVar[tuple[str, ...]] = ()
-    """Its own texts that `map` tries, where it has more than one way (`window{scheme=sdk}`)."""
+    """Pipeline texts of this pass for `map` to try (`window{scheme=sdk}`); none: just its name."""
 
     default: ClassVar[bool] = False
-    """Maps, as it is, the layers that no other pass took."""
+    """Without options it maps the layers that no other pass has mapped (xbarc's own only)."""
 
     order: ClassVar[int] = 100
-    """Of schemes that cost the same, `map` takes the one of the lowest order."""
+    """If schemes cost the same, `map` takes the one with the lowest order."""
 
     layers: tuple[str, ...]
-    """Each scheme has this option: the layers to map, by name; all without it."""
+    """An option of every scheme: the names of the layers to map; empty means all."""
 
 
 def schemes(registry: Registry) -> dict[str, type[MappingScheme]]:
@@ -49,10 +49,10 @@ def map_rest(
     registry: Registry,
     instrumentation: Instrumentation | None = None,
 ) -> list[ModulePass]:
-    """Map the layers of `module` that no pass has taken, each by the default scheme for it.
+    """Map the layers of `module` that no pass has mapped, each by its default scheme.
 
-    Gives the passes that ran. The defaults are xbarc's own: a package that is merely installed
-    changes no program.
+    Returns the passes that ran. Only xbarc's own schemes can be defaults: a package that is merely
+    installed changes no program.
     """
     ran: list[ModulePass] = []
     for name in registry.names:
@@ -85,10 +85,10 @@ def map_all(
 def follow_ups(
     graph: Iterable[GraphPass], named: Iterable[ModulePass], registry: Registry
 ) -> list[ModulePass]:
-    """The passes that take up what graph passes leave, but for those that are `named` already.
+    """The tile passes that complete the work of graph passes, without those `named` already.
 
-    A tile pass says what it takes up: `follows: ClassVar[str] = "zeros"`, and runs after all others
-    where a graph pass `leaves` that.
+    A tile pass with `follows: ClassVar[str] = "zeros"` runs after all other passes if a graph pass
+    `leaves` `"zeros"`.
     """
     left = {what: layers for p in graph for what, layers in p.leaves.items()}
     if not left:

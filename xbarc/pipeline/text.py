@@ -34,9 +34,10 @@ class Pipeline:
 def split_tile_passes(
     passes: Sequence[ModulePass],
 ) -> tuple[list[ModulePass], list[ModulePass]]:
-    """The passes before the first tile pass, and from it on: between them all layers get mapped.
+    """The passes before the first tile pass, and the passes from it on.
 
-    Raises `UsageError` where a pass that maps follows a tile pass: it would find nothing to map.
+    Between the two all remaining layers are mapped. Raises `UsageError` if a mapping pass follows a
+    tile pass: it would find nothing to map.
     """
     first = next((i for i, p in enumerate(passes) if is_tile_pass(p)), len(passes))
     for late in passes[first:]:

@@ -14,15 +14,18 @@ def inspect(
 ) -> dict[str, Any]:
     """Each layer's matrix, tiling and converters.
 
-    `standing` is the rows and columns that the tiles count: fewer than the matrix's where some
-    stand on no crossbar, more where tiles have rows or columns in common.
-    `blocks` are the squeeze-and-excitation blocks: their layers, and what else belongs to them.
-    `collapsed` is the share of a layer's physical columns (weight column x slice x polarity x row
-    block) that provably can't reach the converters' limit and so are computed as one exact integer
-    product. `partition`: the patches of outputs that one shot gives
-    (`xbarc.ir.analysis.output_patches`); of a named layer `patches` lists each with its begins and
-    ends. `choice` is what `map` chose a layer's mapping from, where that pass did. Raises
-    `XbarcError` where `layer` isn't one; the nearest is suggested.
+    - `standing`: the rows and columns that the tiles count. They are fewer than the matrix's if
+      some stand on no crossbar, and more if tiles repeat rows or columns.
+    - `blocks`: the squeeze-and-excitation blocks, with their layers and other operators.
+    - `collapsed`: the share of a layer's physical columns (weight column x slice x polarity x row
+      block) that provably can't reach the converters' limit. They are computed as one exact integer
+      product.
+    - `partition`: the patches of outputs, each given by one vector
+      (`xbarc.ir.analysis.output_patches`). For a named layer, `patches` lists each patch with its
+      begins and ends.
+    - `choice`: the candidates that `map` chose the layer's mapping from, if `map` did.
+
+    Raises `XbarcError` if `layer` isn't a layer; the nearest name is suggested.
     """
     mvms = [op for op in program.module.walk() if isinstance(op, MvmOp)]
     known = [weights_of(op).symbol for op in mvms]

@@ -1,6 +1,6 @@
 """What the values of a run do to the crossbars: driven rows, sums of levels, needed conversions.
 
-Counted from the input codes that each `xbar.mvm` meets and from the programmed levels, without
+The counts follow from the input codes of each `xbar.mvm` and from the programmed levels, without
 simulating a column: every sum over cells is a sum over rows of (what drove the row) x (what the
 row's cells hold).
 """
@@ -27,10 +27,11 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class Codes:
-    """What one input code means on its word line, summed over the activations it takes.
+    """What each input code does to its word line, summed over the reads (input slices) it takes.
 
-    Tables over all values of the codes' type, by its bits read as an unsigned number: `driven`
-    activations whose level isn't 0, `levels` sum of the levels, `squares` sum of their squares.
+    The tables have an entry for every value of the codes' type, indexed by its bits as an unsigned
+    number. `driven`: reads with a level other than 0. `levels`: sum of the levels. `squares`: sum
+    of their squares.
     """
 
     driven: Counts
@@ -43,10 +44,10 @@ class Codes:
 class Programmed:
     """What the cells of a matrix hold, seen from its rows.
 
-    `tiles` crossbars that a row crosses, `cells` on it, `levels` their sum: each [K].
-    `live_columns`: by row range, the columns to be converted that aren't all at level 0, `driving`
-    the rows in it that drive them; both count the rows in the order `rows` (None: as they come).
-    What a gated mvm leaves off is in none of these.
+    For each row [K]: `tiles`, the crossbars that it crosses; `cells`, the cells on it; `levels`,
+    the sum of their levels. For each range of rows: `live_columns`, its columns with a cell above
+    level 0; `driving`, its rows that drive them. The ranges count rows in the order `rows` (None:
+    the matrix's own order). Rows and bit lines that a gated mvm skips are in none of these.
     """
 
     tiles: Counts

@@ -1,8 +1,10 @@
 """What can be added to xbarc: by a file of its own, an installed package, or `--plugin FILE.py`.
 
-Each kind of addition is a `Group`. What a group has is found in three places: the group's own
-folder, one thing a file; entry points of installed packages, which are imported when they are first
-asked for; and the plug-in files of the `using` around the call.
+Each kind of addition is a `Group`. A group finds its members in three places:
+
+- its own folder, one member a file;
+- entry points of installed packages, imported when first needed;
+- the plug-in files of the surrounding `using` block.
 """
 
 import hashlib
@@ -51,9 +53,10 @@ def using(files: Iterable[str | Path]) -> Iterator[None]:
 class Group(Generic[T]):
     """A kind of addition.
 
-    `noun` is what messages call one, `entry_points` the group of installed packages' entry points,
-    `folder` the package that has xbarc's own, one a file called as it is but for dashes (None: they
-    aren't files). `found` gives what a module defines of this kind, by name.
+    `noun` is the word for a member in messages. `entry_points` is the entry point group of
+    installed packages. `folder` is the package with xbarc's own members, one a file; the member
+    `my-thing` is in `my_thing.py` (None: they aren't files). `found` returns the members that a
+    module defines, by name.
     """
 
     noun: str

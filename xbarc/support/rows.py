@@ -1,7 +1,7 @@
-"""Rows of one tensor that must be there before a row of the next can be computed.
+"""Which rows of one tensor must be there before a row of the next can be computed.
 
-A row is one position on axis 2 of a tensor [N, C, H, ...]; a tensor without that axis is one row.
-It is what a pipeline between layers can hand on before an image is through.
+A row is one position on axis 2 of a tensor [N, C, H, ...]. A tensor without that axis is one row. A
+layer pipeline can pass on a row before the whole image is done.
 """
 
 import numpy as np

@@ -19,10 +19,11 @@ LEVELS: tuple[Level, ...] = ("core", "node", "chip")
 class Component:
     """One unit of a component.
 
-    `area_um2` of one unit; `energy_pj` of one action, `leakage_mw` while it is powered,
-    `latency_ns` of one action, `rate_gps` the most actions a second, in 1e9 (0: it has none that
-    matters); `power_mw` the published power at full load, where leakage + energy x rate isn't it.
-    `source` names the paper and table, and says "model" of what is our own reconstruction.
+    `area_um2` is the area of one unit, `energy_pj` and `latency_ns` are those of one action,
+    `leakage_mw` is drawn while the unit is powered. `rate_gps` is the highest rate of actions, in
+    1e9 a second (0: no limit). `power_mw` is the published power at full load, if that isn't
+    leakage + energy x rate. `source` names the paper and table, and says "model" for our own
+    reconstructions.
     """
 
     area_um2: float

@@ -2,13 +2,13 @@
 
     cycle      = crossbar read + the conversions of the columns that share an ADC
     layer      = ceil(vectors / copies) x input slices x cycle
-    digital    = operations / (rate of a node's unit x nodes of its layer), the slowest unit's
+    digital    = operations / (rate of a node's units x nodes of the layer), of the slowest unit
     transfer   = bits on the busiest wire that a tensor takes / bandwidth of a wire
-    one image  = layer after layer; scheduled: each row as soon as what it needs is there
-    stream     = one image every interval; the interval is that of the busiest resource
+    one image  = layer after layer; scheduled: each row as soon as its inputs are there
+    stream     = one image every interval; the busiest resource sets the interval
 
-What a stage hands on row by row is `xbarc.ir.analysis.stages`, the wires `xbarc.hw.mesh`. The model
-is ours; `docs/time.md` says what it leaves out.
+`xbarc.ir.analysis.stages` says which rows flow between stages, `xbarc.hw.mesh` which wires they
+take. The model is ours; `docs/time.md` says what it leaves out.
 """
 
 from xbarc.cost.time.pipeline import Span, in_turn, row_pipeline, serve

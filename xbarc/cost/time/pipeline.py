@@ -22,9 +22,9 @@ class Span:
 
 
 def serve(available: Floats, each: float) -> Floats:
-    """When rows are through that are taken in order, each once it is there and those before are.
+    """When each row is done, if rows are processed one after the other, as they become available.
 
-    `available`: when each is there; `each`: how long one takes, in ns.
+    `available`: when each row is there, in ns. `each`: the time of one row, in ns.
     """
     steps = np.arange(len(available)) * each
     served: Floats = np.maximum.accumulate(available - steps) + steps + each
@@ -32,11 +32,12 @@ def serve(available: Floats, each: float) -> Floats:
 
 
 def row_pipeline(works: Sequence[Work], interval_ns: float = math.inf) -> list[Span]:
-    """Start and finish of each stage, where a row is worked on once what it needs is there.
+    """Start and finish of each stage, if it works on a row as soon as that row's inputs are there.
 
-    Each is as early as can be. In a stream an image comes every `interval_ns`: a stage then starts
-    no earlier than that before it finishes, so that it is through with one image before the next.
-    It finishes as early all the same, since its work alone takes no longer than the interval.
+    Each stage starts as early as possible. In a stream an image comes every `interval_ns`. Then a
+    stage starts no earlier than one interval before it finishes, so it is done with one image
+    before the next one. It doesn't finish later for that, since its own work takes no longer than
+    the interval.
     """
     ready: list[Floats] = []
     spans: list[Span] = []

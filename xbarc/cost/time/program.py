@@ -71,9 +71,9 @@ class Times:
     def by_layer(self) -> dict[str, dict[str, float]]:
         """Times of each layer in ns, by its name.
 
-        `latency_ns` is what it takes for one image, its transfers and the digital operations on its
-        results included: `crossbar_ns` + `transfer_ns` + `digital_ns`. Where the program is
-        scheduled also when its crossbars start and finish. What no layer is near to isn't in it.
+        `latency_ns` is the layer's time for one image: its crossbars, its transfers and the digital
+        operations on its results (`crossbar_ns` + `transfer_ns` + `digital_ns`). A scheduled
+        program also has the start and finish of its crossbars.
         """
         rows: dict[str, dict[str, float]] = {}
         for s in self.stages:
@@ -114,8 +114,8 @@ class Times:
 def times(stages: Sequence[Stage], target: Target, unit_work: UnitWork, rates: Rates) -> Times:
     """When everything happens.
 
-    Where the IR carries a schedule, that is told; else one image goes layer after layer. The
-    interval is what the busiest resource allows either way.
+    If the IR holds a schedule, its times are used; else one image goes layer after layer. In both
+    cases the busiest resource sets the interval.
     """
     asked = demand(stages, target, unit_work, rates)
     spans, streams, rows = _written(stages)

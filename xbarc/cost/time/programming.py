@@ -40,7 +40,7 @@ def verify_energy_uj(memristors: int, target: Target, conversion_pj: float = 0.0
 def programming_totals(
     crossbars: int, memristors: int, target: Target, parts: Parts
 ) -> dict[str, float]:
-    """The lines of the totals about programming that are time, or a verify loop's."""
+    """The totals' keys about programming: its time, and time and energy of the verify loop."""
     time = programming_time_ms(crossbars, target, adc_gsps(parts))
     adc = parts.get("adc")
     return {

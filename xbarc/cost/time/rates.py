@@ -15,11 +15,11 @@ WIRES_OF_ROUTER = 5
 
 @dataclass(frozen=True)
 class Rates:
-    """How fast what isn't a crossbar is.
+    """The rates of everything but crossbars.
 
-    `digital_per_ns`: operations of all units of a kind in one node, a unit that isn't there takes
-    no time; `wire_bits_per_ns`: one wire of the mesh, one way; `link_bits_per_ns`: one between
-    chips; `adc_gsps`: one ADC, by its component's model.
+    `digital_per_ns`: operations a ns of all units of a kind in one node; a unit that isn't listed
+    takes no time. `wire_bits_per_ns`: one wire of the mesh, one way. `link_bits_per_ns`: one wire
+    between chips. `adc_gsps`: one ADC, by its component's model.
     """
 
     digital_per_ns: Mapping[str, float] = field(default_factory=dict)
@@ -31,9 +31,9 @@ class Rates:
 def rates_of(target: Target, parts: Parts) -> Rates:
     """The rates of a target with these components (`xbarc.cost.components.components`).
 
-    A digital unit that has a rate counts as often as it stands in a node and its cores. A router
-    shares its rate among the wires to four neighbours and to its node; one that serves `n` nodes
-    has one wire where their mesh has the square root of n.
+    A digital unit with a rate counts once for each unit in a node and its cores. A router shares
+    its rate among five wires: to four neighbours and to its node. If a router serves n nodes, one
+    of its wires replaces sqrt(n) wires of their mesh.
     """
     digital: dict[str, float] = {}
     for name, part in parts.items():

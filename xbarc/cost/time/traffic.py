@@ -43,10 +43,10 @@ def in_order(mesh: Mesh, counts: Mapping[int, int]) -> dict[int, list[Range]]:
 
 
 def hosts(stages: Sequence[Stage]) -> list[int | None]:
-    """For each stage the layer (its index) on whose nodes it is done.
+    """For each stage the layer (its index) on whose nodes it runs; None if there is no layer.
 
-    A digital operation belongs to the layer whose results it takes, the last one of several; what
-    only reads the model's inputs to the first layer. None where there is no layer.
+    A digital operation runs on the nodes of the layer whose results it takes; if there are several,
+    of the last one. An operation that reads only the model's inputs runs at the first layer.
     """
     first = next((i for i, s in enumerate(stages) if s.is_layer), None)
     found: list[int | None] = []
@@ -71,10 +71,11 @@ class Transfer:
 
 
 def transfers(stages: Sequence[Stage], target: Target) -> list[Transfer]:
-    """What travels over the mesh for one image, between the nodes of different layers.
+    """The tensors that travel between the nodes of different layers for one image.
 
-    A value travels once, as a code: of the bits that a layer's inputs have, or of `inputs.bits` on
-    its way to a digital unit. Where the model's inputs come from isn't said, so they don't count.
+    A value travels once, as a code of the reading layer's input width, or of `inputs.bits` on its
+    way to a digital unit. The model's inputs don't count, because the program doesn't say where
+    they come from.
     """
     at = hosts(stages)
     found = []
@@ -91,10 +92,10 @@ def transfers(stages: Sequence[Stage], target: Target) -> list[Transfer]:
 
 
 def placed_hops(module: ModuleOp, target: Target) -> Hops:
-    """Mean hops of what goes from one layer's nodes to another's, at least one.
+    """Mean hops from one layer's nodes to another's, at least one.
 
-    The model's inputs and outputs are one hop from everywhere, for where they are isn't said; in a
-    program that isn't placed everything is.
+    The model's inputs and outputs count as one hop from everywhere, because the program doesn't say
+    where they are. In a program that isn't placed, every distance is one hop.
     """
     mvms = [op for op in module.walk() if isinstance(op, MvmOp)]
     mesh = mesh_of(mvms[0]) if mvms else None

@@ -27,10 +27,11 @@ UnitWork = Sequence[Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Work:
-    """What one image asks of a stage.
+    """The work of a stage for one image.
 
-    `layer` is the layer on whose nodes it is done, None where no layer is near. `busy_ns` is the
-    time of its crossbars or digital units, `transfers_ns` that of each of its flows on the wires.
+    `layer` is the layer on whose nodes the stage runs; None if the program has no layer. `busy_ns`
+    is the time of its crossbars or digital units, `transfers_ns` the time of each of its flows on
+    the wires.
     """
 
     stage: Stage
@@ -41,7 +42,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """What one image occupies longest: a resource, and the layer that asks most of it.
+    """The resource that one image occupies longest, and the layer that uses it most.
 
     `resource` is `crossbar`, `mesh`, or a digital unit by its name.
     """
@@ -69,8 +70,10 @@ class Demand:
 def digital_work(
     stages: Sequence[Stage], files: Mapping[str, bytes], parts: Parts
 ) -> list[dict[str, float]]:
-    """What each stage asks of the digital units: its file's operations, and scale and bias of a
-    layer's results, by the component that does them. A file that isn't there asks nothing.
+    """The digital operations of each stage, by the component that does them.
+
+    They are the operations of its file, and scale and bias of a layer's results. A file that isn't
+    at hand counts as no operations.
     """
     found = []
     operators = load_operators() if files else None

@@ -1,9 +1,9 @@
-"""Kernels that TVM's importers write where Relax has no operator: found again by what they are.
+"""Recognise kernels that TVM's importers write for operations without a Relax operator.
 
-TVM's ONNX importer gives padding, tiling and the like as `call_tir` of a kernel that its library
-(topi) wrote. Such a kernel is recognised by having the library write it once more, with the
-settings that the shapes and the numbers in the kernel leave possible: where the two are
-structurally equal, the settings are known. Names only choose what is tried.
+TVM's ONNX importer writes padding, tiling and the like as `call_tir` of a kernel from its library
+(topi). To recognise such a kernel, the library writes it again, with the settings that the shapes
+and numbers in the kernel allow. If the two are structurally equal, the settings are known. The
+kernel's name only chooses what to try.
 """
 
 import itertools

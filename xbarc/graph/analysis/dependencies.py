@@ -1,15 +1,16 @@
-"""Which channels of which values and weights belong together: what shrinks when one goes.
+"""Which channels of which values and weights belong together: what shrinks if one is removed.
 
 A *dimension* is one axis of a value. Every operator ties indices of its inputs' dimensions to
-indices of its outputs': channel 3 before a Relu is channel 3 behind it, channel 3 of the second
-operand of a Concat is channel 19 of its result, a channel that is flattened is a run of rows of
-the layer behind it. Indices that hang together form a group, and a group goes as a whole or stays:
+indices of its outputs' dimensions. Channel 3 before a Relu is channel 3 behind it. Channel 3 of the
+second operand of a Concat is channel 19 of its result, say. A channel that is flattened is a run of
+rows of the layer behind. Indices that are tied form a group. A group is removed as a whole or
+stays:
 
     Conv 'c1' -> Relu -> Conv 'c2'      channel 3: c1's weights [3, :], its bias [3], c2's [:, 3]
     x + Conv 'c1'                       and all that gives x, and all that reads the sum
 
-Groups that reach the model's inputs or outputs, a softmax over the channels, or an operator that
-isn't known are fixed, and say why.
+A group is fixed if it reaches the model's inputs or outputs, a softmax over the channels, or an
+unknown operator. Its reason is kept.
 """
 
 from collections.abc import Iterable, Iterator

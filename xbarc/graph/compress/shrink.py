@@ -16,10 +16,11 @@ from xbarc.graph.shapes import infer_shapes
 
 
 def remove(model: ir.Model, dependencies: Dependencies, groups: Iterable[int]) -> bool:
-    """Take `groups` out of every weight, constant, attribute and shape; whether anything went.
+    """Remove `groups` from every weight, constant, attribute and shape.
 
-    Nothing is written into an array: weights that shrink are new ones. What is left computes what
-    the graph computed with the groups' weights at zero, where these channels end in weights.
+    Returns whether anything was removed. Weights that shrink are new arrays; no array is written
+    to. If the channels end in weights, the remaining graph computes what the graph computed with
+    the groups' weights at zero.
 
     Raises:
         ValueError: a group is fixed, or a dimension would be left with nothing.

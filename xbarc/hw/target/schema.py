@@ -134,9 +134,9 @@ class Technology(Section):
 class Core(Section):
     """Crossbars that share ADCs, input registers and shift-and-add (ISAAC's IMA).
 
-    Counts are of one core. Without `adcs` their number follows from `array.columns_per_adc`; with
-    it, the columns do. Without `dacs` each row of each crossbar has one, without `sample_holds`
-    each column.
+    Counts are for one core. Without `adcs`, `array.columns_per_adc` gives their number. With
+    `adcs`, that key is ignored: the columns that share an ADC follow from `adcs`. Without `dacs`
+    each row of each crossbar has a DAC. Without `sample_holds` each column has one.
     """
 
     crossbars: Count = 8
@@ -300,20 +300,20 @@ class Target(Section):
         return self.core.adcs or self.core.crossbars * per_crossbar
 
     def columns_per_adc(self) -> int:
-        """Columns that one ADC converts, one after the other, in an activation."""
+        """Columns that one ADC converts, one after the other, in one read."""
         if self.core.adcs is None:
             return min(self.array.columns_per_adc, self.array.cols)
         return math.ceil(self.core.crossbars * self.array.cols / self.core.adcs)
 
     def cycle_ns(self, adc_gsps: float = math.inf) -> float:
-        """One activation: the read pulse, then the conversions that share an ADC.
+        """The time of one read: the read pulse, then the conversions that share an ADC.
 
-        `adc_gsps` is what the ADC's model can do, where that is less than `adc.rate_gsps` asks.
+        `adc_gsps` is the rate of the ADC's model; it counts if it is below `adc.rate_gsps`.
         """
         rate = min(self.adc.rate_gsps, adc_gsps)
         return self.device.read_pulse_ns + self.columns_per_adc() / rate
 
     def input_slices(self, bits: int, signed: bool) -> int:
-        """Activations that a vector of `bits`-bit codes takes (numerics, Inputs in time)."""
+        """Reads that a vector of `bits`-bit codes takes (numerics, Inputs in time)."""
         passes = 2 if signed and self.inputs.signed == "two-pass" else 1
         return passes * slice_count(bits, self.inputs.dac_bits)

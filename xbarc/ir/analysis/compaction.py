@@ -36,10 +36,16 @@ class Layout:
 def best_layout(nonzero: Mask, rows: int, width: int) -> Layout:
     """The layout with the fewest tiles of at most `rows` x `width` weights; of these the smallest.
 
-    `nonzero` [K, N]. What is tried, the plainest first: a grid of all; the grid without its tiles
-    of zeros; the rows and the columns that aren't zero in a grid; blocks of columns, each with the
-    rows that aren't zero in it, cut from all columns, from those that aren't zero, and from these
-    sorted so that columns with the same rows stand together. A matrix of zeros keeps one weight.
+    `nonzero` is [K, N]. These are tried, the plainest first:
+
+    - a grid of all rows and columns;
+    - that grid without its tiles of zeros;
+    - a grid of the rows and columns that aren't zero;
+    - blocks of columns, each with only the rows that aren't zero in it. The blocks are cut from all
+      columns, from the columns that aren't zero, and from these sorted so that columns with the
+      same rows stand together.
+
+    A matrix of zeros keeps one weight.
     """
     if not nonzero.any():
         one = np.zeros(1, np.int64)

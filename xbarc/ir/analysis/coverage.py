@@ -19,10 +19,10 @@ Indices = npt.NDArray[np.int64]
 class Coverage:
     """Tiles [T, 4] of a matrix, and the rows and columns that they count (None: all, in order).
 
-    `shape` is that of one group's rows and all columns of the matrix that the tiles cut, `groups`
-    the blocks of a block-diagonal one, `stored` the shape of the weights [Kg, N], which differs
-    where they are unrolled: then `taps` says which kernel position stands where
-    (`UnrollAttr.taps`).
+    `shape` has the rows of one group and all columns of the matrix that the tiles cut. `groups` is
+    the number of blocks of a block-diagonal matrix. `stored` is the shape of the weights [Kg, N].
+    It differs from `shape` if the matrix is unrolled; `taps` then says which kernel position stands
+    where (`UnrollAttr.taps`).
     """
 
     shape: tuple[int, int]
@@ -156,9 +156,9 @@ def _selected(
 
 
 def weights_on_tiles(op: MvmOp, arrays: Mapping[str, Array]) -> int:
-    """Cells of weights on crossbars, zeros among them counted, those between groups not.
+    """Places of weights on crossbars, with zero weights but without the zeros between groups.
 
-    A weight that several tiles share counts once, one that is unrolled as often as it stands.
+    A weight that several tiles share counts once. An unrolled weight counts at every place.
     """
     if op.rows is None and op.columns is None and op.sparse is None:
         rows, cols = weights_of(op).stored_shape
@@ -171,9 +171,9 @@ def weights_on_tiles(op: MvmOp, arrays: Mapping[str, Array]) -> int:
 
 
 def check_numbers(module: ModuleOp, arrays: Mapping[str, Array]) -> None:
-    """Hold tiles that may leave weights out to the weights themselves: those left out are zero.
+    """Check that weights left out by the tiles are zero.
 
-    Mvms whose weights aren't among `arrays` are passed over.
+    Skips each mvm whose weights aren't among `arrays`.
 
     Raises:
         XbarcError: a weight other than zero stands on no tile, or one on two; one line.

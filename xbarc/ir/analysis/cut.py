@@ -7,10 +7,10 @@ from xbarc.ir.dialect import GridAttr, PackedAttr, WeightsOp
 def full_cut(
     rows: int, cols: int, weights: WeightsOp, array: CrossbarArray
 ) -> GridAttr | PackedAttr:
-    """Rows cut full first, then columns (numerics: Encoding), of `rows` x `cols` weights a group.
+    """Cut groups of `rows` x `cols` weights, rows full first, then columns (numerics: Encoding).
 
-    As many whole groups of `weights` as fit share a crossbar; where one is larger than that, each
-    is cut by itself.
+    As many whole groups of `weights` as fit share a crossbar. If a group is larger than a crossbar,
+    each group is cut on its own.
     """
     width = array.weights_per_row(weights.weight_bits)
     together = min(array.rows // rows, width // cols, weights.group_count)

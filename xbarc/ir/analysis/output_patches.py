@@ -16,15 +16,15 @@ Span = tuple[int, int]
 
 
 def output_patches(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> dict[str, Any] | None:
-    """The patches of the output that an mvm computes one shot each; None where it has none.
+    """The patches of the output, each computed by one vector of an mvm; None if it has none.
 
-    `{"outputs", "window", "overlap", "map", "flat", "axes", "patches", "rows", "columns"}`:
-    `outputs` and `window` are the sizes of a whole patch and of the input that it sees, axis by
-    axis, `overlap` what two neighbours' windows share; `map` is the size of the output, its axes
-    counted as one where it is `flat`; `axes` has the patches' begins and ends along each axis,
-    `{"outputs": [[begin, end], ...], "window": [...]}`, of which every combination is a patch
-    (inputs before 0 and beyond the image are padding); `rows` driven and weight `columns` read for
-    one image.
+    - `outputs`, `window`: the sizes of a whole patch and of the input that it sees, axis by axis;
+    - `overlap`: what the windows of two neighbours share;
+    - `map`: the size of the output; if `flat`, its axes count as one;
+    - `axes`: along each axis the patches' begins and ends, `{"outputs": [[begin, end], ...],
+      "window": [...]}`. Every combination of the axes is a patch. Inputs before 0 and beyond the
+      image are padding;
+    - `patches`: their number; `rows` driven and weight `columns` read for one image.
     """
     scatter, single = scatter_of(op), each_output(op)
     if scatter is None or scatter.window is None or single is None:

@@ -1,9 +1,9 @@
 """Convolutions patch by patch: one shot gives all outputs of a patch, from the window it sees.
 
-A patch is `outputs` large, one size an axis. Patches stand side by side on the output, the last of
-an axis may hang over it; their windows overlap on the input. Where stride and dilation have a
-common divisor the window leaves out the entries between, which no output reads: so a pointwise
-kernel has a window as large as its patch, whatever its stride.
+A patch is `outputs` large, one size an axis. Patches stand side by side on the output; the last one
+of an axis may hang over the edge. Their windows overlap on the input. If stride and dilation have a
+common divisor, no output reads the entries in between, and the window leaves them out. So a
+pointwise kernel's window is as large as its patch, whatever the stride.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,9 +1,9 @@
 """A program as a pipeline: stages (layers and digital operations) and what flows between them.
 
-Read off the tile IR alone. A stage is an `xbar.mvm` or an `xbar.digital`; quantisation, gathers and
-scatters belong to the stage that they lead to or come from. What a stage hands on, it hands on row
-by row (`xbarc.graph.analysis.rows`): a window needs the rows under it, anything that the IR doesn't
-say needs everything.
+This follows from the tile IR alone. A stage is an `xbar.mvm` or an `xbar.digital`. Quantisation,
+gathers and scatters belong to the stage before or behind them. A stage passes its results on row by
+row (`xbarc.graph.analysis.rows`). A window needs the rows under it. If the IR doesn't say what an
+operation needs, it needs everything.
 """
 
 import math
@@ -132,7 +132,7 @@ def stages_of(module: ModuleOp, needs: DigitalNeeds | None = None) -> list[Stage
 
 
 def homes(stages: Sequence[Stage]) -> dict[int, int]:
-    """For each layer, by the index of its stage, the one on whose crossbars it stands."""
+    """For each layer the layer on whose crossbars it stands, both by the index of their stage."""
     index = {s.op: i for i, s in enumerate(stages)}
     return {i: index[s.op.host or s.op] for i, s in enumerate(stages) if isinstance(s.op, MvmOp)}
 

@@ -1,8 +1,8 @@
 """How often the rows and columns of an mvm's tiles are used for one image.
 
-Each vector drives every row and converts every column, but for two cases. A patch that hangs over
-the edge of the output needs fewer of both. And in a `gated` mvm the rows of a tile that hold zeros
-alone stay off, and the bit lines on which all cells are.
+Each vector drives every row and converts every column, with two exceptions. A patch that hangs over
+the edge of the output needs fewer rows and columns. In a `gated` mvm, rows of a tile that hold only
+zeros aren't driven, and bit lines whose cells are all off aren't converted.
 """
 
 import math
@@ -27,10 +27,10 @@ Counts = npt.NDArray[np.int64]
 class Use:
     """What an mvm's tiles do for one image, before input slices.
 
-    By tile [T]: `activations` vectors that it meets, `rows` rows driven and `columns` weight
-    columns that give a partial sum over all vectors, `places` the weights' places that are read:
-    rows driven x columns in use. Over all tiles: `conversions` bit lines converted, `cells` cells
-    read, of all slices and polarities, `macs` products of a weight.
+    For each tile [T], over all vectors: `activations`, the vectors that it meets; `rows`, rows
+    driven; `columns`, weight columns that give a partial sum; `places`, places of weights that are
+    read (rows driven x columns in use). For all tiles together: `conversions`, bit lines converted;
+    `cells`, cells read, of all slices and polarities; `macs`, products of a weight.
     """
 
     activations: Counts
@@ -46,9 +46,9 @@ class Use:
 class Visits:
     """An mvm's tiles [T, 4] and their use for one image.
 
-    `programmed`: cells of weights over all copies; `results`: values of the layer's result;
-    `driven` [Kg, 1]: how often the rows that a stored weight stands on are driven, all its places
-    together.
+    `programmed`: places of weights on crossbars, in all copies. `results`: values of the layer's
+    result. `driven` [Kg, 1]: how often the rows of a stored weight are driven, summed over all
+    places where it stands.
     """
 
     tiles: Tiles

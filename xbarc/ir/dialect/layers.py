@@ -97,10 +97,10 @@ class ConvTransposeOp(IRDLOperation):
     """A transposed convolution of codes, not mapped yet.
 
     `%2 = xbar.conv_transpose %1, @up window [2, 2] strides [2, 2] : tensor<?x64x16x16xui8> ->
-    tensor<?x32x32x32xsi32>`. The window slides over the result: one position an input entry, whose
-    product with the kernel is added there. A negative pad makes the result larger than the windows
-    reach (ONNX's output padding). Rows of the weights are (input channel of a group, kernel
-    position), columns the output channels.
+    tensor<?x32x32x32xsi32>`. The window slides over the result, with one position for each input
+    entry. The product of that entry and the kernel is added there. A negative pad makes the result
+    larger than the windows reach (ONNX's output padding). The rows of the weights are (input
+    channel of a group, kernel position), the columns are the output channels.
     """
 
     name = "xbar.conv_transpose"

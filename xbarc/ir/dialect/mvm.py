@@ -42,7 +42,7 @@ from xbarc.ir.dialect.weights import WeightsOp, weights_of
 
 @irdl_op_definition
 class MvmOp(IRDLOperation):
-    """Every vector of a stream meets a weight matrix that stands on crossbars.
+    """Multiply every vector of a stream by a weight matrix that stands on crossbars.
 
     `%3 = xbar.mvm %2, @conv1 by "im2col" grid [128, 16] : !xbar.stream<1024 x 27 x ui8> ->
     !xbar.stream<1024 x 16 x si32>`. `by` names the mapping that made it. The tiling is a `grid`,
@@ -52,17 +52,19 @@ class MvmOp(IRDLOperation):
     (`xbarc.ir.dialect.placement`, `xbarc.ir.dialect.schedule`); they don't change what is computed.
 
     `rows @conv1.rows 300 columns @conv1.columns 48 sparse tiles [[0, 128, 0, 16], ...]`: tiles
-    count the rows and columns that those arrays of the weights file list, in their order, so they
-    may stand permuted, or not at all; what `sparse` tiles leave out is zero too. The stream and
-    the result stay as they are: a row that stands nowhere is driven nowhere, a column that stands
-    nowhere gives 0.
+    count the rows and columns that those arrays of the weights file list, in that order. Rows and
+    columns may be permuted or left out. Weights that `sparse` tiles leave out are zero. The stream
+    and the result keep their lengths: a row on no crossbar isn't driven, a column on no crossbar
+    gives 0.
 
-    `unroll ...` puts the kernel at many places of a larger matrix (`xbarc.ir.dialect.unroll`): the
-    stream, the result and the tiles are that matrix's. `offsets` cut it by kernel offset. `gated`:
-    rows of a tile in which all weights are zero aren't driven, bit lines on which all cells are at
-    level 0 aren't converted, a tile of zeros isn't activated; results don't depend on it. `beside
-    @first`: the tiles stand on cells that those of an earlier mvm leave free (`xbarc.hw.sharing`),
-    on crossbars counted there.
+    `unroll ...` puts the kernel at many places of a larger matrix (`xbarc.ir.dialect.unroll`). The
+    stream, the result and the tiles refer to that matrix. `offsets` cuts it by kernel offset.
+
+    `gated`: rows of a tile with only zero weights aren't driven, bit lines with all cells at level
+    0 aren't converted, a tile of zeros isn't activated. Results don't depend on it.
+
+    `beside @first`: the tiles stand on cells that the tiles of an earlier mvm leave free
+    (`xbarc.hw.sharing`). The crossbars are counted at that mvm.
     """
 
     name = "xbar.mvm"

@@ -35,7 +35,7 @@ class Numerics:
 
     @property
     def stored_shape(self) -> tuple[int, int]:
-        """Rows of one group and columns of all, unrolled where it is."""
+        """Rows of one group and columns of all groups; of the unrolled matrix, if there is one."""
         stored = self.weights.stored_shape
         return stored if self.unroll is None else self.unroll.stored_shape(*stored)
 

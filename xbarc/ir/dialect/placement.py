@@ -36,20 +36,20 @@ Op = TypeVar("Op", bound=Operation)
 
 
 def clear_places(module: ModuleOp) -> None:
-    """Take away where crossbars stand: for a pass that changes their number."""
+    """Remove all places: for a pass that changes the number of crossbars."""
     module.attributes.pop(MESH, None)
     for op in module.walk():
         op.properties.pop(AT, None)
 
 
 def copies_of(op: Operation) -> int:
-    """How often an mvm's crossbars stand there."""
+    """The number of copies of an mvm's crossbars."""
     found = op.properties.get(COPIES)
     return found.value.data if isinstance(found, IntegerAttr) else 1
 
 
 def set_copies(op: Operation, copies: int) -> None:
-    """Write how often an mvm's crossbars stand there."""
+    """Set the number of copies of an mvm's crossbars."""
     op.properties.pop(COPIES, None)
     if copies != 1:
         op.properties[COPIES] = integer(copies)

@@ -30,7 +30,7 @@ def set_interval(module: ModuleOp, interval_ns: float) -> None:
 
 
 def clear_schedule(module: ModuleOp) -> None:
-    """Take away all times: for a pass that changes what they follow from."""
+    """Remove all times: for a pass that changes what they depend on."""
     module.attributes.pop(INTERVAL, None)
     for op in module.walk():
         for name in (TIME, STREAM):

@@ -14,9 +14,9 @@ from xdsl.utils.exceptions import VerifyException
 class SelectionAttr(ParametrizedAttribute):
     """Rows or columns of a matrix in the order in which tiles count them: `@conv1.rows 300`.
 
-    The array of that name in the weights file lists `count` indices. What it leaves out stands on
-    no crossbar; an index may come twice, for a row that several tiles read, or a column whose sums
-    are added up.
+    The array of that name in the weights file lists `count` indices. Rows and columns that it
+    leaves out stand on no crossbar. An index may appear twice: several tiles then read that row, or
+    the sums of that column are added.
     """
 
     name = "xbar.selection"

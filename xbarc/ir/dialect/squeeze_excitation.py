@@ -13,11 +13,11 @@ TEXTS = ("pool", "activation", "gate", "scale", "behind")
 
 @irdl_op_definition
 class SqueezeExcitationOp(IRDLOperation):
-    """Two layers are a squeeze-and-excitation block; the ONNX nodes around them by name.
+    """Marks two layers as a squeeze-and-excitation block, and names the ONNX nodes around them.
 
     `xbar.squeeze_excitation @se1, @se2 pool "pool" activation "Relu" gate "HardSigmoid"
     scale "mul"`: `activation` and `gate` are operators, in order. `behind "dw"`: the depthwise
-    convolution that the scale was moved behind. It changes nothing that is computed.
+    convolution that the scale was moved behind. The operation doesn't change what is computed.
     """
 
     name = "xbar.squeeze_excitation"

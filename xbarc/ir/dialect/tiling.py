@@ -188,10 +188,10 @@ class TileListAttr(ParametrizedAttribute):
 class OffsetsAttr(ParametrizedAttribute):
     """A sub-array for each kernel offset: `offsets [9, 1] grid [128, 64]`.
 
-    The matrix has a row for each (channel, offset) and a column for each (filter, offset); `rows`
-    and `columns` say how many offsets each has (a convolution [k^2, 1], a transposed one that
-    scatters [1, k^2]). The weights of one offset, channels x filters, are cut by `inner` as a
-    matrix of their own. `without [4]`: offsets that stand nowhere, for their weights are zero.
+    The matrix has a row for each (channel, offset) and a column for each (filter, offset). `rows`
+    and `columns` are the numbers of offsets: [k^2, 1] for a convolution, [1, k^2] for a transposed
+    convolution that scatters. `inner` cuts the weights of one offset, channels x filters, as a
+    matrix of their own. `without [4]`: no crossbar holds offset 4, because its weights are zero.
     """
 
     name = "xbar.offsets"

@@ -7,7 +7,7 @@ by axis,
 
     input_step * u = output_step * p + kernel_step * i + shift
 
-and everywhere else no weight stands: the cells are off. That covers
+All other cells hold no weight; they are off. This covers
 
 - a patch of a convolution (a Toeplitz block; kernels shifted and duplicated):
   `u = stride * p + dilation * i`;

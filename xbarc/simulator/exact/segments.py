@@ -19,10 +19,10 @@ Integers = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows of a matrix on crossbars of their own, with the weight columns they serve.
+    """A block of rows and weight columns of a matrix, on crossbars of its own.
 
-    `height`: the rows of the crossbars in use, where these are more (cells that are off stand on
-    the others); 0: as many as the segment has.
+    `height`: the rows of these crossbars in use, if they are more than the segment's (the cells of
+    the other rows are off). 0: as many as the segment has.
     """
 
     row_begin: int

@@ -1,10 +1,10 @@
-"""Unrolled matrices (`xbarc.ir.dialect.unroll`) with ideal devices: each output position by itself.
+"""Unrolled matrices (`xbarc.ir.dialect.unroll`) with ideal devices: one output position at a time.
 
-An unrolled matrix holds a kernel many times, among cells that are off, which add nothing to a
-column. So the columns of one output position are a small matrix of the kernel's own weights, and
-positions whose weights are cut into tiles alike share it. What is simulated is the same to the last
-bit, without the zeros. With offset encoding a cell of weight 0 isn't off: then the whole matrix is,
-unless no converter loses anything.
+An unrolled matrix holds a kernel many times. All other cells are off and add nothing to a column.
+So the columns of one output position are a small matrix of the kernel's own weights. Positions
+whose weights are cut into tiles alike share that matrix. The results are the same to the last bit,
+without the zeros. With offset encoding a cell of weight 0 isn't off. Then the whole matrix is
+simulated, unless no converter loses anything.
 """
 
 from dataclasses import dataclass
