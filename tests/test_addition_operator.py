@@ -6,7 +6,8 @@ import pytest
 from models import reference, snr_db, text_model
 
 import xbarc
-from xbarc.graph.operators import OPERATORS
+from xbarc.graph.operators import OPERATORS, OWN, load_operators
+from xbarc.graph.operators.table import TABLE
 from xbarc.support.errors import XbarcError
 
 QUICK_GELU = """
@@ -174,6 +175,10 @@ def test_a_domain_of_its_own(plugin):
     assert digital(program) == {"activation": 2, "elementwise": 2}
 
 
+def test_the_table_has_no_operator_twice():
+    assert len(OWN.entries) == len(TABLE)
+
+
 @pytest.mark.parametrize("domain", ["", "ai.onnx"])
 def test_an_operator_has_one_entry(plugin, domain):
     path = plugin(
@@ -197,7 +202,5 @@ def test_an_entry_point_is_called_as_the_operator(monkeypatch):
             return OPERATORS.registry().load("Gelu")
 
     monkeypatch.setattr("xbarc.support.plugins.entry_points", lambda group: [Point()])
-    from xbarc.graph.operators import load_operators
-
     with pytest.raises(XbarcError, match=r"'QuickGelu' of an installed package .* no Operator"):
         load_operators()
