@@ -22,19 +22,11 @@ def command(
     ] = None,
     sets: options.Sets = None,
     passes: options.Passes = "",
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            "--calibration", metavar="X.npz", help="Inputs that show activations' ranges."
-        ),
-    ] = None,
+    calibration: options.Calibration = None,
     percentile: Annotated[
         float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
     ] = 100.0,
-    input_shape: Annotated[
-        list[str] | None,
-        typer.Option("--input-shape", metavar="NAME=1,3,48,192", help="Fix dynamic dimensions."),
-    ] = None,
+    input_shape: options.InputShapes = None,
     params: options.Params = None,
     constants: options.Constants = None,
     random_weights: options.RandomWeights = None,

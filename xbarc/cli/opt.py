@@ -13,7 +13,6 @@ from xbarc.support.errors import UsageError, XbarcError
 
 if TYPE_CHECKING:
     from xbarc.driver.optimize import Optimized
-    from xbarc.pipeline import Instrumentation
 
 
 def command(
@@ -34,18 +33,8 @@ def command(
         Path | None,
         typer.Option("-o", "--output", help="Default: stdout; a model needs a file.onnx."),
     ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            "--calibration", metavar="X.npz", help="Inputs of a model, for passes that fit to them."
-        ),
-    ] = None,
-    input_shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input-shape", metavar="NAME=1,3,48,192", help="Fix a model's dynamic dimensions."
-        ),
-    ] = None,
+    calibration: options.Calibration = None,
+    input_shape: options.InputShapes = None,
     params: options.Params = None,
     constants: options.Constants = None,
     random_weights: options.RandomWeights = None,
@@ -71,8 +60,18 @@ def command(
         ):
             if given is not None and given != []:
                 raise UsageError(f"{option} is for models: {file} is taken for tile IR")
-        result = _rewritten(file, passes, target, sets or (), plugin or (), seen)
-        _write(result, output)
+        from xbarc.driver.rewrite import rewrite
+
+        text = rewrite(
+            _read(file),
+            str(file),
+            passes,
+            target=target,
+            overrides=sets or (),
+            plugins=plugin or (),
+            instrumentation=seen,
+        )
+        _write(text, output)
         return
     if output is None or output.suffix != ".onnx":
         raise UsageError(f"a model is written to a file: xbarc opt {file} -o smaller.onnx")
@@ -110,45 +109,6 @@ def _is_model(file: Path, plugins: Sequence[Path]) -> bool:
 
     with extensions.using(plugins):
         return is_model(file)
-
-
-def _rewritten(
-    file: Path,
-    passes: str,
-    target: str | None,
-    sets: Sequence[str],
-    plugins: Sequence[Path],
-    seen: "Instrumentation",
-) -> str:
-    """The tile IR of `file` after `passes`, as text."""
-    from xbarc.cost.components import check_tables
-    from xbarc.driver import extensions
-    from xbarc.hw.target import load_target
-    from xbarc.ir import parse_module, print_module
-    from xbarc.ir.dialect import CROSSBAR, CrossbarAttr
-    from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
-
-    with extensions.using(plugins):
-        pipeline = parse_passes(passes, load_registry())
-        if pipeline.graph:
-            raise UsageError(
-                f"pass {pipeline.graph[0].name!r} works on ONNX graphs: give it to "
-                "`xbarc compile`, or to `xbarc opt` with an .onnx file"
-            )
-        hardware = None if target is None else load_target(target, sets)
-        if hardware is not None:
-            check_tables(hardware)
-        module = parse_module(_read(file), str(file))
-        crossbar = module.attributes.get(CROSSBAR)
-        if hardware and crossbar not in (None, CrossbarAttr.of(hardware.array)):
-            raise UsageError(
-                f"{file} is for other crossbars than those of target {hardware.name!r}: "
-                "give the target that it was compiled for"
-            )
-        seen.check(pipeline.mapping)
-        run_module_passes(pipeline.mapping, XbarContext(hardware), module, seen)
-    seen.print_times()
-    return print_module(module)
 
 
 def _read(file: Path) -> str:

@@ -27,6 +27,20 @@ Sets = Annotated[
 Passes = Annotated[
     str, typer.Option("--passes", metavar="TEXT", help='Pipeline: "fold-batchnorm,im2col".')
 ]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="X.npz",
+        help="Inputs of the model: they show ranges, and passes fit to them.",
+    ),
+]
+InputShapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape", metavar="NAME=1,3,48,192", help="Fix a model's dynamic dimensions."
+    ),
+]
 Params = Annotated[
     Path | None,
     typer.Option("--params", metavar="FILE", help="Weights of a TVM program: .params or npz."),

@@ -53,11 +53,7 @@ def evaluate(
     """
     program, digest = load(path), program_hash(path)
     arrays = load_npz(data)
-    truth = None
-    if labels is not None:
-        if labels not in arrays:
-            raise XbarcError(f"{data} has no array {labels!r}: {nearest(labels, arrays)}")
-        truth = _checked_labels(labels, arrays.pop(labels))
+    truth = None if labels is None else _labels(data, labels, arrays)
     from xbarc.simulator.activity import ActivityCounter
     from xbarc.simulator.interpreter import Simulator
 
@@ -98,7 +94,11 @@ def evaluate(
     return Evaluation(outputs, document, digest)
 
 
-def _checked_labels(name: str, truth: Array) -> Array:
+def _labels(data: Path, name: str, arrays: dict[str, Array]) -> Array:
+    """The array `name`, taken out of `arrays`, which were read from `data`."""
+    if name not in arrays:
+        raise XbarcError(f"{data} has no array {name!r}: {nearest(name, arrays)}")
+    truth = arrays.pop(name)
     if truth.ndim == 0 or truth.dtype.kind not in ("iub" if truth.ndim == 1 else "iubf"):
         raise XbarcError(
             f"labels {name!r} are {truth.dtype}{list(truth.shape)}: "
