@@ -408,7 +408,7 @@ REFUSED = [
         "squeeze_excitation @se1, @main",
         "doesn't name an xbar.weights",
     ),
-    ('pool "pool"', "pool 3", "string literal expected"),
+    ('pool "pool"', "pool 3", "3 : i64 should be of base attribute string"),
 ]
 
 
