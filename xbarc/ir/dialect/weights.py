@@ -118,6 +118,7 @@ class WeightsOp(IRDLOperation):
         if not 2 <= self.weight_bits <= 16:
             raise VerifyException(f"weights have 2 to 16 bits, not {self.weight_bits}")
 
+    # By hand: `27x16xi8` is three properties in one word, which xDSL's format can't say.
     def print(self, printer: Printer) -> None:
         """Custom assembly."""
         printer.print_string(" ")
