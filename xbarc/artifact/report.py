@@ -32,7 +32,11 @@ def _maybe(meaning: str) -> Any:
     return Field(default=None, description=meaning)
 
 
-class Counts(BaseModel, strict=True):
+class Table(BaseModel, strict=True, defer_build=True):
+    """Checked only where a program is loaded: compiling one doesn't build the checks."""
+
+
+class Counts(Table):
     """What is counted in each layer, and added up in the totals; `docs/cost.md` has the formulas.
 
     Where layers have copies, `crossbars`, `memristors` and `write_pulses` count all of them.
@@ -91,7 +95,7 @@ class Layer(Counts):
     finish_ns: Amount = _maybe("when its crossbars finish; only in a scheduled program")
 
 
-class Bottleneck(BaseModel, strict=True):
+class Bottleneck(Table):
     """What one input occupies longest."""
 
     layer: str | None = _key("layer that asks most of it; null where no layer is near")
@@ -135,7 +139,7 @@ class Totals(Counts):
     programming_verify_energy_uj: Amount = _key("energy of these reads")
 
 
-class Stage(BaseModel, strict=True):
+class Stage(Table):
     """A layer on crossbars or a digital part, in program order: when it works.
 
     `stream_...` are the times of the first input of a stream.
@@ -153,7 +157,7 @@ class Stage(BaseModel, strict=True):
     stream_finish_ns: Amount = _key("when it finishes, in a stream")
 
 
-class ComponentFigures(BaseModel, strict=True):
+class ComponentFigures(Table):
     """One unit of a component. `docs/cost.md` says what an action of each is."""
 
     model: str = _key("component model, `constant` where the target has the figures")
@@ -166,7 +170,7 @@ class ComponentFigures(BaseModel, strict=True):
     source: str = _key("where the figures come from")
 
 
-class Candidate(BaseModel, strict=True):
+class Candidate(Table):
     """A scheme that a layer could be mapped by: its figures for the layer alone, or `refused`."""
 
     scheme: str = _key("mapping scheme")
@@ -184,7 +188,7 @@ class Candidate(BaseModel, strict=True):
     refused: str = _maybe("why the scheme can't take the layer; then there are no figures")
 
 
-class Choice(BaseModel, strict=True):
+class Choice(Table):
     """What a layer is mapped by, and what it was chosen from."""
 
     by: str = _key("figure chosen by: `crossbars`, `cycles`, `energy` or `area-delay`")
@@ -192,7 +196,7 @@ class Choice(BaseModel, strict=True):
     candidates: list[Candidate] = _key("all schemes")
 
 
-class CalibrationData(BaseModel, strict=True):
+class CalibrationData(Table):
     """The data that activation ranges come from."""
 
     source: str = _key("name of the file, `arrays`, or `generated` where none were given")
@@ -200,7 +204,7 @@ class CalibrationData(BaseModel, strict=True):
     percentile: Annotated[float, Field(ge=50, le=100)] = _key("percent of the values in a range")
 
 
-class CrossbarCoverage(BaseModel, strict=True):
+class CrossbarCoverage(Table):
     """What landed on crossbars."""
 
     crossbar_operators: Count = _key("operators on crossbars")
@@ -212,14 +216,14 @@ class CrossbarCoverage(BaseModel, strict=True):
     digital_reasons: dict[str, str] = _key("why operators with weights are digital, by node name")
 
 
-class RandomWeights(BaseModel, strict=True):
+class RandomWeights(Table):
     """Weights that the model lacked and that were made up: costs mean something, results don't."""
 
     seed: int | None = _key("the seed")
     names: list[str] = _key("their names")
 
 
-class Report(BaseModel, strict=True):
+class Report(Table):
     """The document of `xbarc cost --json`, and how the compilation went.
 
     Figures are for one input (a batch of one), and each has its unit in its key. Mapping and tile

@@ -1,7 +1,7 @@
 """The whole way from a model to a program."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -38,7 +38,6 @@ from xbarc.pipeline import (
     schemes,
     split_tile_passes,
 )
-from xbarc.simulator.calibrate import calibrate_converters
 from xbarc.support.data import Array, Feeds
 from xbarc.support.document import finite
 from xbarc.support.errors import UsageError, XbarcError
@@ -102,13 +101,18 @@ def compile_model(
             source, calibration, input_shapes=settings.input_shapes, weights=settings.weights
         )
         seen.feeds = imported.samples(VERIFY_SAMPLES)
-        defaults = [cls() for cls in schemes(decided.registry).values() if cls.default]
-        seen.check([*decided.graph, *decided.mapping, *decided.tile, *defaults])
+        seen.check(_all_passes(decided))
         program = _compile(imported, decided, settings, seen)
         program.origin = {**_origin(), "model": describe_model(source), **program.origin}
         program.report = {"model": program.origin["model"]["name"], **program.report}
     seen.print_times()
     return program
+
+
+def _all_passes(decided: Decided) -> Iterator[GraphPass | ModulePass]:
+    """The passes that run, and the default schemes; asking for these imports every pass."""
+    yield from (*decided.graph, *decided.mapping, *decided.tile)
+    yield from (cls() for cls in schemes(decided.registry).values() if cls.default)
 
 
 def decide(settings: Settings) -> Decided:
@@ -158,6 +162,9 @@ def _compile(
     passes = [str(p) for p in (*decided.graph, *mapped.passes)]
     program.origin = {"passes": passes, LOWERED: print_module(lowered.module).splitlines()}
     if target.adc.mode == "calibrated":
+        # Only these converters need the simulator, which takes 30 ms to import.
+        from xbarc.simulator.calibrate import calibrate_converters
+
         calibrate_converters(program, imported.feeds)
     program.report = {
         "target": target.name,

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-import networkx as nx
 import onnx_ir as ir
 from xdsl.ir import Attribute
+from xdsl.utils.disjoint_set import DisjointSet
 
 from xbarc.graph.query import inner_nodes
 from xbarc.ir.interface import element_type
@@ -155,28 +155,20 @@ def _groups(
 ) -> list[list[ir.Node]]:
     """The nodes of each step, in the order in which they can run."""
     ready: dict[ir.Value, int] = {}
-    stages: dict[int, nx.Graph[ir.Node]] = {}
-    found: list[tuple[int, list[ir.Node]]] = []
+    connected: DisjointSet[ir.Node] = DisjointSet(list(reads))
+    stage_of: dict[ir.Node, int] = {}
     for node, values in reads.items():
-        stage = max((ready.get(v, 0) for v in values), default=0)
-        is_layer = node in layers
+        stage_of[node] = stage = max((ready.get(v, 0) for v in values), default=0)
         for value in node.outputs:
-            ready[value] = stage + is_layer
-        if is_layer:
-            found.append((stage, [node]))
+            ready[value] = stage + (node in layers)
+        if node in layers:
             continue
-        together = stages.setdefault(stage, nx.Graph())
-        together.add_node(node)
-        for value in values:
-            producer = value.producer()
-            if producer is not None and producer in together:
-                together.add_edge(producer, node)
-    order = {node: i for i, node in enumerate(reads)}
-    found += [
-        (stage, sorted(nodes, key=order.__getitem__))
-        for stage, together in stages.items()
-        for nodes in nx.connected_components(together)
-    ]
+        for producer in filter(None, (value.producer() for value in values)):
+            if stage_of.get(producer) == stage:  # No layer: what reads one is a stage on.
+                connected.union_left(producer, node)
+    found: dict[ir.Node, list[ir.Node]] = {}
+    for node in reads:
+        found.setdefault(connected.find(node), []).append(node)
     # Within a stage the digital operators come first: its layers read them.
-    found.sort(key=lambda group: (group[0], group[1][0] in layers, order[group[1][0]]))
-    return [nodes for _, nodes in found]
+    # Sorting is stable: else the order of the graph stays.
+    return sorted(found.values(), key=lambda nodes: (stage_of[nodes[0]], nodes[0] in layers))

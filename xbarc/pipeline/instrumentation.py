@@ -53,7 +53,8 @@ class Instrumentation:
             UsageError: `print_ir_after` names a pass that isn't among `passes`, or there are no
                 feeds to verify with.
         """
-        names = {p.name for p in passes}
+        # Looked at only if needed: that may import each pass that there is.
+        names = {p.name for p in passes} if self.print_ir_after else set()
         for name in self.print_ir_after:
             if name != "all" and name not in names:
                 raise UsageError(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from xdsl.passes import ModulePass
 
+from xbarc.ir.dialect import LayerOp
 from xbarc.pipeline.instrumentation import Instrumentation
 from xbarc.pipeline.passes import GraphPass, XbarContext
 from xbarc.pipeline.registry import Registry
@@ -55,13 +56,12 @@ def map_rest(
     installed changes no program.
     """
     ran: list[ModulePass] = []
-    for name in registry.names:
-        if registry.owner(name) != "xbarc":
-            continue
+    for name in (n for n in registry.names if registry.owner(n) == "xbarc"):
+        left = {op.name for op in module.walk() if isinstance(op, LayerOp)}
+        if not left:  # The passes after this one need no import.
+            break
         cls = registry.load(name)
-        if not (issubclass(cls, MappingScheme) and cls.default):
-            continue
-        if any(op.name in cls.takes for op in module.walk()):
+        if issubclass(cls, MappingScheme) and cls.default and left.intersection(cls.takes):
             ran.append(cls())
             run_module_passes(ran[-1:], ctx, module, instrumentation)
     return ran

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache, partial
+from importlib import metadata
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -167,6 +168,16 @@ def owner(point: EntryPoint) -> str:
     """Who brings an entry point, as an error or a listing names it."""
     package = f"package {point.dist.name}" if point.dist else "an installed package"
     return f"{package} ({point.value})"
+
+
+@cache
+def _all_entry_points(path: tuple[str, ...]) -> EntryPoints:
+    return metadata.entry_points()
+
+
+def entry_points(group: str) -> EntryPoints:
+    """The entry points of a group; the packages' metadata are read once for each `sys.path`."""
+    return _all_entry_points(tuple(sys.path)).select(group=group)
 
 
 def installed(group: str) -> dict[str, EntryPoint]:

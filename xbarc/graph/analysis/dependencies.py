@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import networkx as nx
 import numpy as np
 import onnx_ir as ir
+from xdsl.utils.disjoint_set import DisjointSet
 
 from xbarc.graph.operators import Operator, load_operators
 from xbarc.graph.operators.shrinking import Mask
@@ -140,16 +140,15 @@ def _grouped(ties: Ties) -> Dependencies:
 
 def _connected(ties: Ties) -> Iterator[tuple[list[Dim], list[Tie]]]:
     """Dimensions that hang together, in the order in which they were named, and what ties them."""
-    graph: nx.Graph[Dim] = nx.Graph()
-    graph.add_nodes_from(ties.dims)
-    graph.add_edges_from((tie.first, tie.second) for tie in ties.ties)
+    connected: DisjointSet[Dim] = DisjointSet(list(ties.dims))
     within: dict[Dim, list[Tie]] = {}
     for tie in ties.ties:
+        connected.union_left(tie.first, tie.second)
         within.setdefault(tie.first, []).append(tie)
-    order = {dim: i for i, dim in enumerate(ties.dims)}
-    for members in nx.connected_components(graph):
-        # A set has no order of its own, and groups' numbers repeat from run to run.
-        dims = sorted(members, key=order.__getitem__)
+    found: dict[Dim, list[Dim]] = {}
+    for dim in ties.dims:
+        found.setdefault(connected.find(dim), []).append(dim)
+    for dims in found.values():
         yield dims, [tie for dim in dims for tie in within.get(dim, ())]
 
 
