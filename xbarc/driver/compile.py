@@ -111,8 +111,11 @@ def compile_model(
 
 def _all_passes(decided: Decided) -> Iterator[GraphPass | ModulePass]:
     """The passes that run, and the default schemes; asking for these imports every pass."""
-    yield from (*decided.graph, *decided.mapping, *decided.tile)
-    yield from (cls() for cls in schemes(decided.registry).values() if cls.default)
+    yield from decided.graph
+    yield from (*decided.mapping, *decided.tile)
+    for scheme in schemes(decided.registry).values():
+        if scheme.default:
+            yield scheme()
 
 
 def decide(settings: Settings) -> Decided:

@@ -171,13 +171,13 @@ def owner(point: EntryPoint) -> str:
 
 
 @cache
-def _all_entry_points(path: tuple[str, ...]) -> EntryPoints:
-    return metadata.entry_points()
+def _entry_points(group: str, path: tuple[str, ...]) -> EntryPoints:
+    return metadata.entry_points(group=group)
 
 
 def entry_points(group: str) -> EntryPoints:
     """The entry points of a group; the packages' metadata are read once for each `sys.path`."""
-    return _all_entry_points(tuple(sys.path)).select(group=group)
+    return _entry_points(group, tuple(sys.path))
 
 
 def installed(group: str) -> dict[str, EntryPoint]:
