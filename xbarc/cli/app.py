@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xbarc.cli import spice
 from xbarc.support.errors import UsageError, XbarcError
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command("spice")(spice.command)
 
 ProgramPath = Annotated[Path, typer.Argument(metavar="OUT.xbar", help="A compiled program.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
