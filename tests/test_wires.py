@@ -4,8 +4,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
+from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,12 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_analog import product, vectors
 
+import xbarc
+from xbarc import cli
 from xbarc.hw.wires import Wires, transfer, transfers
 from xbarc.report.spice import CELL, grid, netlist
 from xbarc.simulator.analog.arrays import tiles_of
 from xbarc.simulator.analog.engine import AnalogEngine, conductances
 from xbarc.simulator.devices.wire import Wire
-from xbarc.simulator.effect import EFFECTS, in_order
+from xbarc.simulator.effect import EFFECTS, Effect, in_order
 from xbarc.simulator.interpreter import Simulator
 from xbarc.support import cache
 from xbarc.support.errors import UsageError, XbarcError
@@ -158,12 +164,19 @@ def test_large_conductances_and_long_lines():
     expected = every_node(g, wires)
     assert expected.sum() < 0.5 * g.sum()
     np.testing.assert_allclose(transfer(g, wires), expected, rtol=1e-10)
+    # Segments that have more resistance than cells.
+    for g in (100 * cells(12, 9), 100 * cells(9, 12)):
+        wires = Wires(row=5000, col=3000)
+        np.testing.assert_allclose(transfer(g, wires), every_node(g, wires), rtol=1e-9)
 
 
 def test_one_cell_is_three_resistors_in_series():
     # 4 uS is 250 kohm.
     (found,) = transfer([[4.0]], Wires(row=100, col=200, source=3000, sense=50)).ravel()
     assert found == pytest.approx(1e6 / (250e3 + 100 + 200 + 3000 + 50), rel=1e-14)
+    # 10 mS is 100 ohm: none of its digits may get lost behind a teraohm.
+    (found,) = transfer([[1e4]], Wires(row=0, col=0, source=1e12, sense=1e12)).ravel()
+    assert found == pytest.approx(1e6 / (2e12 + 100), rel=1e-14)
 
 
 def test_two_cells_on_a_word_line():
@@ -349,24 +362,21 @@ def test_the_folder_of_the_user(tmp_path, monkeypatch):
 
 
 def test_the_oldest_go(cache_folder, monkeypatch):
-    """Each shelf keeps its share; what was read lately counts as new."""
+    """A shelf keeps what it has room for; what was read lately isn't old."""
     _, compute = counted()
-    monkeypatch.setattr(cache, "SHELVES", 1)
-    monkeypatch.setattr(cache, "LIMIT", 10**6)
-    for i in range(3000):
-        cache.kept("things", (i,), compute)
-        if len(shelf := list(cache_folder.glob("things/00/*.npy"))) == 4:
-            break
-    for age, path in enumerate(shelf):
-        os.utime(path, (1000 - age, 1000 - age))
-    size = shelf[0].stat().st_size
-    monkeypatch.setattr(cache, "LIMIT", 3 * size)
-    for j in range(i + 1, i + 3000):
-        cache.kept("things", (j,), compute)
-        if len(now := list(cache_folder.glob("things/00/*.npy"))) < 4:
-            break
-    assert set(now) & set(shelf) == set(shelf[:2])
-    assert len(now) == 3
+    monkeypatch.setattr(cache, "_digest", lambda of: f"00{of[0]}")
+    shelf = cache_folder / "things" / "00"
+    for number in range(4):
+        cache.kept("things", (number,), compute)
+        os.utime(shelf / f"{number}.npy", (1000 + number, 1000 + number))
+    cache.kept("things", (0,), compute)
+    size = (shelf / "0.npy").stat().st_size
+    monkeypatch.setattr(cache, "LIMIT", 3 * size * cache.SHELVES)
+    cache.kept("things", (4,), compute)
+    assert sorted(path.stem for path in shelf.iterdir()) == ["0", "3", "4"]
+    monkeypatch.setattr(cache, "LIMIT", 1)
+    cache.kept("things", (5,), compute)
+    assert [path.stem for path in shelf.iterdir()] == ["5"]
 
 
 def test_several_at_once_keep_one_whole_file(cache_folder):
@@ -427,19 +437,33 @@ def test_an_array_is_solved_once(monkeypatch):
         run(program, Wire(row=2.0))
 
 
+@dataclass(frozen=True)
+class Halved(Effect):
+    name: ClassVar[str] = "halved"
+
+    def age(self, g, array, draw):
+        return g / 2
+
+
+@dataclass(frozen=True)
+class AtLeast(Effect):
+    """No cell conducts less, whatever was done to it."""
+
+    name: ClassVar[str] = "at-least"
+    order: ClassVar[int] = 1
+    us: float = 3.0
+
+    def age(self, g, array, draw):
+        return np.maximum(g, self.us)
+
+
 def test_wires_carry_what_other_effects_leave():
-    class Halved(Wire):
-        name, order = "halved", 0
-
-        def age(self, g, array, draw):
-            return g / 2
-
     assert in_order((Wire(), Halved())) == (Halved(), Wire())
     program = product(overrides=["adc.mode=lossless"])
     wire = Wire(row=500, col=500)
     np.testing.assert_array_equal(run(program, wire, Halved()), run(program, Halved(), wire))
     array = first_array(program)
-    found = conductances(array, (wire, Halved()), program.target, 0)
+    found = conductances(array, in_order((wire, Halved())), program.target, 0)
     wanted = conductances(array, (), program.target, 0)
     np.testing.assert_allclose(found, transfer(wanted / 2, wire.wires).T, rtol=1e-12)
 
@@ -480,6 +504,17 @@ def test_a_netlist_has_each_cell_and_segment():
     assert f"Xc2_1 w2_1 b2_1 cell g={float(g[2, 1]) * 1e-6!r}" in words
 
 
+def test_other_effects_of_a_netlist():
+    program = product()
+    wanted = conductances(first_array(program), (), program.target, 0)
+    text = netlist(program, layer_of(program), 0, effects=(AtLeast(), Wire(), Halved()))
+    assert "effects: halved, at-least, seed 0" in text
+    found = np.array(re.findall(r"^Xc.* cell g=(.*)$", text, re.MULTILINE), float)
+    expected = np.maximum(wanted / 2, 3.0)
+    assert len(np.unique(expected)) > 2
+    np.testing.assert_allclose(found.reshape(wanted.shape), 1e-6 * expected, rtol=1e-15)
+
+
 def test_inputs_of_a_netlist():
     program = product()
     text = netlist(program, layer_of(program), 0, inputs={2: 0.5})
@@ -503,6 +538,57 @@ def test_a_netlist_of_what_isnt_there():
         netlist(program, layer, 0, crossbar=1)
     with pytest.raises(UsageError, match=r"word line 20: the array has 0 .. 19"):
         netlist(program, layer, 0, inputs={20: 1.0})
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """A program on disk, in the working directory: its layer's name."""
+    monkeypatch.chdir(tmp_path)
+    program = product(overrides=["array.polarity_in=arrays"])
+    program.save("out.xbar")
+    return layer_of(program)
+
+
+def command(monkeypatch, capsys, *arguments):
+    """`xbarc spice out.xbar ...`: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(sys, "argv", ["xbarc", "spice", "out.xbar", *arguments])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = end.code or 0
+    return code, *capsys.readouterr()
+
+
+def test_the_command_writes_the_netlist(saved, monkeypatch, capsys):
+    where = ["--layer", saved, "--tile", "0", "--crossbar", "1"]
+    options = ["--row", "2", "--sense", "9", "--drive-from", "both", "--sense-at", "top"]
+    drive = ["--drive", "3=0.5", "--drive", "0=0.25"]
+    code, out, _ = command(monkeypatch, capsys, *where, *options, *drive)
+    assert code == 0
+    program = xbarc.load("out.xbar")
+    wire = Wire(row=2.0, sense=9.0, drive="both", sense_at="top")
+    assert out == netlist(program, saved, 0, crossbar=1, effects=(wire,), inputs={3: 0.5, 0: 0.25})
+    code, printed, _ = command(monkeypatch, capsys, *where, *options, *drive, "-o", "tile.cir")
+    assert (code, printed) == (0, "tile.cir\n")
+    assert Path("tile.cir").read_text() == out
+
+
+@pytest.mark.parametrize(
+    ("layer", "options", "code", "message"),
+    [
+        ("nosuch", [], 1, "xbarc: no layer 'nosuch': "),
+        (None, ["--tile", "5"], 1, "xbarc: no tile of layer "),
+        (None, ["--drive", "3"], 2, "xbarc: --drive 3: written R=V"),
+        (None, ["--drive", "99=1"], 2, "xbarc: word line 99: the array has 0 .. 19"),
+        (None, ["--row", "-1"], 2, "xbarc: row = -1 ohm: give a resistance of 0 or more"),
+    ],
+)
+def test_what_the_command_refuses(saved, layer, options, code, message, monkeypatch, capsys):
+    where = ["--layer", layer or saved, "--tile", "0"]
+    ended, out, err = command(monkeypatch, capsys, *where, *options)
+    assert (ended, out) == (code, "")
+    assert err.startswith(message) and err.count("\n") == 1
 
 
 needs_ngspice = pytest.mark.skipif(

@@ -158,11 +158,11 @@ def _through(seen: Floats, resistance: float) -> tuple[Floats, Floats]:
     loaded = drops.copy()
     loaded.flat[:: rows + 1] += 1
     if drops.max() < 1:
-        before = np.linalg.solve(loaded, seen)
+        before = np.linalg.solve(loaded, seen).astype(np.float64, copy=False)
         passed = before * -resistance
         passed.flat[:: rows + 1] += 1
     else:
-        passed = np.linalg.inv(loaded)
+        passed = np.linalg.inv(loaded).astype(np.float64, copy=False)
         before = passed / -resistance
         before.flat[:: rows + 1] += 1 / resistance
     return passed, before

@@ -10,7 +10,7 @@ from xbarc.ir.dialect.placement import copies_of
 from xbarc.simulator.analog.arrays import PhysicalArray, Tile, tiles_of
 from xbarc.simulator.analog.engine import conductances
 from xbarc.simulator.devices.wire import Wire
-from xbarc.simulator.effect import Effect
+from xbarc.simulator.effect import Effect, in_order
 from xbarc.support.errors import UsageError, XbarcError, nearest
 
 IDEAL = Wires(row=0.0, col=0.0)
@@ -51,7 +51,7 @@ def netlist(
         if not 0 <= r < rows:
             raise UsageError(f"word line {r}: the array has 0 .. {rows - 1}")
     wires = next((e.wires for e in effects if isinstance(e, Wire)), IDEAL)
-    others = [e for e in effects if not isinstance(e, Wire)]
+    others = in_order(e for e in effects if not isinstance(e, Wire))
     g = conductances(array, others, program.target, seed)
     model = program.origin.get("model", {}).get("name", "model")
     head = [

@@ -7,7 +7,7 @@ converter, and in the draws. Replica `i mod copies` serves vector i of an input.
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -211,10 +211,9 @@ class _Counts:
 
 
 def conductances(
-    array: PhysicalArray, effects: Iterable[Effect], target: Target, seed: int
+    array: PhysicalArray, effects: Sequence[Effect], target: Target, seed: int
 ) -> Floats:
-    """An array's cells in uS [R, L] once programmed and aged by these effects, one by one."""
-    effects = in_order(effects)
+    """An array's cells in uS [R, L] once programmed and aged by these effects in order."""
     g = array.levels * step_us(target)
     for effect in effects:
         g = effect.program(g, array, _draw(effect, array, seed))
