@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No test is about time: a busy machine is slow at making examples too.
@@ -12,3 +13,9 @@ settings.load_profile("home")
 settings.register_profile("ci", derandomize=True, **patient)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory):
+    """No test reads what an earlier run kept, or writes to the user's folder."""
+    os.environ["XBARC_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -19,6 +19,7 @@ from xbarc.cli import (
     passes,
     report,
     run,
+    spice,
     targets,
     update_weights,
 )
@@ -39,6 +40,7 @@ app.command("cost")(cost.command)
 app.command("inspect")(inspect.command)
 app.command("report")(report.command)
 app.command("compare")(compare.command)
+app.command("spice")(spice.command)
 app.command("opt")(opt.command)
 app.command("passes")(passes.command)
 app.command("targets")(targets.command)

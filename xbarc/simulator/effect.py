@@ -5,10 +5,12 @@
     read     noise that is fresh in each read
     convert  what the converters make of column sums
 
-`xbarc.simulator.analog` applies them, effect by effect in the order given.
+`xbarc.simulator.analog` applies them, effect by effect in the order given; those of a higher
+`order` come later, whatever was given.
 """
 
 import types
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -36,6 +38,7 @@ class Effect(ArgSpecConvertible):
     """
 
     name: ClassVar[str]
+    order: ClassVar[int] = 0
 
     def program(self, g: Floats, array: "PhysicalArray", draw: "Draw") -> Floats:
         """The conductances as written."""
@@ -52,6 +55,11 @@ class Effect(ArgSpecConvertible):
     def convert(self, sums: Floats, array: "PhysicalArray", draw: "Draw") -> Floats:
         """Column sums [bit lines, reads] in level steps, as the converters take them."""
         return sums
+
+
+def in_order(effects: Iterable[Effect]) -> tuple[Effect, ...]:
+    """The effects as they act one after the other: by `order`, and among equals as given."""
+    return tuple(sorted(effects, key=lambda effect: effect.order))
 
 
 def _found(module: types.ModuleType) -> dict[str, type[Effect]]:

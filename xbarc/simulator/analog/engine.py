@@ -7,7 +7,8 @@ converter, and in the draws. Replica `i mod copies` serves vector i of an input.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,9 +21,10 @@ from xbarc.hw.target import Target
 from xbarc.ir.dialect import MvmOp, StreamType, copies_of, weights_of
 from xbarc.simulator.arrays import PhysicalArray, Tile, tiles_of
 from xbarc.simulator.draws import Draw
-from xbarc.simulator.effect import Effect
+from xbarc.simulator.effect import Effect, in_order
 from xbarc.simulator.engine import Conversions
 from xbarc.support.data import Array
+from xbarc.support.threads import thread_count
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[Any]
@@ -33,7 +35,7 @@ STEPS = 1 << 22
 
 @dataclass(frozen=True)
 class AnalogEngine:
-    """Physical arrays with these effects, in order."""
+    """Physical arrays with these effects, in order (`xbarc.simulator.effect.in_order`)."""
 
     effects: tuple[Effect, ...] = ()
 
@@ -71,7 +73,7 @@ class AnalogMatrix:
         seed: int,
     ):
         stream = cast(StreamType, op.input.type)
-        self._effects, self._target, self._seed = effects, target, seed
+        self._effects, self._target, self._seed = in_order(effects), target, seed
         self._adc_range, self._weight_bits = op.adc_range, weights_of(op).weight_bits
         self._per_input, self._copies = stream.vectors.data, copies_of(op)
         self._input_bits = stream.element.width.data
@@ -85,10 +87,11 @@ class AnalogMatrix:
         )
         self.shape = op.matrix
         self.integer = target.adc.mode == "saturate"
-        self._replicas = [
-            [(tile, self._programmed(tile)) for tile in tiles_of(op, arrays, target, replica)]
-            for replica in range(self._copies)
-        ]
+        with ThreadPoolExecutor(thread_count()) as pool:
+            self._replicas = [
+                list(pool.map(self._programmed, tiles_of(op, arrays, target, replica)))
+                for replica in range(self._copies)
+            ]
         self.bound = self._largest_result()
         self._done = _Counts()
 
@@ -108,19 +111,12 @@ class AnalogMatrix:
                 sums = self._tile(tile, programmed, x[np.ix_(tile.rows, mine)], numbers[mine])
                 np.add.at(out, np.ix_(tile.columns, mine), sums.astype(out.dtype))
 
-    def _draw(self, effect: Effect, a: PhysicalArray) -> Draw:
-        return Draw(self._seed, effect.name, a.layer, a.replica, a.tile, a.crossbar)
-
-    def _programmed(self, tile: Tile) -> tuple[ProgrammedArray, ...]:
-        return tuple(self._program(array) for array in tile.arrays)
+    def _programmed(self, tile: Tile) -> tuple[Tile, tuple[ProgrammedArray, ...]]:
+        return tile, tuple(self._program(array) for array in tile.arrays)
 
     def _program(self, array: PhysicalArray) -> ProgrammedArray:
         step = step_us(self._target)
-        g = array.levels * step
-        for effect in self._effects:
-            g = effect.program(g, array, self._draw(effect, array))
-        for effect in self._effects:
-            g = effect.age(g, array, self._draw(effect, array))
+        g = conductances(array, self._effects, self._target, self._seed)
         largest = float(g.max(initial=0.0)) or step
         cells = np.rint(g / largest * STEPS).astype(np.int64)
         variances = [s**2 for e in self._effects if (s := e.read(g, array)) is not None]
@@ -156,7 +152,7 @@ class AnalogMatrix:
             sums += np.sqrt(variance) * self._normal(a.physical, sums.shape, numbers)
         flat = sums.reshape(len(sums), -1)
         for effect in self._effects:
-            flat = effect.convert(flat, a.physical, self._draw(effect, a.physical))
+            flat = effect.convert(flat, a.physical, _draw(effect, a.physical, self._seed))
         return flat.reshape(sums.shape)
 
     def _normal(self, a: PhysicalArray, shape: tuple[int, ...], numbers: Integers) -> Floats:
@@ -211,6 +207,22 @@ class _Counts:
         with self.lock:
             self.conversions += conversions
             self.saturated += saturated
+
+
+def conductances(
+    array: PhysicalArray, effects: Sequence[Effect], target: Target, seed: int
+) -> Floats:
+    """An array's cells in uS [R, L] once programmed and aged by these effects in order."""
+    g = array.levels * step_us(target)
+    for effect in effects:
+        g = effect.program(g, array, _draw(effect, array, seed))
+    for effect in effects:
+        g = effect.age(g, array, _draw(effect, array, seed))
+    return g
+
+
+def _draw(effect: Effect, a: PhysicalArray, seed: int) -> Draw:
+    return Draw(seed, effect.name, a.layer, a.replica, a.tile, a.crossbar)
 
 
 def step_us(target: Target) -> float:
