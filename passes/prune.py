@@ -108,7 +108,7 @@ class Prune(GraphPass):
 
     @property
     def leaves(self) -> Mapping[str, tuple[str, ...]]:
-        """Zeros in place, which need not stand on crossbars."""
+        """Zeros stay in the matrix; a tile pass can take them off the crossbars."""
         return {} if self._unit is None else {"zeros": ()}
 
     @property

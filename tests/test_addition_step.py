@@ -12,6 +12,7 @@ from xbarc.support.errors import XbarcError
 CLAMP = """
 import numpy as np
 from xdsl.dialects.builtin import TensorType
+from xdsl.ir import Dialect
 from xdsl.irdl import IRDLOperation, irdl_op_definition, operand_def, result_def
 
 from xbarc.simulator.step import StepKind
@@ -27,6 +28,7 @@ class ClampOp(IRDLOperation):
     result = result_def(TensorType)
 
 
+MINE = Dialect("mine", [ClampOp])
 STEP = StepKind(ClampOp.name, lambda op, at: lambda batch, sums: [np.maximum(sums, 0)])
 """
 
@@ -48,6 +50,11 @@ def test_a_plugins_step(tmp_path):
         real.parent_block().insert_op_before(added, real)
         real.operands[0] = added.result
         found = Simulator(program).run({"x": x})["y"]
+        program.save(tmp_path / "clamped.xbar")
+        again = xbarc.load(tmp_path / "clamped.xbar")
+        np.testing.assert_array_equal(again.run(x)["y"], np.maximum(before, 0))
     np.testing.assert_array_equal(found, np.maximum(before, 0))
     with pytest.raises(XbarcError, match="the simulator doesn't know mine.clamp"):
         Simulator(program)
+    with pytest.raises(XbarcError, match="mine.clamp"):
+        xbarc.load(tmp_path / "clamped.xbar")

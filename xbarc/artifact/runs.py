@@ -41,7 +41,7 @@ class LayerAdc(_Record):
 
 
 class Energies(_Record):
-    """Energy of a component for one input in pJ: fixed an action, and following the values."""
+    """Energy of one input in pJ: at a fixed energy per action, and by the values driven."""
 
     fixed: Energy | None
     values: Energy | None
@@ -66,7 +66,7 @@ class Result(_Record):
 
 
 class Options(BaseModel):
-    """The options of `xbarc run` that its result follows from, by their names."""
+    """The options of `xbarc run` that change its result, by their names."""
 
     # An option that another version had is none to repeat the run with.
     model_config = ConfigDict(frozen=True, extra="ignore")

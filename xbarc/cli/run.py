@@ -124,7 +124,7 @@ def _print_summary(document: Mapping[str, Any], output: Path | None) -> None:
 
 
 def _energies(activity: Mapping[str, Any]) -> Iterator[str]:
-    """Energy of one input: fixed an action, and following the values; nothing of no activity."""
+    """Energy of one input: at a fixed energy per action, and by the values driven."""
     if not activity:
         return
     for part, what in (("crossbar", "by the values"), ("adc", "for the conversions needed")):
@@ -133,4 +133,4 @@ def _energies(activity: Mapping[str, Any]) -> Iterator[str]:
             for how in ("fixed", "values")
         )
         name = f"{part} energy"
-        yield f"{name:<18} {number(values)} uJ {what}, {number(fixed)} uJ fixed an action"
+        yield f"{name:<18} {number(values)} uJ {what}, {number(fixed)} uJ at a fixed energy per action"

@@ -8,6 +8,7 @@ from typing import Any
 from xbarc.cost.components import COMPONENTS
 from xbarc.frontends.registry import FRONTENDS
 from xbarc.graph.operators import OPERATORS
+from xbarc.ir import DIALECTS
 from xbarc.lowering.layers import LAYERS
 from xbarc.pipeline.registry import PASSES
 from xbarc.simulator.effect import EFFECTS
@@ -22,6 +23,7 @@ GROUPS: tuple[Group[Any], ...] = (
     OPERATORS,
     LAYERS,
     COMPONENTS,
+    DIALECTS,
     STEPS,
     EFFECTS,
 )

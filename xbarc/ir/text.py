@@ -2,10 +2,12 @@
 
 import io
 import re
+import types
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import Builtin, ModuleOp
 from xdsl.dialects.func import Func
+from xdsl.ir import Dialect
 from xdsl.parser import Parser, ParserState
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import ParseError, VerifyException
@@ -13,14 +15,27 @@ from xdsl.utils.lexer import Input, Token
 from xdsl.utils.mlir_lexer import MLIRLexer, MLIRTokenKind, StringLiteral
 
 from xbarc.ir.dialect import Xbar
+from xbarc.support import plugins
 from xbarc.support.errors import XbarcError
+from xbarc.support.plugins import Group
+
+
+def _found(module: types.ModuleType) -> dict[str, Dialect]:
+    return {dialect.name: dialect for dialect in plugins.instances(module, Dialect)}
+
+
+def _own() -> dict[str, Dialect]:
+    return {dialect.name: dialect for dialect in (Builtin, Func, Xbar)}
+
+
+DIALECTS: Group[Dialect] = Group("dialect", "xbarc.dialects", None, _found, _own)
+"""What tile IR is written in: `builtin`, `func`, `xbar`, and the operations of plug-ins."""
 
 
 def load_dialects(context: Context) -> None:
-    """Make `builtin`, `func` and `xbar` known to an xDSL context."""
-    context.load_dialect(Builtin)
-    context.load_dialect(Func)
-    context.load_dialect(Xbar)
+    """Make the dialects known to an xDSL context. Raises `XbarcError` where a name is taken."""
+    for dialect in DIALECTS.registry().all().values():
+        context.load_dialect(dialect)
 
 
 class _Lexer(MLIRLexer):

@@ -33,7 +33,8 @@ class Stream:
 class Product:
     """A stream that meets programmed arrays; `first`: the number of its first vector in the run.
 
-    `per_output`: what gives the same results as patches of outputs do, one vector an output.
+    `per_output`: the same product with one vector per output, where patches of outputs can be
+    split so.
     """
 
     stream: Stream

@@ -96,7 +96,10 @@ class Group(Generic[T]):
 
     def _load_own(self, name: str) -> T:
         module = importlib.import_module(f"{self.folder}.{name.replace('-', '_')}")
-        return self.found(module)[name]
+        found = self.found(module)
+        if name not in found:
+            raise XbarcError(f"{module.__name__} defines no {self.noun} called {name!r}")
+        return found[name]
 
 
 class Registry(Generic[T]):

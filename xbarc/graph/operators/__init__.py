@@ -24,9 +24,6 @@ from xbarc.graph.operators import channels, costs, products, rows
 from xbarc.graph.operators.lookup import OPERATORS, OWN, Operators, load_operators
 from xbarc.graph.operators.operator import Operator
 
-LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Operators that a mapping knows, where their weights are static."""
-
 
 def is_linear(node: ir.Node, operators: Operators = OWN) -> bool:
     """Whether the operator multiplies and accumulates."""
@@ -35,7 +32,6 @@ def is_linear(node: ir.Node, operators: Operators = OWN) -> bool:
 
 
 __all__ = [
-    "LINEAR",
     "OPERATORS",
     "OWN",
     "Operator",

@@ -10,7 +10,7 @@ from xbarc.report.html import Markup, Section, breakable, tag
 from xbarc.report.page.results import latest
 
 ENERGIES = {
-    ("crossbar", "fixed"): "crossbar, fixed an action",
+    ("crossbar", "fixed"): "crossbar, fixed per action",
     ("crossbar", "values"): "crossbar, by the values",
     ("adc", "fixed"): "ADC, all conversions",
     ("adc", "values"): "ADC, those needed",
