@@ -133,4 +133,4 @@ def _energies(activity: Mapping[str, Any]) -> Iterator[str]:
             for how in ("fixed", "values")
         )
         name = f"{part} energy"
-        yield f"{name:<18} {number(values)} uJ {what}, {number(fixed)} uJ at a fixed energy per action"
+        yield f"{name:<18} {number(values)} uJ {what}, {number(fixed)} uJ fixed per action"

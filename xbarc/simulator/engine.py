@@ -61,7 +61,7 @@ class Programmed(Protocol):
 
 @dataclass(frozen=True)
 class PerOutput:
-    """What an engine would rather be given than patches: one vector an output.
+    """The form that an engine prefers to patches: one vector per output.
 
     `window` over the same tensor gives these vectors; `matrix` takes them.
     """
