@@ -39,6 +39,7 @@ from xbarc.pipeline import (
     split_tile_passes,
 )
 from xbarc.simulator.calibrate import calibrate_converters
+from xbarc.simulator.noise import effects_of
 from xbarc.support.data import Array, Feeds
 from xbarc.support.document import finite
 from xbarc.support.errors import UsageError, XbarcError
@@ -115,7 +116,7 @@ def decide(settings: Settings) -> Decided:
     """Read the target and the passes.
 
     Raises:
-        UsageError: an unknown target, key, pass or option, or a value out of range.
+        UsageError: an unknown target, key, pass, effect or option, or a value out of range.
         XbarcError: a target file or a component's model can't be used.
     """
     percentile = settings.percentile
@@ -126,6 +127,7 @@ def decide(settings: Settings) -> Decided:
     kinds = load_kinds()
     components(target, kinds)
     target = settled(target, kinds)
+    effects_of(target)
     always, asked = parse_passes(ALWAYS, registry), parse_passes(settings.passes, registry)
     mapping, tile = split_tile_passes(asked.mapping)
     following = follow_ups(asked.graph, asked.mapping, registry)

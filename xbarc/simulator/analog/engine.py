@@ -1,11 +1,14 @@
 """The analog engine: column sums of the conductances that devices really have.
 
 What programming and ageing leave of an array is rounded to integers, in steps of 2^-22 of the
-array's largest conductance. Inputs are codes, so sums over rows are exact integers, and results are
-the same to the bit whatever the machine, the threads and the batch. Floating point begins at the
-converter, and in the draws. Replica `i mod copies` serves vector i of an input.
+array's largest conductance, and so is what word lines carry where DACs or cells aren't linear.
+So sums over rows are exact integers, and results are the same to the bit whatever the machine, the
+threads and the batch. Floating point begins at the converter, and in the draws. Replica
+`i mod copies` serves vector i of an input.
 """
 
+import itertools
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,11 +17,10 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from xbarc.hw import converters, encoding
-from xbarc.hw.converters import Converter
+from xbarc.hw import encoding
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import MvmOp, StreamType, copies_of, weights_of
-from xbarc.simulator.arrays import PhysicalArray, Tile, tiles_of
+from xbarc.simulator.arrays import Cell, PhysicalArray, Tile, tiles_of
 from xbarc.simulator.draws import Draw
 from xbarc.simulator.effect import Effect
 from xbarc.simulator.engine import Conversions
@@ -28,12 +30,12 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[Any]
 
 STEPS = 1 << 22
-"""Steps of an array's largest conductance."""
+"""Steps of an array's largest conductance, and of the largest that a word line carries."""
 
 
 @dataclass(frozen=True)
 class AnalogEngine:
-    """Physical arrays with these effects, in order."""
+    """Physical arrays with these effects; they act in their `order`."""
 
     effects: tuple[Effect, ...] = ()
 
@@ -41,7 +43,16 @@ class AnalogEngine:
         self, op: MvmOp, arrays: Mapping[str, Array], target: Target, seed: int = 0
     ) -> "AnalogMatrix":
         """Program every crossbar of every replica of an mvm."""
-        return AnalogMatrix(self.effects, op, arrays, target, seed)
+        effects = tuple(sorted(self.effects, key=lambda effect: effect.order))
+        return AnalogMatrix(effects, op, arrays, target, seed)
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What word lines carry: `table` [R, levels] integers, `unit` level steps each."""
+
+    table: Integers
+    unit: float
 
 
 @dataclass(frozen=True)
@@ -49,12 +60,31 @@ class ProgrammedArray:
     """A physical array once programmed and aged: `cells` [R, L] integers, `unit` level steps each.
 
     `noise` [R, L] is each cell's standard deviation in a read, in level steps; None without.
+    `pulses` [R, L] wrote each cell. `drive` is None where word lines carry the codes as they are.
+    `converted`: its lines that have a converter, in the order of the array's. If there is a
+    reference line, it is the last one, and its current is taken from the lines that are alone.
     """
 
     physical: PhysicalArray
     cells: Integers
     unit: float
     noise: Floats | None
+    pulses: Integers
+    drive: Drive | None
+    converted: PhysicalArray
+
+
+@dataclass(frozen=True)
+class Pulses:
+    """What programming took: `cells` written by `total` pulses."""
+
+    cells: int
+    total: int
+
+    @property
+    def mean(self) -> float:
+        """Pulses a cell."""
+        return self.total / self.cells if self.cells else 0.0
 
 
 class AnalogMatrix:
@@ -85,8 +115,12 @@ class AnalogMatrix:
         )
         self.shape = op.matrix
         self.integer = target.adc.mode == "saturate"
+        self._cell = cell_of(effects, target)
         self._replicas = [
-            [(tile, self._programmed(tile)) for tile in tiles_of(op, arrays, target, replica)]
+            [
+                (tile, tuple(self._program(array) for array in tile.arrays))
+                for tile in tiles_of(op, arrays, target, replica, self._cell)
+            ]
             for replica in range(self._copies)
         ]
         self.bound = self._largest_result()
@@ -96,6 +130,12 @@ class AnalogMatrix:
     def conversions(self) -> Conversions:
         """What the converters did so far."""
         return Conversions(self._done.conversions, self._done.saturated, lossless=False)
+
+    @property
+    def pulses(self) -> Pulses:
+        """What programming all its crossbars took."""
+        each = [a.pulses for tiles in self._replicas for _, made in tiles for a in made]
+        return Pulses(sum(p.size for p in each), sum(int(p.sum()) for p in each))
 
     def multiply(self, x: Array, out: npt.NDArray[Any], first: int = 0) -> None:
         """Fill out [N, v] with what the crossbars give for the codes x [K, v]."""
@@ -108,24 +148,58 @@ class AnalogMatrix:
                 sums = self._tile(tile, programmed, x[np.ix_(tile.rows, mine)], numbers[mine])
                 np.add.at(out, np.ix_(tile.columns, mine), sums.astype(out.dtype))
 
-    def _draw(self, effect: Effect, a: PhysicalArray) -> Draw:
-        return Draw(self._seed, effect.name, a.layer, a.replica, a.tile, a.crossbar)
-
-    def _programmed(self, tile: Tile) -> tuple[ProgrammedArray, ...]:
-        return tuple(self._program(array) for array in tile.arrays)
+    def _draw(self, effect: str, a: PhysicalArray, pulse: int = 0) -> Draw:
+        return Draw(self._seed, effect, a.layer, a.replica, a.tile, a.crossbar, pulse)
 
     def _program(self, array: PhysicalArray) -> ProgrammedArray:
-        step = step_us(self._target)
-        g = array.levels * step
+        if array.cell.low_us and array.alone.any():
+            array = array.with_reference()
+        written, pulses = self._written(array)
+        g = written
         for effect in self._effects:
-            g = effect.program(g, array, self._draw(effect, array))
-        for effect in self._effects:
-            g = effect.age(g, array, self._draw(effect, array))
-        largest = float(g.max(initial=0.0)) or step
+            g = effect.age(g, array, self._draw(effect.name, array))
+        scale = math.prod(effect.scale(written, g) for effect in self._effects)
+        step = array.cell.step_us
+        largest = float(np.abs(g).max(initial=0.0)) or step
         cells = np.rint(g / largest * STEPS).astype(np.int64)
         variances = [s**2 for e in self._effects if (s := e.read(g, array)) is not None]
-        noise = np.sqrt(np.sum(variances, axis=0)) / step if variances else None
-        return ProgrammedArray(array, cells, largest / STEPS / step, noise)
+        noise = scale * np.sqrt(np.sum(variances, axis=0)) / step if variances else None
+        has_converter = array.polarity == 0
+        if self._target.adc.subtract == "digital":
+            has_converter = array.polarity >= 0
+        converted = array.lines(has_converter)
+        unit = scale * largest / STEPS / step
+        return ProgrammedArray(array, cells, unit, noise, pulses, self._drive(array), converted)
+
+    def _written(self, array: PhysicalArray) -> tuple[Floats, Integers]:
+        """What pulses leave of the wanted conductances, and how many each cell took."""
+        g = self._pulse(array, 0)
+        pulses = np.ones(g.shape, np.int64)
+        for count in itertools.count(1):
+            asked = [a for e in self._effects if (a := e.again(g, array, count)) is not None]
+            again = np.any(asked, axis=0) if asked else np.zeros(g.shape, bool)
+            if not again.any():
+                break
+            g = np.where(again, self._pulse(array, count), g)
+            pulses += again
+        return g, pulses
+
+    def _pulse(self, array: PhysicalArray, pulse: int) -> Floats:
+        g = array.wanted()
+        for effect in self._effects:
+            g = effect.program(g, array, self._draw(effect.name, array, pulse))
+        return g
+
+    def _drive(self, array: PhysicalArray) -> Drive | None:
+        codes = np.arange(1 << self._target.inputs.dac_bits, dtype=np.float64)[None]
+        levels = codes
+        for effect in self._effects:
+            levels = effect.drive(levels, array, self._draw(effect.name, array))
+        if np.array_equal(levels, np.broadcast_to(codes, levels.shape)):
+            return None
+        largest = float(np.abs(levels).max()) or 1.0
+        table = np.rint(levels / largest * STEPS).astype(np.int64)
+        return Drive(np.broadcast_to(table, (len(array.levels), codes.size)), largest / STEPS)
 
     def _tile(
         self, tile: Tile, arrays: tuple[ProgrammedArray, ...], x: Array, numbers: Integers
@@ -139,29 +213,48 @@ class AnalogMatrix:
         sums, on = np.zeros(shape), np.zeros(shape[:3], bool)
         for a in arrays:
             p = a.physical
-            at = p.slice, p.polarity, p.column
+            lines = p.polarity >= 0
+            at = p.slice[lines], p.polarity[lines], p.column[lines]
             sums[at] = self._sums(a, driven, numbers)
             on[at] = True
         if self._target.adc.subtract == "analog":
             sums, on = sums[:, :1] - sums[:, 1:], on[:, :1]
+        for a in arrays:
+            c = a.converted
+            at = c.slice, c.polarity, c.column
+            sums[at] = self._at_converters(c, sums[at], numbers)
         return self._converted(tile, sums, on, x)
 
     def _sums(self, a: ProgrammedArray, driven: Integers, numbers: Integers) -> Floats:
-        """Column sums in level steps [L, J, v], as the converters take them."""
-        # Exact: every partial sum stays far under 2^53.
-        exact = np.einsum("rl,jrv->ljv", a.cells.astype(np.float64), driven.astype(np.float64))
-        sums = exact * a.unit
+        """Sums [L, J, v] of the bit lines that hold weights, in level steps."""
+        steps, unit = driven, 1.0
+        if a.drive is not None:
+            steps, unit = a.drive.table[np.arange(driven.shape[1])[:, None], driven], a.drive.unit
+        # Exact: 22 bits of each, and of rows 16 at most.
+        sums = np.einsum("rl,jrv->ljv", a.cells, steps) * (a.unit * unit)
         if a.noise is not None:
-            variance = np.einsum("rl,jrv->ljv", a.noise**2, driven.astype(np.float64) ** 2)
-            sums += np.sqrt(variance) * self._normal(a.physical, sums.shape, numbers)
+            variance = np.einsum("rl,jrv->ljv", a.noise**2, (steps * unit) ** 2)
+            sums += np.sqrt(variance) * self._normal("read", a.physical, sums.shape, numbers)
+        lines = a.physical.polarity >= 0
+        if not lines.all():
+            sums[a.physical.alone] -= sums[-1]
+        return sums[lines]
+
+    def _at_converters(self, c: PhysicalArray, sums: Floats, numbers: Integers) -> Floats:
+        """Sums [L, J, v] as the converters of these lines take them."""
+        sigma = np.sqrt(sum(e.conversion(c) ** 2 for e in self._effects))
+        if sigma:
+            sums = sums + sigma * self._normal("conversion", c, sums.shape, numbers)
         flat = sums.reshape(len(sums), -1)
         for effect in self._effects:
-            flat = effect.convert(flat, a.physical, self._draw(effect, a.physical))
+            flat = effect.convert(flat, c, self._draw(effect.name, c))
         return flat.reshape(sums.shape)
 
-    def _normal(self, a: PhysicalArray, shape: tuple[int, ...], numbers: Integers) -> Floats:
+    def _normal(
+        self, of: str, a: PhysicalArray, shape: tuple[int, ...], numbers: Integers
+    ) -> Floats:
         """Normal numbers [L, J, v] of the vectors of these numbers."""
-        draw = Draw(self._seed, "read", a.layer, a.replica, a.tile, a.crossbar)
+        draw = self._draw(of, a)
         each = [draw.generator(n).standard_normal(shape[:2]) for n in numbers.tolist()]
         return np.stack(each, axis=-1)
 
@@ -172,7 +265,7 @@ class AnalogMatrix:
         weights = self._slice_weights[:, : on.shape[1], None] * on  # [S, P, C]
         offset = 1 << (self._weight_bits - 1) if self._target.array.encoding == "offset" else 0
         totals = offset * x.sum(axis=0, dtype=np.int64)
-        adc = self._converter(tile)
+        adc = tile.converter
         count = int(on.sum()) * sums.shape[3] * sums.shape[4]
         if adc is None:
             self._done.add(count, 0)
@@ -184,11 +277,6 @@ class AnalogMatrix:
         if self.integer:
             return together + int(adc.lo) * whole[:, None] - totals
         return adc.step * together + (adc.lo * whole)[:, None] - totals
-
-    def _converter(self, tile: Tile) -> Converter | None:
-        inputs, array = self._target.inputs, self._target.array
-        full = converters.full_scale(tile.height, inputs.dac_bits, array.cell_bits)
-        return converters.converter(self._target.adc, full, self._adc_range)
 
     def _largest_result(self) -> int:
         """No result is larger: every converter at its end, over all row blocks."""
@@ -213,7 +301,9 @@ class _Counts:
             self.saturated += saturated
 
 
-def step_us(target: Target) -> float:
-    """The conductance of one level step, in uS."""
-    device = target.device
-    return (device.g_on_us - device.g_off_us) / ((1 << target.array.cell_bits) - 1)
+def cell_of(effects: tuple[Effect, ...], target: Target) -> Cell:
+    """What a cell's levels conduct, with these effects."""
+    cell = Cell.of(target)
+    for effect in effects:
+        cell = effect.cell(cell, target.device)
+    return cell
