@@ -221,6 +221,8 @@ class AnalogMatrix:
             sums, on = sums[:, :1] - sums[:, 1:], on[:, :1]
         for a in arrays:
             c = a.converted
+            if not c.column.size:
+                continue
             at = c.slice, c.polarity, c.column
             sums[at] = self._at_converters(c, sums[at], numbers)
         return self._converted(tile, sums, on, x)
