@@ -30,8 +30,11 @@ class Vectors:
     signed: bool = False
 
 
-def run(program, feeds, counts):
-    """The outputs by name; `counts` gets each layer's conversions and saturated ones."""
+def run(program, feeds, counts, mvm=None):
+    """The outputs by name; `counts` gets each layer's conversions and saturated ones.
+
+    `mvm(op, stream, program, counts)` does the products, those of ideal devices if it is None.
+    """
     function = main_function(program.module)
     block = function.body.block
     names = names_in(function.arg_attrs)
@@ -52,7 +55,7 @@ def run(program, feeds, counts):
             step = {
                 QuantizeOp: _quantize,
                 GatherOp: _gather,
-                MvmOp: _mvm,
+                MvmOp: mvm or _mvm,
                 ScatterOp: _scatter,
                 DequantizeOp: _dequantize,
             }[type(op)]

@@ -107,17 +107,11 @@ def test_run_json_has_the_contracts_keys(compiled, xbarc):
     code, out, err = xbarc("run", compiled, "--input", "data.npz", "--labels", "y", "--json")
     assert (code, err) == (0, "")
     told = json.loads(out)
-    assert set(told) == {"samples", "accuracy", "images_per_second", "adc"}
+    assert set(told) == {"samples", "accuracy", "images_per_second", "seed", "effects", "adc"}
     assert told["samples"] == 40
     assert told["accuracy"] >= 0.9
     assert all(set(a) == {"saturated", "lossless"} for a in told["adc"].values())
     assert len(told["adc"]) == 2
-
-
-def test_run_has_no_option_that_does_nothing(compiled, xbarc):
-    code, _, err = xbarc("run", compiled, "--input", "data.npz", "--seed", "1")
-    assert code == 2
-    assert "--seed" in err
 
 
 def test_run_writes_outputs_under_the_models_names(compiled, xbarc):
@@ -615,7 +609,7 @@ def test_the_json_keys_are_those_of_the_contract(compiled, xbarc):
     assert list(report)[:3] == ["model", "target", "passes"]
     assert {"layers", "totals", "deviation"} <= set(report)
     told = json.loads(xbarc("run", compiled, "--input", "calibration.npz", "--json")[1])
-    assert set(told) == {"samples", "images_per_second", "adc"}
+    assert set(told) == {"samples", "images_per_second", "seed", "effects", "adc"}
     assert told["samples"] == 40
 
 

@@ -21,7 +21,8 @@ import xbarc
 from xbarc import cli
 from xbarc.hw.wires import Wires, transfer, transfers
 from xbarc.report.spice import CELL, grid, netlist
-from xbarc.simulator.analog.engine import AnalogEngine, conductances
+from xbarc.simulator.analog.engine import AnalogEngine
+from xbarc.simulator.analog.programmed import conductances
 from xbarc.simulator.arrays import tiles_of
 from xbarc.simulator.devices.wire import Wire
 from xbarc.simulator.effect import EFFECTS, Effect, in_order
@@ -463,8 +464,8 @@ def test_wires_carry_what_other_effects_leave():
     wire = Wire(row=500, col=500)
     np.testing.assert_array_equal(run(program, wire, Halved()), run(program, Halved(), wire))
     array = first_array(program)
-    found = conductances(array, in_order((wire, Halved())), program.target, 0)
-    wanted = conductances(array, (), program.target, 0)
+    found = conductances(array, in_order((wire, Halved())), 0)
+    wanted = conductances(array, (), 0)
     np.testing.assert_allclose(found, transfer(wanted / 2, wire.wires).T, rtol=1e-12)
 
 
@@ -500,13 +501,13 @@ def test_a_netlist_has_each_cell_and_segment():
     assert sum(w.startswith("Rd") and w.endswith(" 9.0") for w in words) == rows
     assert sum(w.startswith("Rs") and w.endswith(" 3.0") for w in words) == lines
     assert "Vd3 d3 0 DC 1.0" in words
-    g = conductances(array, (), program.target, 0)
+    g = conductances(array, (), 0)
     assert f"Xc2_1 w2_1 b2_1 cell g={float(g[2, 1]) * 1e-6!r}" in words
 
 
 def test_other_effects_of_a_netlist():
     program = product()
-    wanted = conductances(first_array(program), (), program.target, 0)
+    wanted = conductances(first_array(program), (), 0)
     text = netlist(program, layer_of(program), 0, effects=(AtLeast(), Wire(), Halved()))
     assert "effects: halved, at-least, seed 0" in text
     found = np.array(re.findall(r"^Xc.* cell g=(.*)$", text, re.MULTILINE), float)
@@ -567,7 +568,7 @@ def test_the_command_writes_the_netlist(saved, monkeypatch, capsys):
     code, out, _ = command(monkeypatch, capsys, *where, *options, *drive)
     assert code == 0
     program = xbarc.load("out.xbar")
-    wire = Wire(row=2.0, sense=9.0, drive="both", sense_at="top")
+    wire = Wire(row=2.0, sense=9.0, drive_from="both", sense_at="top")
     assert out == netlist(program, saved, 0, crossbar=1, effects=(wire,), inputs={3: 0.5, 0: 0.25})
     code, printed, _ = command(monkeypatch, capsys, *where, *options, *drive, "-o", "tile.cir")
     assert (code, printed) == (0, "tile.cir\n")
@@ -638,5 +639,5 @@ def test_ngspice_reads_the_netlist_of_a_program(tmp_path):
     inputs = {0: 0.2, 3: 0.1, 19: 0.3}
     text = netlist(program, layer_of(program), 0, effects=(wire,), inputs=inputs)
     volts = np.array([inputs.get(r, 0.0) for r in range(20)])
-    expected = volts @ conductances(first_array(program), (wire,), program.target, 0) * 1e-6
+    expected = volts @ conductances(first_array(program), (wire,), 0) * 1e-6
     np.testing.assert_allclose(simulated(text, tmp_path), expected, rtol=1e-6, atol=1e-18)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 class Program(CompiledProgram):
     """A compiled program, and what can be done with it: run, cost, update, report, save."""
 
-    _ready: "tuple[tuple[Any, ...], Simulator] | None" = field(
+    _ready: "tuple[tuple[Any, ...], tuple[Any, ...], Simulator] | None" = field(
         default=None, init=False, repr=False, compare=False
     )
-    """The simulator of the first run, and the parts that it was made of."""
+    """Of the last run: the parts of its simulator, what was wrong with devices, the simulator."""
 
     @classmethod
     def of(cls, compiled: CompiledProgram) -> Self:
@@ -46,16 +46,22 @@ class Program(CompiledProgram):
         *,
         batch: int | None = None,
         threads: int | None = None,
+        noise: str = "",
+        device: str | Path | None = None,
+        seed: int = 0,
     ) -> dict[str, Array]:
         """The outputs by the model's own names.
 
         `inputs` is one array, or arrays by input name; axis 0 counts the samples. `batch` samples
         are run at once by each of `threads` threads: without them as memory allows, and one thread
-        a core (or `XBARC_THREADS`). No result depends on either. The first run
-        programs the crossbars, and later runs use them again. If a pass has changed the module
-        since, make a new `Program`. Raises `XbarcError` if the inputs don't fit.
+        a core (or `XBARC_THREADS`). No result depends on either. `noise` ("read{sigma=0.02}") and
+        `device` (a name or a TOML file) say what is wrong with devices beside what the target says,
+        `seed` that of all that is random in them: `docs/devices.md`. The first run programs the
+        crossbars, and later runs that ask for the same devices use them again. If a pass has
+        changed the module since, make a new `Program`. Raises `XbarcError` if the inputs don't fit,
+        `UsageError` where the effects can't be.
         """
-        simulator = self._simulator()
+        simulator = self._simulator(noise, device, seed)
         if not isinstance(inputs, Mapping):
             if len(simulator.inputs) != 1:
                 names = ", ".join(s.name for s in simulator.inputs) or "none"
@@ -63,15 +69,22 @@ class Program(CompiledProgram):
             inputs = {simulator.inputs[0].name: inputs}
         return simulator.run(as_arrays(inputs), batch=batch, threads=threads)
 
-    def _simulator(self) -> "Simulator":
+    def _simulator(self, noise: str, device: str | Path | None, seed: int) -> "Simulator":
         from xbarc.simulator.interpreter import Simulator
+        from xbarc.simulator.noise import engine_for
 
         # Threads that come first together each prepare one; all of them are alike.
         parts = (self.module, self.weights, self.digital, self.target)
+        asked = noise, device, seed
         ready = self._ready
-        if ready is None or any(a is not b for a, b in zip(ready[0], parts, strict=True)):
-            ready = self._ready = parts, Simulator(self)
-        return ready[1]
+        if (
+            ready is None
+            or any(a is not b for a, b in zip(ready[0], parts, strict=True))
+            or ready[1] != asked
+        ):
+            made = Simulator(self, engine=engine_for(self, noise, device), seed=seed)
+            ready = self._ready = parts, asked, made
+        return ready[2]
 
     def cost(self) -> dict[str, Any]:
         """The document of `xbarc cost --json`: a copy, the caller's own."""

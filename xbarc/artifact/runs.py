@@ -61,6 +61,8 @@ class Result(_Record):
     samples: Annotated[int, Field(ge=1)]
     accuracy: Share | None = None
     images_per_second: float
+    seed: int = 0
+    effects: list[str] = []
     adc: dict[str, LayerAdc]
     activity: dict[str, LayerActivity] = {}
 
@@ -75,6 +77,9 @@ class Options(BaseModel):
     limit: int | None = None
     batch: int | None = None
     ideal: bool = False
+    noise: str = ""
+    device: str | None = None
+    seed: int = 0
     activity: bool = False
 
     def given(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from xbarc.cli import (
     compare,
     compile,
     cost,
+    devices,
     inspect,
     opt,
     passes,
@@ -44,6 +45,7 @@ app.command("spice")(spice.command)
 app.command("opt")(opt.command)
 app.command("passes")(passes.command)
 app.command("targets")(targets.command)
+app.command("devices")(devices.command)
 
 
 @app.callback(invoke_without_command=True)

@@ -17,7 +17,7 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE.py",
-        help="Python file with passes or component models; it is run.",
+        help="Python file with passes, device effects or other additions; it is run.",
     ),
 ]
 Sets = Annotated[

@@ -38,6 +38,20 @@ def command(
     ideal: Annotated[
         bool, typer.Option("--ideal", help="Lossless converters and ideal devices.")
     ] = False,
+    noise: Annotated[
+        str,
+        typer.Option(
+            "--noise", metavar="TEXT", help='Effects: "read{sigma=0.02},stuck{on=0.001}", or none.'
+        ),
+    ] = "",
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME|FILE", help="A device's effects: xbarc devices."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random in devices.")
+    ] = 0,
+    plugin: options.Plugins = None,
     activity: Annotated[
         bool, typer.Option("--activity", help="Driven rows, and energy that follows the values.")
     ] = False,
@@ -48,12 +62,13 @@ def command(
 ) -> None:
     """Run a compiled program on the functional simulator."""
     from xbarc.artifact import runs
+    from xbarc.driver import extensions
     from xbarc.driver.evaluate import evaluate, save_outputs
     from xbarc.support.data import check_output
 
     if output is not None:
         check_output(output)
-    with _progress() as progress:
+    with extensions.using(plugin or ()), _progress() as progress:
         result = evaluate(
             program,
             data,
@@ -62,6 +77,9 @@ def command(
             batch=batch,
             threads=threads,
             ideal=ideal,
+            noise=noise,
+            device=device,
+            seed=seed,
             activity=activity,
             progress=progress,
         )
@@ -69,7 +87,14 @@ def command(
         save_outputs(output, result.outputs)
     if record:
         given = runs.Options(
-            labels=labels, limit=limit, batch=batch, ideal=ideal, activity=activity
+            labels=labels,
+            limit=limit,
+            batch=batch,
+            ideal=ideal,
+            noise=noise,
+            device=device,
+            seed=seed,
+            activity=activity,
         )
         try:
             runs.record(program, result.program, data.name, given, result.document)
@@ -112,6 +137,10 @@ def _print_summary(document: Mapping[str, Any], output: Path | None) -> None:
     if "accuracy" in document:
         out.print(f"accuracy           {document['accuracy']:.2%}")
     out.print(f"simulated          {document['images_per_second']:.1f} samples/s")
+    for effect in document["effects"]:
+        out.print(f"effect             {effect}")
+    if document["effects"]:
+        out.print(f"seed               {document['seed']}")
     lossless = sum(1 for layer in adc.values() if layer["lossless"])
     out.print(f"lossless layers    {lossless} of {len(adc)}")
     clipped = {name: a["saturated"] for name, a in adc.items() if a["saturated"]}

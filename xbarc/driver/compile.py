@@ -122,7 +122,7 @@ def decide(settings: Settings) -> Decided:
     """Read the target and the passes.
 
     Raises:
-        UsageError: an unknown target, key, pass or option, or a value out of range.
+        UsageError: an unknown target, key, pass, effect or option, or a value out of range.
         XbarcError: a target file or a component's model can't be used.
     """
     percentile = settings.percentile
@@ -133,6 +133,10 @@ def decide(settings: Settings) -> Decided:
     kinds = load_kinds()
     components(target, kinds)
     target = settled(target, kinds)
+    if target.device.effects:
+        from xbarc.simulator.noise import effects_of
+
+        effects_of(target)
     always, asked = parse_passes(ALWAYS, registry), parse_passes(settings.passes, registry)
     mapping, tile = split_tile_passes(asked.mapping)
     following = follow_ups(asked.graph, asked.mapping, registry)

@@ -20,7 +20,7 @@ from xbarc.support.data import (
     sample_count,
     written_whole,
 )
-from xbarc.support.errors import XbarcError, nearest
+from xbarc.support.errors import UsageError, XbarcError, nearest
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ def evaluate(
     batch: int | None = None,
     threads: int | None = None,
     ideal: bool = False,
+    noise: str = "",
+    device: str | Path | None = None,
+    seed: int = 0,
     activity: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -48,17 +51,24 @@ def evaluate(
 
     `labels` names the array of that file with an integer class for each sample, or a mask. If the
     model has a fixed batch, whole batches run until `limit` is reached, and outputs beyond `limit`
-    are dropped. `activity` adds what the values drove in each layer, and the energy that follows
-    them. Raises `XbarcError` if the program or the data can't be used.
+    are dropped. `noise` and `device` say what is wrong with devices, beside what the target says
+    (`xbarc.simulator.noise`); `seed` is that of all that is random in them. `activity` adds what
+    the values drove in each layer, and the energy that follows them. Raises `XbarcError` if the
+    program or the data can't be used, `UsageError` where the options can't.
     """
+    if ideal and (noise or device is not None):
+        raise UsageError("--ideal has ideal devices: leave --noise and --device out")
     program, digest = load(path), program_hash(path)
     arrays = load_npz(data)
     truth = None if labels is None else _labels(data, labels, arrays)
     from xbarc.simulator.activity import ActivityCounter
     from xbarc.simulator.interpreter import Simulator
+    from xbarc.simulator.noise import engine_for
 
+    engine = None if ideal else engine_for(program, noise, device)
     counter = ActivityCounter(program) if activity else None
-    simulator = Simulator(program, ideal=ideal, observe=counter.observe if counter else None)
+    observe = counter.observe if counter else None
+    simulator = Simulator(program, ideal=ideal, observe=observe, engine=engine, seed=seed)
     feeds = match_inputs(simulator.inputs, arrays)
     if limit is not None:
         feeds = first_samples(simulator.inputs, feeds, limit)
@@ -83,6 +93,8 @@ def evaluate(
         document["accuracy"] = accuracy(next(iter(outputs.values())), truth[:samples])
     document |= {
         "images_per_second": simulated / seconds,
+        "seed": seed,
+        "effects": [str(effect) for effect in engine.effects] if engine else [],
         "adc": {
             name: {"saturated": s.saturated, "lossless": s.lossless}
             for name, s in simulator.statistics().items()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from xbarc.artifact import CompiledProgram
 from xbarc.hw.wires import MEGA, Floats, Wires
 from xbarc.ir.dialect import MvmOp, copies_of, weights_of
-from xbarc.simulator.analog.engine import conductances
-from xbarc.simulator.arrays import PhysicalArray, Tile, tiles_of
+from xbarc.simulator.analog.programmed import cell_of, conductances, with_reference
+from xbarc.simulator.arrays import Cell, PhysicalArray, Tile, tiles_of
 from xbarc.simulator.devices.wire import Wire
 from xbarc.simulator.effect import Effect, in_order
 from xbarc.support.errors import UsageError, XbarcError, nearest
@@ -43,15 +43,15 @@ def netlist(
     Raises `XbarcError` where there is no such layer, tile, replica or crossbar, and `UsageError`
     where there is no such word line.
     """
-    found, array = _array(program, layer, tile, replica, crossbar)
+    others = in_order(e for e in effects if not isinstance(e, Wire))
+    found, array = _array(program, layer, tile, replica, crossbar, cell_of(others, program.target))
     rows, lines = array.levels.shape
     volts = dict.fromkeys(range(rows), 1.0) if inputs is None else inputs
     for r in volts:
         if not 0 <= r < rows:
             raise UsageError(f"word line {r}: the array has 0 .. {rows - 1}")
     wires = next((e.wires for e in effects if isinstance(e, Wire)), IDEAL)
-    others = in_order(e for e in effects if not isinstance(e, Wire))
-    g = conductances(array, others, program.target, seed)
+    g = conductances(array, others, seed)
     model = program.origin.get("model", {}).get("name", "model")
     head = [
         f"* xbarc: layer {layer}, tile {tile}, replica {replica}, crossbar {crossbar}",
@@ -126,12 +126,12 @@ def _drivers(tile: Tile, volts: Mapping[int, float]) -> Iterator[str]:
 def _senses(array: PhysicalArray) -> Iterator[str]:
     of = zip(array.column.tolist(), array.slice.tolist(), array.polarity.tolist(), strict=True)
     for l, (column, of_slice, polarity) in enumerate(of):
-        yield f"* bit line {l}: column {column} of the tile, slice {of_slice}, {_sign(polarity)}"
+        if polarity < 0:
+            yield f"* bit line {l}: reference, all cells at level 0"
+        else:
+            sign = "G-" if polarity else "G+"
+            yield f"* bit line {l}: column {column} of the tile, slice {of_slice}, {sign}"
         yield f"Vs{l} s{l} 0 DC 0"
-
-
-def _sign(polarity: int) -> str:
-    return "G-" if polarity else "G+"
 
 
 def _analysis(lines: int) -> list[str]:
@@ -140,7 +140,7 @@ def _analysis(lines: int) -> list[str]:
 
 
 def _array(
-    program: CompiledProgram, layer: str, tile: int, replica: int, crossbar: int
+    program: CompiledProgram, layer: str, tile: int, replica: int, crossbar: int, cell: Cell
 ) -> tuple[Tile, PhysicalArray]:
     """The tile and its crossbar that is asked for. Raises `XbarcError` where there is none."""
     mvms = {weights_of(op).symbol: op for op in program.module.walk() if isinstance(op, MvmOp)}
@@ -149,12 +149,12 @@ def _array(
         raise XbarcError(f"no layer {layer!r}: {nearest(layer, mvms)}")
     _check(f"tile of layer {layer!r}", tile, range(len(op.tiles())))
     _check(f"replica of layer {layer!r}", replica, range(copies_of(op)))
-    tiles = tiles_of(op, program.weights, program.target, replica)
+    tiles = tiles_of(op, program.weights, program.target, replica, cell)
     found = next((t for t in tiles if t.arrays[0].tile == tile), None)
     if found is None:
         raise XbarcError(f"tile {tile} of layer {layer!r} is gated: all its weights are zero")
     _check(f"crossbar of tile {tile} of layer {layer!r}", crossbar, range(len(found.arrays)))
-    array = found.arrays[crossbar]
+    array = with_reference(found.arrays[crossbar])
     if not array.levels.size:
         raise XbarcError(
             f"crossbar {crossbar} of tile {tile} of layer {layer!r} has no line in use"

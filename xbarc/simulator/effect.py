@@ -1,16 +1,18 @@
-"""What can be wrong with a device: one effect a file in `devices/`, at one of four moments.
+"""What can be wrong with a device: one effect a file in `devices/`, at one of these moments.
 
-    program  writing: the conductances wanted -> those written
-    age      what becomes of them until they are read
+    cell     what the levels of a cell conduct
+    program  writing: the conductances wanted -> those written; `again`: which to write once more
+    age      what becomes of them until they are read; `effective`: what wires leave of them
+    drive    what word lines carry
     read     noise that is fresh in each read
-    convert  what the converters make of column sums
+    scale    one factor an array, before its converters
+    convert  what the converters make of column sums; `conversion`: their own fresh noise
 
-`xbarc.simulator.analog` applies them, effect by effect in the order given; those of a higher
-`order` come later, whatever was given.
+`xbarc.simulator.analog` applies them in their `order`, those of one order as they were given.
 """
 
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,14 +20,19 @@ import numpy as np
 import numpy.typing as npt
 from xdsl.utils.arg_spec import ArgSpecConvertible
 
+from xbarc.hw.target import Device
 from xbarc.support import plugins
 from xbarc.support.plugins import Group
 
 if TYPE_CHECKING:
-    from xbarc.simulator.arrays import PhysicalArray
+    from xbarc.simulator.arrays import Cell, PhysicalArray
     from xbarc.simulator.draws import Draw
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+Layers = Mapping[str, tuple[int, int, int, int, int]]
+"""Of each layer: copies, tiles, crossbars of a tile, rows and columns of a crossbar."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +47,50 @@ class Effect(ArgSpecConvertible):
     name: ClassVar[str]
     order: ClassVar[int] = 0
 
+    def check(self, layers: Layers) -> None:
+        """Raise `UsageError` where the options don't fit the program; nothing has run yet."""
+
+    def cell(self, cell: "Cell", device: Device) -> "Cell":
+        """What cells conduct, of a target with this `device`."""
+        return cell
+
     def program(self, g: Floats, array: "PhysicalArray", draw: "Draw") -> Floats:
-        """The conductances as written."""
+        """The conductances as written by one pulse (`draw.pulse`)."""
         return g
+
+    def again(self, g: Floats, array: "PhysicalArray", pulses: int) -> Flags | None:
+        """Which cells get another pulse after so many, [R, L]; None: none."""
+        return None
 
     def age(self, g: Floats, array: "PhysicalArray", draw: "Draw") -> Floats:
         """The conductances when they are read."""
         return g
 
+    def effective(self, g: Floats, array: "PhysicalArray") -> Floats:
+        """What cells conduct as seen from the ends of their lines, through wires."""
+        return g
+
+    def drive(self, levels: Floats, array: "PhysicalArray", draw: "Draw") -> Floats:
+        """What word lines carry at each input level, in level steps: [R or 1, levels]."""
+        return levels
+
     def read(self, g: Floats, array: "PhysicalArray") -> Floats | None:
         """The standard deviation of each cell's conductance in a read, in uS; None: no noise."""
         return None
 
+    def scale(self, written: Floats, g: Floats) -> float:
+        """The factor of all sums before they are converted; `g`: what ageing left of `written`."""
+        return 1.0
+
+    def conversion(self, array: "PhysicalArray") -> float:
+        """The standard deviation of a sum in each conversion, in level steps."""
+        return 0.0
+
     def convert(self, sums: Floats, array: "PhysicalArray", draw: "Draw") -> Floats:
-        """Column sums [bit lines, reads] in level steps, as the converters take them."""
+        """Sums [bit lines, reads] in level steps, as the converters take them.
+
+        `array` has the lines that are converted, one a pair under analog subtraction.
+        """
         return sums
 
 

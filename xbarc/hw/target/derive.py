@@ -5,7 +5,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from xbarc.hw.target.schema import CONSTANTS, Section, Target
+from xbarc.hw.target.schema import CONSTANTS, Device, Section, Target
 from xbarc.support.errors import UsageError, nearest
 
 
@@ -48,7 +48,9 @@ def _component(base: Mapping[str, Any], own: Any, whose: str) -> Any:
 def _with_source(base: Mapping[str, Any], own: Mapping[str, Any], whose: str) -> dict[str, Any]:
     """Both together; which keys the base's source isn't the source of, unless `own` gives one."""
     changed = [k for k, v in own.items() if k not in ("model", "options") and v != base.get(k)]
-    table = {**base, **own}
+    # An effect's table is merged key by key, as others are.
+    parts = {k: {**base[k], **v} for k, v in own.items() if isinstance(v, dict) and k in base}
+    table = {**base, **own, **parts}
     if changed and "source" not in own:
         rest = f"; the rest: {base['source']}" if base.get("source") else ""
         table["source"] = f"{', '.join(changed)}: {whose}{rest}"
@@ -79,7 +81,10 @@ def _table_at(tables: dict[str, Any], path: list[str], last: str, override: str)
     table: dict[str, Any] = tables
     inside: Any = Target
     for depth, name in enumerate(path):
-        inside = _type_of(inside, name, path[:depth], override)
+        if inside is Device and name not in Device.model_fields:
+            inside = dict[str, Any]  # an effect's table
+        else:
+            inside = _type_of(inside, name, path[:depth], override)
         is_table, is_free = bool(types_in(inside, "")), _is_free(inside)
         if not is_table and not (is_free and depth == len(path) - 1):
             raise UsageError(f"--set {override}: {name!r} is a value, not a table")

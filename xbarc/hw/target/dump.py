@@ -10,11 +10,12 @@ from xbarc.hw.target.schema import Target
 def described(target: Target) -> dict[str, Any]:
     """The resolved target as a document: no key that says nothing."""
 
-    def said(values: Mapping[str, Any]) -> dict[str, Any]:
+    def said(values: Mapping[str, Any], of: str = "") -> dict[str, Any]:
+        # An effect's table without options does say something.
         return {
-            k: said(v) if isinstance(v, Mapping) else v
+            k: said(v, k) if isinstance(v, Mapping) else v
             for k, v in values.items()
-            if v not in ({}, "") or k == "description"
+            if v not in ({}, "") or k == "description" or (of == "device" and v == {})
         }
 
     return said(target.model_dump(exclude_none=True))
@@ -26,7 +27,7 @@ def dump_target(target: Target) -> str:
 
     def table(values: Mapping[str, Any], path: str) -> None:
         plain = {k: v for k, v in values.items() if not isinstance(v, Mapping)}
-        if path and plain:
+        if path and (plain or not values):
             lines.extend(["", f"[{path}]"])
         lines.extend(f"{k} = {_toml(v)}" for k, v in plain.items())
         for k, v in values.items():

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from xbarc.hw.target.derive import derived, overriding, types_in
-from xbarc.hw.target.schema import Target
+from xbarc.hw.target.schema import Device, Target
 from xbarc.support import plugins
 from xbarc.support.errors import UsageError, XbarcError, nearest
 
@@ -156,6 +156,8 @@ def _faults(error: ValidationError) -> Iterator[str]:
         where = ".".join(path) or "the target"
         if fault["type"] == "extra_forbidden":
             yield f"unknown key {where}: {nearest(path[-1], _keys(path[:-1]))}"
+        elif path[:1] == ["device"] and len(path) == 2 and path[1] not in Device.model_fields:
+            yield f"unknown key {where}: {nearest(path[1], Device.model_fields)}"
         elif fault["type"] == "missing":
             yield f"{where} is missing"
         elif fault["type"] == "value_error":

@@ -105,7 +105,14 @@ class Adc(Section):
 
 
 class Device(Section):
-    """One memristor: its conductances, and the pulses that read and write it."""
+    """One memristor: its conductances, the pulses that read and write it, and its effects.
+
+    Each further table is a device effect by name with its options (`docs/devices.md`). Which
+    effects and options there are is checked where they are made (`xbarc.simulator.noise`).
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, dict[str, Any]]
 
     g_on_us: Positive
     g_off_us: Positive
@@ -115,6 +122,11 @@ class Device(Section):
     write_pulse_ns: Positive
     write_pulses: Count = 1
     source: str = ""
+
+    @property
+    def effects(self) -> dict[str, dict[str, Any]]:
+        """The tables of effects, by name."""
+        return dict(self.__pydantic_extra__ or {})
 
     @model_validator(mode="after")
     def _on_conducts_more(self) -> "Device":

@@ -1,13 +1,14 @@
 """The analog engine: column sums of the conductances that devices really have.
 
 What programming and ageing leave of an array is rounded to integers, in steps of 2^-22 of the
-array's largest conductance. Inputs are codes, so sums over rows are exact integers, and results are
-the same to the bit whatever the machine, the threads and the batch. Floating point begins at the
-converter, and in the draws. Replica `i mod copies` serves vector i of an input.
+array's largest conductance, and so is what word lines carry where DACs or cells aren't linear.
+So sums over rows are exact integers, and results are the same to the bit whatever the machine, the
+threads and the batch. Floating point begins at the converter, and in the draws. Replica
+`i mod copies` serves vector i of an input.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -15,12 +16,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from xbarc.hw import converters, encoding
-from xbarc.hw.converters import Converter
+from xbarc.hw import encoding
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import MvmOp, StreamType, copies_of, weights_of
+from xbarc.simulator.analog.programmed import ProgrammedArray, cell_of, draw_of, programmed
 from xbarc.simulator.arrays import PhysicalArray, Tile, tiles_of
-from xbarc.simulator.draws import Draw
 from xbarc.simulator.effect import Effect, in_order
 from xbarc.simulator.engine import Conversions
 from xbarc.support.data import Array
@@ -29,13 +29,10 @@ from xbarc.support.threads import thread_count
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[Any]
 
-STEPS = 1 << 22
-"""Steps of an array's largest conductance."""
-
 
 @dataclass(frozen=True)
 class AnalogEngine:
-    """Physical arrays with these effects, in order (`xbarc.simulator.effect.in_order`)."""
+    """Physical arrays with these effects; they act in their `order`."""
 
     effects: tuple[Effect, ...] = ()
 
@@ -43,20 +40,20 @@ class AnalogEngine:
         self, op: MvmOp, arrays: Mapping[str, Array], target: Target, seed: int = 0
     ) -> "AnalogMatrix":
         """Program every crossbar of every replica of an mvm."""
-        return AnalogMatrix(self.effects, op, arrays, target, seed)
+        return AnalogMatrix(in_order(self.effects), op, arrays, target, seed)
 
 
 @dataclass(frozen=True)
-class ProgrammedArray:
-    """A physical array once programmed and aged: `cells` [R, L] integers, `unit` level steps each.
+class Pulses:
+    """What programming took: `cells` written by `total` pulses."""
 
-    `noise` [R, L] is each cell's standard deviation in a read, in level steps; None without.
-    """
+    cells: int
+    total: int
 
-    physical: PhysicalArray
-    cells: Integers
-    unit: float
-    noise: Floats | None
+    @property
+    def mean(self) -> float:
+        """Pulses a cell."""
+        return self.total / self.cells if self.cells else 0.0
 
 
 class AnalogMatrix:
@@ -73,7 +70,7 @@ class AnalogMatrix:
         seed: int,
     ):
         stream = cast(StreamType, op.input.type)
-        self._effects, self._target, self._seed = in_order(effects), target, seed
+        self._effects, self._target, self._seed = effects, target, seed
         self._adc_range, self._weight_bits = op.adc_range, weights_of(op).weight_bits
         self._per_input, self._copies = stream.vectors.data, copies_of(op)
         self._input_bits = stream.element.width.data
@@ -87,9 +84,10 @@ class AnalogMatrix:
         )
         self.shape = op.matrix
         self.integer = target.adc.mode == "saturate"
+        cell = cell_of(effects, target)
         with ThreadPoolExecutor(thread_count()) as pool:
             self._replicas = [
-                list(pool.map(self._programmed, tiles_of(op, arrays, target, replica)))
+                list(pool.map(self._programmed, tiles_of(op, arrays, target, replica, cell)))
                 for replica in range(self._copies)
             ]
         self.bound = self._largest_result()
@@ -100,6 +98,12 @@ class AnalogMatrix:
         """What the converters did so far."""
         return Conversions(self._done.conversions, self._done.saturated, lossless=False)
 
+    @property
+    def pulses(self) -> Pulses:
+        """What programming all its crossbars took."""
+        each = [a.pulses for tiles in self._replicas for _, made in tiles for a in made]
+        return Pulses(sum(p.size for p in each), sum(int(p.sum()) for p in each))
+
     def multiply(self, x: Array, out: npt.NDArray[Any], first: int = 0) -> None:
         """Fill out [N, v] with what the crossbars give for the codes x [K, v]."""
         out.fill(0)
@@ -107,21 +111,12 @@ class AnalogMatrix:
         replica = numbers % self._per_input % self._copies
         for which in np.unique(replica).tolist():
             mine = np.flatnonzero(replica == which)
-            for tile, programmed in self._replicas[which]:
-                sums = self._tile(tile, programmed, x[np.ix_(tile.rows, mine)], numbers[mine])
+            for tile, made in self._replicas[which]:
+                sums = self._tile(tile, made, x[np.ix_(tile.rows, mine)], numbers[mine])
                 np.add.at(out, np.ix_(tile.columns, mine), sums.astype(out.dtype))
 
     def _programmed(self, tile: Tile) -> tuple[Tile, tuple[ProgrammedArray, ...]]:
-        return tile, tuple(self._program(array) for array in tile.arrays)
-
-    def _program(self, array: PhysicalArray) -> ProgrammedArray:
-        step = step_us(self._target)
-        g = conductances(array, self._effects, self._target, self._seed)
-        largest = float(g.max(initial=0.0)) or step
-        cells = np.rint(g / largest * STEPS).astype(np.int64)
-        variances = [s**2 for e in self._effects if (s := e.read(g, array)) is not None]
-        noise = np.sqrt(np.sum(variances, axis=0)) / step if variances else None
-        return ProgrammedArray(array, cells, largest / STEPS / step, noise)
+        return tile, tuple(programmed(a, self._effects, self._seed) for a in tile.arrays)
 
     def _tile(
         self, tile: Tile, arrays: tuple[ProgrammedArray, ...], x: Array, numbers: Integers
@@ -135,29 +130,50 @@ class AnalogMatrix:
         sums, on = np.zeros(shape), np.zeros(shape[:3], bool)
         for a in arrays:
             p = a.physical
-            at = p.slice, p.polarity, p.column
+            lines = p.polarity >= 0
+            at = p.slice[lines], p.polarity[lines], p.column[lines]
             sums[at] = self._sums(a, driven, numbers)
             on[at] = True
         if self._target.adc.subtract == "analog":
             sums, on = sums[:, :1] - sums[:, 1:], on[:, :1]
+        for a in arrays:
+            c = a.converted
+            if not c.column.size:
+                continue
+            at = c.slice, c.polarity, c.column
+            sums[at] = self._at_converters(c, sums[at], numbers)
         return self._converted(tile, sums, on, x)
 
     def _sums(self, a: ProgrammedArray, driven: Integers, numbers: Integers) -> Floats:
-        """Column sums in level steps [L, J, v], as the converters take them."""
-        # Exact: every partial sum stays far under 2^53.
-        exact = np.einsum("rl,jrv->ljv", a.cells.astype(np.float64), driven.astype(np.float64))
-        sums = exact * a.unit
+        """Sums [L, J, v] of the bit lines that hold weights, in level steps."""
+        steps, unit = driven, 1.0
+        if a.drive is not None:
+            steps, unit = a.drive.table[np.arange(driven.shape[1])[:, None], driven], a.drive.unit
+        # Exact: 22 bits of each, and of rows 16 at most.
+        sums = np.einsum("rl,jrv->ljv", a.cells, steps) * (a.unit * unit)
         if a.noise is not None:
-            variance = np.einsum("rl,jrv->ljv", a.noise**2, driven.astype(np.float64) ** 2)
-            sums += np.sqrt(variance) * self._normal(a.physical, sums.shape, numbers)
+            variance = np.einsum("rl,jrv->ljv", a.noise**2, (steps * unit) ** 2)
+            sums += np.sqrt(variance) * self._normal("read", a.physical, sums.shape, numbers)
+        lines = a.physical.polarity >= 0
+        if not lines.all():
+            sums[a.physical.alone] -= sums[-1]
+        return sums[lines]
+
+    def _at_converters(self, c: PhysicalArray, sums: Floats, numbers: Integers) -> Floats:
+        """Sums [L, J, v] as the converters of these lines take them."""
+        sigma = np.sqrt(sum(e.conversion(c) ** 2 for e in self._effects))
+        if sigma:
+            sums = sums + sigma * self._normal("conversion", c, sums.shape, numbers)
         flat = sums.reshape(len(sums), -1)
         for effect in self._effects:
-            flat = effect.convert(flat, a.physical, _draw(effect, a.physical, self._seed))
+            flat = effect.convert(flat, c, draw_of(effect.name, c, self._seed))
         return flat.reshape(sums.shape)
 
-    def _normal(self, a: PhysicalArray, shape: tuple[int, ...], numbers: Integers) -> Floats:
+    def _normal(
+        self, of: str, a: PhysicalArray, shape: tuple[int, ...], numbers: Integers
+    ) -> Floats:
         """Normal numbers [L, J, v] of the vectors of these numbers."""
-        draw = Draw(self._seed, "read", a.layer, a.replica, a.tile, a.crossbar)
+        draw = draw_of(of, a, self._seed)
         each = [draw.generator(n).standard_normal(shape[:2]) for n in numbers.tolist()]
         return np.stack(each, axis=-1)
 
@@ -168,7 +184,7 @@ class AnalogMatrix:
         weights = self._slice_weights[:, : on.shape[1], None] * on  # [S, P, C]
         offset = 1 << (self._weight_bits - 1) if self._target.array.encoding == "offset" else 0
         totals = offset * x.sum(axis=0, dtype=np.int64)
-        adc = self._converter(tile)
+        adc = tile.converter
         count = int(on.sum()) * sums.shape[3] * sums.shape[4]
         if adc is None:
             self._done.add(count, 0)
@@ -180,11 +196,6 @@ class AnalogMatrix:
         if self.integer:
             return together + int(adc.lo) * whole[:, None] - totals
         return adc.step * together + (adc.lo * whole)[:, None] - totals
-
-    def _converter(self, tile: Tile) -> Converter | None:
-        inputs, array = self._target.inputs, self._target.array
-        full = converters.full_scale(tile.height, inputs.dac_bits, array.cell_bits)
-        return converters.converter(self._target.adc, full, self._adc_range)
 
     def _largest_result(self) -> int:
         """No result is larger: every converter at its end, over all row blocks."""
@@ -207,25 +218,3 @@ class _Counts:
         with self.lock:
             self.conversions += conversions
             self.saturated += saturated
-
-
-def conductances(
-    array: PhysicalArray, effects: Sequence[Effect], target: Target, seed: int
-) -> Floats:
-    """An array's cells in uS [R, L] once programmed and aged by these effects in order."""
-    g = array.levels * step_us(target)
-    for effect in effects:
-        g = effect.program(g, array, _draw(effect, array, seed))
-    for effect in effects:
-        g = effect.age(g, array, _draw(effect, array, seed))
-    return g
-
-
-def _draw(effect: Effect, a: PhysicalArray, seed: int) -> Draw:
-    return Draw(seed, effect.name, a.layer, a.replica, a.tile, a.crossbar)
-
-
-def step_us(target: Target) -> float:
-    """The conductance of one level step, in uS."""
-    device = target.device
-    return (device.g_on_us - device.g_off_us) / ((1 << target.array.cell_bits) - 1)

@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 
 from xbarc.hw.wires import Wires, transfer
 from xbarc.simulator.arrays import PhysicalArray
-from xbarc.simulator.draws import Draw
 from xbarc.simulator.effect import Effect, Floats
 from xbarc.support.cache import kept
 
@@ -19,13 +18,13 @@ class Wire(Effect):
 
     Options in ohm: `row` and `col` a segment of a word line and of a bit line, from one cell to the
     next; `source` and `sense` in series with the first segment of a word line and the last one of a
-    bit line; 0 is none. `drive`: word lines are driven at the left, or at both ends; `sense-at`:
-    bit lines are read at the bottom or at the top. Defaults: rho / (width^2 x aspect ratio) of a
+    bit line; 0 is none. `drive-from`: word lines are driven at the left, or at both ends;
+    `sense-at`: bit lines are read at the bottom or at the top. Defaults: rho / (width^2 x aspect ratio) of a
     32 nm process at a pitch of 4F is 1.04 ohm a cell (MNSIM 2.0 takes 2.82, aihwkit 0.35).
 
     Each cell becomes its effective conductance: the current out of its bit line for one volt on its
-    word line alone, the exact solution of the grid's nodal equations (`xbarc.hw.wires`). It acts
-    after every other effect on conductances: wires carry what those leave.
+    word line alone, the exact solution of the grid's nodal equations (`xbarc.hw.wires`). Wires
+    carry what all other effects on conductances leave.
 
     The array is its word lines and bit lines in use, in the corner nearest to drivers and
     converters. One that is n cells further from its drivers has n x `row` more in `source`, and
@@ -41,7 +40,7 @@ class Wire(Effect):
     col: float = 1.0
     source: float = 0.0
     sense: float = 0.0
-    drive: Literal["left", "both"] = "left"
+    drive_from: Literal["left", "both"] = "left"
     sense_at: Literal["bottom", "top"] = "bottom"
 
     def __post_init__(self) -> None:
@@ -50,9 +49,9 @@ class Wire(Effect):
     @property
     def wires(self) -> Wires:
         """The resistances as the solver takes them."""
-        return Wires(self.row, self.col, self.source, self.sense, self.drive, self.sense_at)
+        return Wires(self.row, self.col, self.source, self.sense, self.drive_from, self.sense_at)
 
-    def age(self, g: Floats, array: PhysicalArray, draw: Draw) -> Floats:
+    def effective(self, g: Floats, array: PhysicalArray) -> Floats:
         """Effective conductances [R, L], from the cache on disk where they were solved before."""
         wires = self.wires
         if wires.ideal:

@@ -1,0 +1,124 @@
+"""Physical arrays in plain numpy: what their cells, word lines and converters make of codes.
+
+From the conductances that an engine has programmed, in integer steps, everything else is done again
+as `docs/numerics.md` says it: nothing here is random, so all of it must agree to the bit.
+"""
+
+import numpy as np
+from reference_program import Vectors
+
+from xbarc.ir.dialect import weights_of
+from xbarc.simulator.draws import Draw
+
+
+def mvm(engine, seed):
+    """`reference_program.run`'s `mvm`, of what `engine` programs."""
+
+    def product(op, stream, program, counts):
+        matrix = engine.program(op, program.weights, program.target, seed)
+        adc = next((effect for effect in engine.effects if effect.name == "adc"), None)
+        x, replicas = stream.values, matrix._replicas
+        out = np.zeros((len(x), op.matrix[1]), np.int64 if matrix.integer else np.float64)
+        number = np.arange(len(x)) % op.input.type.vectors.data
+        for replica, tiles in enumerate(replicas):
+            mine = np.flatnonzero(number % len(replicas) == replica)
+            for tile, arrays in tiles:
+                codes = x[mine][:, tile.rows]
+                found = of_tile(codes, tile, arrays, program.target, op, stream, adc, seed)
+                np.add.at(out, np.ix_(mine, tile.columns), found)
+        return Vectors(out)
+
+    return product
+
+
+def of_tile(x, tile, arrays, target, op, stream, adc, seed):
+    """What one tile gives for codes x [V, R]: [V, C]."""
+    lo, step, top = converter(target, tile.height, op.adc_range)
+    codes = np.zeros((len(x), len(tile.columns)), np.int64)
+    weights = np.zeros(len(tile.columns), np.int64)
+    for levels, weight_in in inputs(x, stream.bits, stream.signed, target):
+        sums, places = {}, {}
+        for made in arrays:
+            p = made.physical
+            found = currents(made, levels)
+            for line, a in enumerate(found):
+                if p.polarity[line] < 0:  # the reference line
+                    continue
+                if p.alone[line] and p.polarity[-1] < 0:
+                    a = a - found[-1]
+                key = int(p.slice[line]), int(p.column[line]), int(p.polarity[line])
+                sums[key], places[key] = a, (p, int(p.bit_lines[line]))
+        if target.adc.subtract == "analog":
+            pairs = {key[:2] for key in sums}
+            sums = {(*key, 0): sums[(*key, 0)] - sums[(*key, 1)] for key in pairs}
+        for (s, column, polarity), a in sums.items():
+            a = seen(a, places[(s, column, polarity)], lo, step, top, adc, seed)
+            code = np.clip(np.rint((a - lo) / step), 0, top).astype(np.int64)
+            weight = weight_in * 2 ** (s * target.array.cell_bits) * (-1 if polarity else 1)
+            codes[:, column] += weight * code
+            weights[column] += weight
+    out = step * codes + lo * weights
+    if target.array.encoding == "offset":
+        bits = weights_of(op).weight_bits
+        out = out - 2 ** (bits - 1) * x.sum(axis=1, keepdims=True)
+    return out
+
+
+def inputs(x, bits, signed, target):
+    """Word line levels [V, R] of each read, and what the read weighs."""
+    width = target.inputs.dac_bits
+    count = -(-bits // width)
+    passes = [(x, 1)]
+    if signed and target.inputs.signed == "two-pass":
+        passes = [(np.maximum(x, 0), 1), (np.maximum(-x, 0), -1)]
+    elif signed:
+        passes = [(x % 2**bits, 1)]
+    found = [
+        [codes // 2 ** (j * width) % 2**width, sign * 2 ** (j * width)]
+        for codes, sign in passes
+        for j in range(count)
+    ]
+    if signed and target.inputs.signed == "twos-complement":
+        found[-1][1] *= -1
+    return found
+
+
+def currents(made, levels):
+    """The sums of all bit lines in level steps [L, V]: integers row by row, scaled once."""
+    unit = made.unit
+    if made.drive is not None:
+        levels = np.stack([row[x] for row, x in zip(made.drive.table, levels.T, strict=True)], 1)
+        unit = made.unit * made.drive.unit
+    total = np.zeros((len(levels), made.cells.shape[1]), np.int64)
+    for row in range(levels.shape[1]):
+        total += levels[:, row, None] * made.cells[row]
+    return (total * unit).T
+
+
+def seen(a, place, lo, step, top, adc, seed):
+    """The sum as the line's converter takes it, which an effect `adc` makes of it."""
+    if adc is None:
+        return a
+    physical, bit_line = place
+    target = physical.target
+    each = target.columns_per_adc()
+    where = physical.layer, physical.replica, physical.tile, physical.crossbar
+    converters = -(-target.array.cols // each)
+    draws = Draw(seed, "adc", *where).generator().standard_normal((converters, 3))
+    gain, offset, bow = draws[bit_line // each] * (adc.gain, adc.offset, adc.inl)
+    u = (a - lo) / step
+    p = np.clip(u / top, 0, 1)
+    return lo + (u * (1 + gain) + offset + bow * 4 * p * (1 - p)) * step
+
+
+def converter(target, height, adc_range):
+    """(lo, step, top) of a tile's converters."""
+    adc, analog = target.adc, target.adc.subtract == "analog"
+    top = 2**adc.bits - 1
+    full = height * (2**target.inputs.dac_bits - 1) * (2**target.array.cell_bits - 1)
+    if adc.mode == "saturate":
+        return (-(2 ** (adc.bits - 1)) if analog else 0), 1, top
+    if adc.mode == "calibrated":
+        return adc_range[0], (adc_range[1] - adc_range[0]) / top, top
+    lo = float(-full if analog else 0)
+    return lo, (full - lo) / top, top

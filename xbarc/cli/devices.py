@@ -1,0 +1,41 @@
+"""`xbarc devices`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from xbarc.cli import options
+
+
+def command(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
+    plugin: options.Plugins = None,
+) -> None:
+    """List device effects and devices, or describe one."""
+    from xbarc.driver import extensions
+    from xbarc.simulator.effect import EFFECTS
+    from xbarc.simulator.noise import describe, device_names, load_device
+    from xbarc.support.errors import UsageError, nearest
+
+    with extensions.using(plugin or ()):
+        registry = EFFECTS.registry()
+    if name is None:
+        lines = {n: (registry.load(n).__doc__ or "").partition("\n")[0] for n in registry.names}
+        _list("effects, for --noise", lines)
+        print()
+        _list("devices, for --device", {n: load_device(n).description for n in device_names()})
+    elif name in registry.names:
+        print(describe(registry.load(name), registry.owner(name)))
+    elif name in device_names() or name.endswith(".toml"):
+        sys.stdout.write(load_device(name).text)
+    else:
+        known = [*registry.names, *device_names()]
+        raise UsageError(f"unknown effect or device {name!r}: {nearest(name, known)}")
+
+
+def _list(title: str, lines: dict[str, str]) -> None:
+    width = max(map(len, lines))
+    print(f"{title}:")
+    for name, line in lines.items():
+        print(f"  {name:<{width}}  {line}")

@@ -1,0 +1,137 @@
+"""One physical array, programmed: the conductances that effects leave, in fixed point."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarc.hw.target import Target
+from xbarc.simulator.arrays import Cell, PhysicalArray
+from xbarc.simulator.draws import Draw
+from xbarc.simulator.effect import Effect, Floats
+
+Integers = npt.NDArray[Any]
+
+STEPS = 1 << 22
+"""Steps of an array's largest conductance, and of the largest that a word line carries."""
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What word lines carry: `table` [R, levels] integers, `unit` level steps each."""
+
+    table: Integers
+    unit: float
+
+
+@dataclass(frozen=True)
+class ProgrammedArray:
+    """A physical array once programmed and aged: `cells` [R, L] integers, `unit` level steps each.
+
+    `noise` [R, L] is each cell's standard deviation in a read, in level steps; None without.
+    `pulses` [R, L] wrote each cell. `drive` is None where word lines carry the codes as they are.
+    `converted`: its lines that have a converter, in the order of the array's. If there is a
+    reference line, it is the last one, and its current is taken from the lines that are alone.
+    """
+
+    physical: PhysicalArray
+    cells: Integers
+    unit: float
+    noise: Floats | None
+    pulses: Integers
+    drive: Drive | None
+    converted: PhysicalArray
+
+
+def cell_of(effects: Sequence[Effect], target: Target) -> Cell:
+    """What a cell's levels conduct, with these effects."""
+    cell = Cell.of(target)
+    for effect in effects:
+        cell = effect.cell(cell, target.device)
+    return cell
+
+
+def draw_of(effect: str, array: PhysicalArray, seed: int, pulse: int = 0) -> Draw:
+    """The random numbers of an effect in an array."""
+    a = array
+    return Draw(seed, effect, a.layer, a.replica, a.tile, a.crossbar, pulse)
+
+
+def programmed(array: PhysicalArray, effects: Sequence[Effect], seed: int) -> ProgrammedArray:
+    """Program an array; `effects` act in the order given."""
+    array = with_reference(array)
+    written, pulses = _written(array, effects, seed)
+    aged = _aged(written, array, effects, seed)
+    g = _effective(aged, array, effects)
+    scale = math.prod(effect.scale(written, aged) for effect in effects)
+    step = array.cell.step_us
+    largest = float(np.abs(g).max(initial=0.0)) or step
+    cells = np.rint(g / largest * STEPS).astype(np.int64)
+    variances = [s**2 for e in effects if (s := e.read(g, array)) is not None]
+    noise = scale * np.sqrt(np.sum(variances, axis=0)) / step if variances else None
+    digital = array.target.adc.subtract == "digital"
+    converted = array.lines(array.polarity >= 0 if digital else array.polarity == 0)
+    unit = scale * largest / STEPS / step
+    return ProgrammedArray(
+        array, cells, unit, noise, pulses, _drive(array, effects, seed), converted
+    )
+
+
+def with_reference(array: PhysicalArray) -> PhysicalArray:
+    """The array, with a reference line where its cells need one."""
+    return array.with_reference() if array.cell.low_us and array.alone.any() else array
+
+
+def conductances(array: PhysicalArray, effects: Sequence[Effect], seed: int) -> Floats:
+    """The cells in uS [R, L] once programmed and aged, as seen through the wires."""
+    written, _ = _written(array, effects, seed)
+    return _effective(_aged(written, array, effects, seed), array, effects)
+
+
+def _written(array: PhysicalArray, effects: Sequence[Effect], seed: int) -> tuple[Floats, Integers]:
+    """What pulses leave of the wanted conductances, and how many each cell took."""
+    g = _pulse(array, effects, seed, 0)
+    pulses = np.ones(g.shape, np.int64)
+    for count in itertools.count(1):
+        asked = [a for e in effects if (a := e.again(g, array, count)) is not None]
+        again = np.any(asked, axis=0) if asked else np.zeros(g.shape, bool)
+        if not again.any():
+            break
+        g = np.where(again, _pulse(array, effects, seed, count), g)
+        pulses += again
+    return g, pulses
+
+
+def _pulse(array: PhysicalArray, effects: Sequence[Effect], seed: int, pulse: int) -> Floats:
+    g = array.wanted()
+    for effect in effects:
+        g = effect.program(g, array, draw_of(effect.name, array, seed, pulse))
+    return g
+
+
+def _aged(g: Floats, array: PhysicalArray, effects: Sequence[Effect], seed: int) -> Floats:
+    for effect in effects:
+        g = effect.age(g, array, draw_of(effect.name, array, seed))
+    return g
+
+
+def _effective(g: Floats, array: PhysicalArray, effects: Sequence[Effect]) -> Floats:
+    for effect in effects:
+        g = effect.effective(g, array)
+    return g
+
+
+def _drive(array: PhysicalArray, effects: Sequence[Effect], seed: int) -> Drive | None:
+    codes = np.arange(1 << array.target.inputs.dac_bits, dtype=np.float64)[None]
+    levels = codes
+    for effect in effects:
+        levels = effect.drive(levels, array, draw_of(effect.name, array, seed))
+    if np.array_equal(levels, np.broadcast_to(codes, levels.shape)):
+        return None
+    largest = float(np.abs(levels).max()) or 1.0
+    table = np.rint(levels / largest * STEPS).astype(np.int64)
+    return Drive(np.broadcast_to(table, (len(array.levels), codes.size)), largest / STEPS)

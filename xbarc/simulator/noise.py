@@ -1,0 +1,168 @@
+"""Which device effects a run has: those of its target, of a device by name or file, of a text.
+
+All three say the same thing, effects by name with options: `[device.read]` of a target, `[read]` of
+a device's file, `read{sigma=0.02}` of a text. A later one changes options of an earlier one.
+"""
+
+import importlib.resources
+import inspect
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xdsl.utils.arg_spec import ArgSpec
+
+from xbarc.artifact import CompiledProgram
+from xbarc.hw.target import Target
+from xbarc.ir.dialect import MvmOp, copies_of, weights_of
+from xbarc.pipeline.options import build, default_text, options_of, parse_specs, type_text
+from xbarc.simulator.analog.engine import AnalogEngine
+from xbarc.simulator.analog.programmed import cell_of
+from xbarc.simulator.effect import EFFECTS, Effect, Layers, in_order
+from xbarc.support.errors import UsageError, XbarcError, nearest
+
+NONE = "none"
+"""The text of ideal devices, whatever the target says."""
+
+EXAMPLE = 'stuck{map="chips/faults.npz"}'
+
+Tables = Mapping[str, Mapping[str, Any]]
+"""Effects by name, with their options."""
+
+
+def engine_for(
+    program: CompiledProgram, noise: str = "", device: str | Path | None = None
+) -> AnalogEngine | None:
+    """The engine of `program` with the effects of `effects_of`; None where there are none.
+
+    Raises as `effects_of`, and where an effect doesn't fit the program.
+    """
+    effects = effects_of(program.target, noise, device)
+    if not effects:
+        return None
+    layers = _layers(program)
+    for effect in effects:
+        effect.check(layers)
+    return AnalogEngine(effects)
+
+
+def effects_of(
+    target: Target, noise: str = "", device: str | Path | None = None
+) -> tuple[Effect, ...]:
+    """The effects of a target, a `device` (a name or a TOML file) and a `noise` text, in order.
+
+    `noise = "none"` is no effect at all.
+
+    Raises:
+        UsageError: an unknown device, effect or option, a value out of range.
+        XbarcError: a device's file can't be read.
+    """
+    text = _of_text(noise)
+    if NONE in text:
+        return ()
+    merged: dict[str, dict[str, Any]] = {}
+    tables = load_device(device).tables if device is not None else {}
+    for source in (target.device.effects, tables, text):
+        for name, options in source.items():
+            known = {k.replace("-", "_"): v for k, v in options.items() if k != "source"}
+            merged[name] = {**merged.get(name, {}), **known}
+    registry = EFFECTS.registry()
+    made = [_built(registry.load(name), name, options) for name, options in merged.items()]
+    effects = in_order(made)
+    cell_of(effects, target)  # raises where conductances don't fit
+    return effects
+
+
+def _built(cls: type[Effect], name: str, options: Mapping[str, Any]) -> Effect:
+    values = {k: tuple(v) if isinstance(v, list | tuple) else (v,) for k, v in options.items()}
+    made: Effect = build(cls, ArgSpec(name, values), f"effect {name!r}")
+    return made
+
+
+def _of_text(text: str) -> dict[str, dict[str, Any]]:
+    specs = parse_specs(text, "--noise", EXAMPLE) if text.strip() else []
+    found: dict[str, dict[str, Any]] = {}
+    for spec in specs:
+        if spec.name in found:
+            raise UsageError(f"--noise: effect {spec.name!r} is given twice")
+        found[spec.name] = dict(spec.parameters)
+    if NONE in found and (len(found) > 1 or found[NONE]):
+        raise UsageError(f"--noise: {NONE!r} stands alone: it is no effect at all")
+    return found
+
+
+def _layers(program: CompiledProgram) -> Layers:
+    """How many crossbars each layer has, and how large they are."""
+    target, found = program.target, {}
+    for op in program.module.walk():
+        if isinstance(op, MvmOp):
+            weights = weights_of(op)
+            each = target.array.crossbars_per_tile(weights.weight_bits)
+            size = target.array.rows, target.array.cols
+            found[weights.symbol] = (copies_of(op), len(op.tiles()), each, *size)
+    return found
+
+
+@dataclass(frozen=True)
+class DeviceFile:
+    """A device: its effects by name with their options, and the file's `text`."""
+
+    description: str
+    tables: Tables
+    text: str
+
+
+def device_names() -> list[str]:
+    """The devices that `load_device` knows by name."""
+    return sorted(_own())
+
+
+def _own() -> dict[str, Path]:
+    folder = importlib.resources.files("xbarc.simulator.devices") / "presets"
+    files = [Path(str(entry)) for entry in folder.iterdir()]
+    return {path.stem: path for path in files if path.suffix == ".toml"}
+
+
+def load_device(name: str | Path) -> DeviceFile:
+    """A device by name, or the one in a `.toml` file.
+
+    Raises:
+        UsageError: unknown name; the nearest is suggested.
+        XbarcError: the file isn't there, or isn't a device.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        own = _own()
+        if str(name) not in own:
+            raise UsageError(f"unknown device {str(name)!r}: {nearest(str(name), own)}")
+        path = own[str(name)]
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise XbarcError(f"device {name}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise XbarcError(f"device {name}: not TOML: {error}") from None
+    description = values.pop("description", "")
+    for key, value in values.items():
+        if not isinstance(value, dict):
+            raise XbarcError(
+                f"device {name}: {key} = {value!r}: a device has a description, and a table "
+                "for each effect"
+            )
+    return DeviceFile(str(description), values, text)
+
+
+def describe(cls: type[Effect], owner: str) -> str:
+    """What an effect does and takes: what `xbarc devices NAME` prints."""
+    hints = typing.get_type_hints(cls)
+    lines = [f"{cls.name}: device effect; from {owner}", "", inspect.cleandoc(cls.__doc__ or "")]
+    lines += ["", "options:"] if options_of(cls) else []
+    for option in options_of(cls):
+        default = default_text(option)
+        said = "required" if default is None else f"default {default}"
+        lines.append(f"  {option.name}: {type_text(hints[option.name])} ({said})")
+    return "\n".join(lines)
