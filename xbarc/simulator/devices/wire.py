@@ -19,8 +19,9 @@ class Wire(Effect):
     Options in ohm: `row` and `col` a segment of a word line and of a bit line, from one cell to the
     next; `source` and `sense` in series with the first segment of a word line and the last one of a
     bit line; 0 is none. `drive-from`: word lines are driven at the left, or at both ends;
-    `sense-at`: bit lines are read at the bottom or at the top. Defaults: rho / (width^2 x aspect ratio) of a
-    32 nm process at a pitch of 4F is 1.04 ohm a cell (MNSIM 2.0 takes 2.82, aihwkit 0.35).
+    `sense-at`: bit lines are read at the bottom or at the top. Defaults: rho / (width^2 x aspect
+    ratio) of a 32 nm process at a pitch of 4F is 1.04 ohm a cell (MNSIM 2.0 takes 2.82, aihwkit
+    0.35).
 
     Each cell becomes its effective conductance: the current out of its bit line for one volt on its
     word line alone, the exact solution of the grid's nodal equations (`xbarc.hw.wires`). Wires
