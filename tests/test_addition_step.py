@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from models import text_model
+from typer.testing import CliRunner
 
 import xbarc
+from xbarc.cli.app import app
 from xbarc.driver import extensions
 from xbarc.simulator.interpreter import Simulator
 from xbarc.support.errors import XbarcError
@@ -33,7 +35,7 @@ STEP = StepKind(ClampOp.name, lambda op, at: lambda batch, sums: [np.maximum(sum
 """
 
 
-def test_a_plugins_step(tmp_path):
+def test_a_plugins_step(tmp_path, monkeypatch):
     path = tmp_path / "clamp.py"
     path.write_text(CLAMP)
     model = text_model("g (float[N,6] x) => (float[N,4] y) <float[6,4] w> { y = MatMul(x, w) }")
@@ -54,6 +56,11 @@ def test_a_plugins_step(tmp_path):
         again = xbarc.load(tmp_path / "clamped.xbar")
         np.testing.assert_array_equal(again.run(x)["y"], np.maximum(before, 0))
     np.testing.assert_array_equal(found, np.maximum(before, 0))
+    np.savez(tmp_path / "x.npz", x=x)
+    command = ["run", "clamped.xbar", "--input", "x.npz", "--output", "y.npz", "--plugin", path]
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, list(map(str, command))).exit_code == 0
+    np.testing.assert_array_equal(np.load("y.npz")["y"], np.maximum(before, 0))
     with pytest.raises(XbarcError, match="the simulator doesn't know mine.clamp"):
         Simulator(program)
     with pytest.raises(XbarcError, match="mine.clamp"):
