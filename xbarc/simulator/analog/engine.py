@@ -149,8 +149,7 @@ class AnalogMatrix:
         steps, unit = driven, 1.0
         if a.drive is not None:
             steps, unit = a.drive.table[np.arange(driven.shape[1])[:, None], driven], a.drive.unit
-        # Exact: 22 bits of each, and of rows 16 at most.
-        sums = np.einsum("rl,jrv->ljv", a.cells, steps) * (a.unit * unit)
+        sums = _products(a.cells, steps) * (a.unit * unit)
         if a.noise is not None:
             variance = np.einsum("rl,jrv->ljv", a.noise**2, (steps * unit) ** 2)
             sums += np.sqrt(variance) * self._normal("read", a.physical, sums.shape, numbers)
@@ -191,11 +190,19 @@ class AnalogMatrix:
             return np.einsum("spcjv,spc,j->cv", sums, weights, self._input_weights) - totals
         codes = adc.codes(sums)
         self._done.add(count, int((adc.clipped(sums) & on[..., None, None]).sum()))
-        together = np.einsum("spcjv,spc,j->cv", codes, weights, self._input_weights)
+        together = self._shifted(codes, weights)
         whole = weights.sum(axis=(0, 1)) * int(self._input_weights.sum())
         if self.integer:
             return together + int(adc.lo) * whole[:, None] - totals
         return adc.step * together + (adc.lo * whole)[:, None] - totals
+
+    def _shifted(self, codes: Integers, weights: Integers) -> Integers:
+        """Codes [S, P, C, J, v], shifted and added: [C, v]."""
+        s, p, c, j, v = codes.shape
+        shifts = weights.transpose(2, 0, 1)[..., None] * self._input_weights  # [C, S, P, J]
+        # Integers in float64, far below 2^53: exact, and BLAS multiplies.
+        each = codes.transpose(2, 0, 1, 3, 4).reshape(c, s * p * j, v).astype(np.float64)
+        return (shifts.reshape(c, 1, -1).astype(np.float64) @ each)[:, 0].astype(np.int64)
 
     def _largest_result(self) -> int:
         """No result is larger: every converter at its end, over all row blocks."""
@@ -204,6 +211,24 @@ class AnalogMatrix:
         offset = 1 << (self._weight_bits - 1) << self._input_bits
         most = max((len(found) for found in self._replicas), default=0)
         return most * (reach * codes + self._target.array.rows * offset)
+
+
+def _products(cells: Integers, steps: Integers) -> Integers:
+    """Integer sums over rows [L, J, v] of cells [R, L], of 22 bits, and steps [J, R, v].
+
+    By float64 products, since BLAS does those fast. They are exact: 22 bits of a cell, 14 of a step
+    and 16 of the rows stay below 2^53; longer steps are multiplied in two parts.
+    """
+    j, r, v = steps.shape
+    flat = steps.astype(np.int64).transpose(1, 0, 2).reshape(r, j * v)
+    lines = cells.T.astype(np.float64)
+    if np.abs(flat).max(initial=0) < 1 << 14:
+        sums = (lines @ flat.astype(np.float64)).astype(np.int64)
+    else:
+        high, low = flat >> 11, flat & ((1 << 11) - 1)
+        sums = (lines @ high.astype(np.float64)).astype(np.int64) << 11
+        sums += (lines @ low.astype(np.float64)).astype(np.int64)
+    return sums.reshape(len(lines), j, v)
 
 
 @dataclass
