@@ -9,7 +9,7 @@ from reference import make_target
 from typer.testing import CliRunner
 
 import xbarc
-from xbarc.artifact.runs import Options, program_hash, record
+from xbarc.artifact.runs import Options, program_hash, record, recorded
 from xbarc.cli import app
 from xbarc.report import compare_page, compare_programs
 from xbarc.report.compare import names, ratio
@@ -87,6 +87,24 @@ def test_accuracy_comes_from_the_newest_run_that_has_one(folder):
         record(path, program_hash(path), "x.npz", Options(), {**result, "accuracy": accuracy})
     found = document(folder, "a.xbar", "b.xbar")["programs"]
     assert [(p["accuracy"], p["samples"]) for p in found] == [(0.5, 8), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("options", "effects", "devices"),
+    [
+        (Options(), [], "ideal devices"),
+        (Options(ideal=True), [], "ideal devices and converters"),
+        (Options(noise="read"), ["read{sigma=0.02}", "drift"], "read{sigma=0.02}, drift"),
+    ],
+)
+def test_an_accuracy_says_of_what_devices_it_is(folder, options, effects, devices):
+    path = folder / "a.xbar"
+    result = {"samples": 8, "images_per_second": 1.0, "adc": {}, "accuracy": 0.5}
+    record(path, program_hash(path), "x.npz", options, {**result, "effects": effects})
+    found = document(folder, "a.xbar", "b.xbar")["programs"]
+    assert [p["devices"] for p in found] == [devices, None]
+    entries = [(p, xbarc.load(p), recorded(p)[0]) for p in (path, folder / "b.xbar")]
+    assert devices in compare_page(compare_programs(entries))
 
 
 def test_the_terminal_has_every_program_and_layer(folder):

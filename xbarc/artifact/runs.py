@@ -100,6 +100,13 @@ class Run(_Record):
     options: Options
     result: Result
 
+    @property
+    def devices(self) -> str:
+        """What the devices of this run were: a figure of ideal ones isn't the chip's."""
+        if self.options.ideal:
+            return "ideal devices and converters"
+        return ", ".join(self.result.effects) or "ideal devices"
+
 
 def record(
     path: Path, program: str, data: str, options: Options, document: Mapping[str, Any]

@@ -75,6 +75,7 @@ def _totals(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
     made.add_row("Target", *(str(p["target"]) for p in programs))
     if any(p["accuracy"] is not None for p in programs):
         made.add_row("Accuracy", *_compared("accuracy", [p["accuracy"] for p in programs]))
+        made.add_row("with", *(p["devices"] or "-" for p in programs))
     named = {key: name for key, name in HEADLINES.items() if key in totals}
     for key, name in (named | {key: title(key) for key in others(totals)}).items():
         made.add_row(name, *_compared(key, totals[key]))

@@ -92,6 +92,7 @@ def _program(path: Path, program: CompiledProgram, runs: Sequence[Run]) -> dict[
         "passes": report["passes"],
         "accuracy": accurate[-1].result.accuracy if accurate else None,
         "samples": accurate[-1].result.samples if accurate else None,
+        "devices": accurate[-1].devices if accurate else None,
     }
 
 
@@ -174,6 +175,7 @@ def _totals(document: Mapping[str, Any], called: Sequence[str]) -> Child:
     accuracies = [program["accuracy"] for program in document["programs"]]
     if any(accuracy is not None for accuracy in accuracies):
         rows.append(["Accuracy", *_cells("accuracy", accuracies)])
+        rows.append(["with", *(program["devices"] or "–" for program in document["programs"])])
     rows += [
         [name, *_cells(f"totals.{key}", totals[key])]
         for key, name in HEADLINES.items()

@@ -19,7 +19,8 @@ def section(report: Mapping[str, Any], runs: Sequence[Run]) -> Section:
     ]
     if (run := latest(runs, "accuracy")) is not None:
         shown = data("run.accuracy", run.result.accuracy, percent(run.result.accuracy or 0))
-        cards.insert(0, card(f"Accuracy, {count(run.result.samples)} samples", shown))
+        name = f"Accuracy, {count(run.result.samples)} samples, {run.devices}"
+        cards.insert(0, card(name, shown))
     rest = [
         card(title(key), data(f"totals.{key}", totals[key]))
         for key in others(totals)
