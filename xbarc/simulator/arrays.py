@@ -79,13 +79,13 @@ class PhysicalArray:
 
     def lines(self, which: npt.NDArray[np.bool_]) -> Self:
         """The array with some of its bit lines alone."""
-        parts = {n: getattr(self, n)[..., which] for n in _BY_LINE}
+        parts: dict[str, Any] = {n: getattr(self, n)[..., which] for n in _BY_LINE}
         return replace(self, **parts)
 
     def with_reference(self) -> Self:
         """The array with a reference line behind its bit lines: all cells at level 0."""
         fill = {"levels": 0, "alone": False}
-        parts = {}
+        parts: dict[str, Any] = {}
         for name in _BY_LINE:
             part = getattr(self, name)
             parts[name] = np.concatenate(
