@@ -12,14 +12,16 @@ from test_analog import product, replicated, vectors
 from test_whole_network import HARDWARE, MAPPINGS, inputs, model
 
 import xbarc
-from xbarc.ir.dialect import MvmOp
+from xbarc.hw.encoding import weight_levels
+from xbarc.ir.analysis.coverage import coverage_of
+from xbarc.ir.dialect import MvmOp, weights_of
 from xbarc.simulator.analog.engine import AnalogEngine
 from xbarc.simulator.analog.programmed import cell_of
 from xbarc.simulator.arrays import tiles_of
 from xbarc.simulator.draws import Draw
 from xbarc.simulator.interpreter import Simulator
 from xbarc.simulator.noise import effects_of, engine_for
-from xbarc.simulator.spread import PUBLISHED
+from xbarc.simulator.spread import PUBLISHED, Spread
 from xbarc.support.errors import UsageError
 
 STATIC = (
@@ -426,6 +428,57 @@ def test_an_offset_is_in_steps_of_the_converter(large):
     assert effect.conversion(made.converted) == 0
     (noisy,) = effects_of(coarse.target, "adc{noise=0.5}")
     assert noisy.conversion(made.converted) == pytest.approx(12.8)
+
+
+def test_noise_of_reads_is_fresh_and_as_large_as_it_says():
+    """The variance of a sum is that of its cells, in proportion to what they conduct."""
+    program = product(overrides=["adc.mode=lossless", "inputs.dac_bits=8"])
+    made, _, _ = programmed(program, "read{sigma=0.2}")
+    levels, p = made.physical.levels.astype(float), made.physical
+    np.testing.assert_allclose(made.noise, 0.2 * levels)
+    x = np.ones((300, 6, 20), np.float32)
+    error = (program.run(x, noise="read{sigma=0.2}")["y"] - program.run(x)["y"]).reshape(-1, 4)
+    assert np.unique(error[:, 0]).size > 1500
+    scale = next(op.scale.value.data for op in program.module.walk() if op.name == "xbar.quantize")
+    code = min(255, np.rint(1 / scale))
+    by_line = (0.2 * levels) ** 2 * code**2 * 16.0**p.slice
+    variance = [by_line[:, p.column == n].sum() for n in range(4)]
+    (name,) = (n for n in program.weights if n.endswith(".scale"))
+    expected = np.sqrt(variance) * scale * program.weights[name]
+    # 1800 draws: the standard error of a spread is 1.7 %.
+    np.testing.assert_allclose(error.std(axis=0), expected, rtol=0.07)
+    np.testing.assert_allclose(error.mean(axis=0), 0, atol=0.1 * expected.max())
+
+
+def test_a_curve_stays_as_it_is_beyond_its_range():
+    spread = Spread("polynomial", 2.0, (), "milo-2021")
+    g = np.array([0.0, 100.0, 225.0, 400.0])
+    expected = 2 * (4.782321 - 0.009107 * np.array([0.0, 100.0, 225.0, 225.0]))
+    np.testing.assert_allclose(spread.of(g), expected)
+
+
+def test_a_spread_that_saturates():
+    """SONOS: 0.1988665 (1 - exp(-g / 1.763115)) uS."""
+    found = Spread("saturating", None, (0.1988665, 1.763115)).of(np.array([0.0, 1.763115, 16.0]))
+    np.testing.assert_allclose(found, [0.0, 0.1988665 * (1 - 1 / np.e), 0.198844], rtol=1e-4)
+
+
+@pytest.mark.parametrize("encoding", ["differential", "offset"])
+def test_lines_keep_their_places_where_others_are_gated(encoding):
+    program = compiled("kernel-first", [f"array.encoding={encoding}"])
+    gated, target = 0, program.target
+    for op in program.module.walk():
+        if not isinstance(op, MvmOp):
+            continue
+        weights, placed = weights_of(op), coverage_of(op, program.weights)
+        for array in (a for t in tiles_of(op, program.weights, target, 0) for a in t.arrays):
+            dense = placed.dense(program.weights[weights.symbol], placed.tiles[array.tile].tolist())
+            levels = weight_levels(dense, weights.weight_bits, target.array.cell_bits, encoding)
+            cells = levels.transpose(2, 3, 0, 1).reshape(len(dense), -1)
+            held = cells[np.ix_(array.word_lines, array.bit_lines)]
+            np.testing.assert_array_equal(array.levels, held)
+            gated += held.size < cells.size
+    assert gated
 
 
 def test_noise_of_conversions_is_fresh_and_as_large_as_it_says():
