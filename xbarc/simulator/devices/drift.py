@@ -21,10 +21,11 @@ class Drift(Effect):
     """g(t) = g0 (t / t0)^-nu, `time` seconds after writing; before `t0` nothing has drifted.
 
     Each cell has its own nu, normal with the mean `nu` and the standard deviation `nu_sigma`, never
-    below 0. PCM has a nu of about 0.05 (Joshi et al., Nature Communications 11, 2020).
+    below 0. PCM has a nu of about 0.05 (aihwkit).
 
     `temperature` in K: time passes exp(Ea / k (1 / T0 - 1 / T)) times as fast as at `reference`,
-    T0, where nu was measured; Ea is `activation` in eV (Arrhenius' law). It must be given with the temperature: no value suits all devices.
+    T0, where nu was measured; Ea is `activation` in eV (Arrhenius' law). It must be given with the
+    temperature: no value suits all devices.
 
     compensation=global: the range of an array's converters is scaled by one factor: what all its
     cells together conduct now over what they did when written (Joshi et al., Nature Communications
