@@ -33,7 +33,7 @@ def texts(noise="", device=None, sets=()):
 def test_effects_are_read_with_their_options_and_stand_in_their_order():
     noise = "read{sigma=0.02},stuck{on=0.001 off=1e-3},programming{model=lognormal sigma=0.05}"
     assert texts(noise) == [
-        'programming{model="lognormal" sigma=0.05}',
+        'programming{sigma=0.05 model="lognormal"}',
         "read{sigma=0.02}",
         "stuck{on=0.001 off=0.001}",
     ]
@@ -95,7 +95,7 @@ def test_a_target_has_effects():
     target = load_target("mca128", [*sets, "device.programming.sigma=0.1"])
     assert [str(effect) for effect in effects_of(target)] == [
         "ratio{g_off=9.0}",
-        'programming{model="lognormal" sigma=0.1}',
+        'programming{sigma=0.1 model="lognormal"}',
         "read{sigma=0.02}",
     ]
     assert parse_target(dump_target(target), "again") == target

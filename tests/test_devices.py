@@ -21,7 +21,7 @@ from xbarc.simulator.arrays import tiles_of
 from xbarc.simulator.draws import Draw
 from xbarc.simulator.interpreter import Simulator
 from xbarc.simulator.noise import effects_of, engine_for
-from xbarc.simulator.spread import PUBLISHED, Spread
+from xbarc.simulator.spread import PUBLISHED, ConductanceSpread
 from xbarc.support.errors import UsageError
 
 STATIC = (
@@ -451,15 +451,17 @@ def test_noise_of_reads_is_fresh_and_as_large_as_it_says():
 
 
 def test_a_curve_stays_as_it_is_beyond_its_range():
-    spread = Spread("polynomial", 2.0, (), "milo-2021")
+    published = ConductanceSpread("polynomial", 2.0, (), "milo-2021")
     g = np.array([0.0, 100.0, 225.0, 400.0])
     expected = 2 * (4.782321 - 0.009107 * np.array([0.0, 100.0, 225.0, 225.0]))
-    np.testing.assert_allclose(spread.of(g), expected)
+    np.testing.assert_allclose(published.spread(g), expected)
 
 
 def test_a_spread_that_saturates():
     """SONOS: 0.1988665 (1 - exp(-g / 1.763115)) uS."""
-    found = Spread("saturating", None, (0.1988665, 1.763115)).of(np.array([0.0, 1.763115, 16.0]))
+    found = ConductanceSpread("saturating", None, (0.1988665, 1.763115)).spread(
+        np.array([0.0, 1.763115, 16.0])
+    )
     np.testing.assert_allclose(found, [0.0, 0.1988665 * (1 - 1 / np.e), 0.198844], rtol=1e-4)
 
 

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from xbarc.simulator.effect import Effect, Floats
 from xbarc.support.errors import UsageError
-
-Floats = npt.NDArray[np.float64]
 
 Mode = Literal["proportional", "absolute", "polynomial", "saturating"]
 
@@ -45,8 +43,8 @@ PUBLISHED: dict[str, Polynomial] = {
 
 
 @dataclass(frozen=True)
-class Spread:
-    """The standard deviation of cells, in uS, by `mode`:
+class ConductanceSpread(Effect):
+    """An effect with a standard deviation of each cell's conductance, in uS, by `mode`:
 
     - proportional: `sigma` times g;
     - absolute: `sigma` uS;
@@ -57,8 +55,8 @@ class Spread:
     don't go together.
     """
 
-    mode: Mode
-    sigma: float | None
+    mode: Mode = "proportional"
+    sigma: float | None = None
     coefficients: tuple[float, ...] = ()
     curve: Published | None = None
 
@@ -78,7 +76,7 @@ class Spread:
         if not all(map(math.isfinite, self.coefficients)):
             raise UsageError(f"coefficients = {self.coefficients}: give finite numbers")
 
-    def of(self, g: Floats) -> Floats:
+    def spread(self, g: Floats) -> Floats:
         """The standard deviation of conductances g, in uS."""
         sigma = 1.0 if self.sigma is None else self.sigma
         if self.mode == "proportional":

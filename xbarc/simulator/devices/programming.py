@@ -7,12 +7,12 @@ import numpy as np
 
 from xbarc.simulator.arrays import PhysicalArray
 from xbarc.simulator.draws import Draw
-from xbarc.simulator.effect import Effect, Floats
-from xbarc.simulator.spread import Mode, Published, Spread
+from xbarc.simulator.effect import Floats
+from xbarc.simulator.spread import ConductanceSpread
 
 
 @dataclass(frozen=True)
-class Programming(Effect):
+class Programming(ConductanceSpread):
     """Each cell misses its conductance when it is written; the error stays until the next writing.
 
     model: normal, g + s z, never below 0; or lognormal with the mean g and the standard deviation
@@ -33,21 +33,10 @@ class Programming(Effect):
     order: ClassVar[int] = 10
 
     model: Literal["normal", "lognormal"] = "normal"
-    mode: Mode = "proportional"
-    sigma: float | None = None
-    coefficients: tuple[float, ...] = ()
-    curve: Published | None = None
-
-    def __post_init__(self) -> None:
-        self._spread  # noqa: B018  (raises where an option is wrong)
-
-    @property
-    def _spread(self) -> Spread:
-        return Spread(self.mode, self.sigma, self.coefficients, self.curve)
 
     def program(self, g: Floats, array: PhysicalArray, draw: Draw) -> Floats:
         """The conductances that one pulse writes."""
-        s, z = self._spread.of(g), draw.generator().standard_normal(g.shape)
+        s, z = self.spread(g), draw.generator().standard_normal(g.shape)
         if self.model == "normal":
             return np.maximum(g + s * z, 0.0)
         relative = np.divide(s, g, out=np.zeros_like(g), where=g > 0)

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from xbarc.simulator.arrays import PhysicalArray
-from xbarc.simulator.effect import Effect, Floats
-from xbarc.simulator.spread import Mode, Published, Spread
+from xbarc.simulator.effect import Floats
+from xbarc.simulator.spread import ConductanceSpread
 
 
 @dataclass(frozen=True)
-class Read(Effect):
+class Read(ConductanceSpread):
     """Each cell's conductance is off by a normal error that is new in each read of the array.
 
     Its standard deviation, in uS, by mode: proportional, `sigma` times g; absolute, `sigma` uS;
@@ -24,18 +24,6 @@ class Read(Effect):
     name: ClassVar[str] = "read"
     order: ClassVar[int] = 30
 
-    mode: Mode = "proportional"
-    sigma: float | None = None
-    coefficients: tuple[float, ...] = ()
-    curve: Published | None = None
-
-    def __post_init__(self) -> None:
-        self._spread  # noqa: B018  (raises where an option is wrong)
-
-    @property
-    def _spread(self) -> Spread:
-        return Spread(self.mode, self.sigma, self.coefficients, self.curve)
-
     def read(self, g: Floats, array: PhysicalArray) -> Floats | None:
         """Each cell's standard deviation, in uS."""
-        return None if self.sigma == 0 else self._spread.of(g)
+        return None if self.sigma == 0 else self.spread(g)

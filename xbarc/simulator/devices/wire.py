@@ -1,6 +1,6 @@
 """`wire`: the resistance of word lines and bit lines."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import ClassVar, Literal
 
 from xbarc.hw.wires import Wires, transfer
@@ -44,13 +44,12 @@ class Wire(Effect):
     drive_from: Literal["left", "both"] = "left"
     sense_at: Literal["bottom", "top"] = "bottom"
 
-    def __post_init__(self) -> None:
-        self.wires  # noqa: B018  (raises where an option is wrong)
+    wires: Wires = field(init=False, repr=False, compare=False)
+    """The resistances as the solver takes them."""
 
-    @property
-    def wires(self) -> Wires:
-        """The resistances as the solver takes them."""
-        return Wires(self.row, self.col, self.source, self.sense, self.drive_from, self.sense_at)
+    def __post_init__(self) -> None:
+        ohm = self.row, self.col, self.source, self.sense
+        object.__setattr__(self, "wires", Wires(*ohm, self.drive_from, self.sense_at))
 
     def effective(self, g: Floats, array: PhysicalArray) -> Floats:
         """Effective conductances [R, L], from the cache on disk where they were solved before."""
