@@ -7,8 +7,11 @@ as `docs/numerics.md` says it: nothing here is random, so all of it must agree t
 import numpy as np
 from reference_program import Vectors
 
-from xbarc.ir.dialect import weights_of
+from xbarc.ir.dialect import copies_of, weights_of
+from xbarc.simulator.analog.programmed import cell_of, programmed
+from xbarc.simulator.arrays import tiles_of
 from xbarc.simulator.draws import Draw
+from xbarc.simulator.effect import in_order
 
 
 def mvm(engine, seed):
@@ -17,7 +20,14 @@ def mvm(engine, seed):
     def product(op, stream, program, counts):
         matrix = engine.program(op, program.weights, program.target, seed)
         adc = next((effect for effect in engine.effects if effect.name == "adc"), None)
-        x, replicas = stream.values, matrix._replicas
+        x, cell = stream.values, cell_of(engine.effects, program.target)
+        replicas = [
+            [
+                (tile, [programmed(a, in_order(engine.effects), seed) for a in tile.arrays])
+                for tile in tiles_of(op, program.weights, program.target, replica, cell)
+            ]
+            for replica in range(copies_of(op))
+        ]
         out = np.zeros((len(x), op.matrix[1]), np.int64 if matrix.integer else np.float64)
         number = np.arange(len(x)) % op.input.type.vectors.data
         for replica, tiles in enumerate(replicas):
@@ -40,17 +50,19 @@ def of_tile(x, tile, arrays, target, op, stream, adc, seed):
         sums, places = {}, {}
         for made in arrays:
             p = made.physical
-            found = currents(made, levels)
+            found, unit = currents(made, levels)
             for line, a in enumerate(found):
                 if p.polarity[line] < 0:  # the reference line
                     continue
                 if p.alone[line] and p.polarity[-1] < 0:
                     a = a - found[-1]
                 key = int(p.slice[line]), int(p.column[line]), int(p.polarity[line])
-                sums[key], places[key] = a, (p, int(p.bit_lines[line]))
+                sums[key], places[key] = (a, unit, made), (p, int(p.bit_lines[line]))
         if target.adc.subtract == "analog":
             pairs = {key[:2] for key in sums}
-            sums = {(*key, 0): sums[(*key, 0)] - sums[(*key, 1)] for key in pairs}
+            sums = {(*key, 0): without(sums[(*key, 0)], sums[(*key, 1)]) for key in pairs}
+        else:
+            sums = {key: a * unit for key, (a, unit, _) in sums.items()}
         for (s, column, polarity), a in sums.items():
             a = seen(a, places[(s, column, polarity)], lo, step, top, adc, seed)
             code = np.clip(np.rint((a - lo) / step), 0, top).astype(np.int64)
@@ -84,15 +96,23 @@ def inputs(x, bits, signed, target):
 
 
 def currents(made, levels):
-    """The sums of all bit lines in level steps [L, V]: integers row by row, scaled once."""
+    """The integer sums of all bit lines [L, V], row by row, and the level steps of one."""
     unit = made.unit
     if made.drive is not None:
         levels = np.stack([row[x] for row, x in zip(made.drive.table, levels.T, strict=True)], 1)
         unit = made.unit * made.drive.unit
-    total = np.zeros((len(levels), made.cells.shape[1]), np.int64)
+    cells, levels = made.cells.astype(np.int64), levels.astype(np.int64)
+    total = np.zeros((len(levels), cells.shape[1]), np.int64)
     for row in range(levels.shape[1]):
-        total += levels[:, row, None] * made.cells[row]
-    return (total * unit).T
+        total += levels[:, row, None] * cells[row]
+    return total.T, unit
+
+
+def without(plus, minus):
+    """What is left of a pair's sums: integers where both stand on one array."""
+    if plus[2] is minus[2]:
+        return (plus[0] - minus[0]) * plus[1]
+    return plus[0] * plus[1] + minus[0] * -minus[1]
 
 
 def seen(a, place, lo, step, top, adc, seed):

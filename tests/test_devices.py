@@ -17,6 +17,7 @@ from xbarc.ir.analysis.coverage import coverage_of
 from xbarc.ir.dialect import MvmOp, weights_of
 from xbarc.simulator.analog.engine import AnalogEngine
 from xbarc.simulator.analog.programmed import cell_of
+from xbarc.simulator.analog.programmed import programmed as program_array
 from xbarc.simulator.arrays import tiles_of
 from xbarc.simulator.draws import Draw
 from xbarc.simulator.interpreter import Simulator
@@ -159,8 +160,15 @@ def programmed(program, noise, seed=0):
     (op,) = (op for op in program.module.walk() if isinstance(op, MvmOp))
     engine = AnalogEngine(effects_of(program.target, noise))
     matrix = engine.program(op, program.weights, program.target, seed)
-    ((_, (made,)),) = matrix._replicas[0]
+    made = of_cells(op, program, engine, seed)
     return made, made.cells * made.unit * made.physical.cell.step_us, matrix
+
+
+def of_cells(op, program, engine, seed):
+    """The one array of an mvm, once programmed."""
+    cell = cell_of(engine.effects, program.target)
+    ((array,),) = (t.arrays for t in tiles_of(op, program.weights, program.target, 0, cell))
+    return program_array(array, engine.effects, seed)
 
 
 def wanted(program, noise=""):
@@ -435,7 +443,8 @@ def test_noise_of_reads_is_fresh_and_as_large_as_it_says():
     program = product(overrides=["adc.mode=lossless", "inputs.dac_bits=8"])
     made, _, _ = programmed(program, "read{sigma=0.2}")
     levels, p = made.physical.levels.astype(float), made.physical
-    np.testing.assert_allclose(made.noise, 0.2 * levels)
+    sigma = np.sqrt(made.variances * made.variance_unit)
+    np.testing.assert_allclose(sigma, 0.2 * levels, rtol=1e-5)
     x = np.ones((300, 6, 20), np.float32)
     error = (program.run(x, noise="read{sigma=0.2}")["y"] - program.run(x)["y"]).reshape(-1, 4)
     assert np.unique(error[:, 0]).size > 1500

@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,14 @@ class Draw:
         return replace(self, pulse=0)
 
     def generator(self, *of: int) -> np.random.Generator:
-        """A generator; `of` tells the draws of one array apart, such as a vector's number."""
+        """A generator; `of` tells the draws of one array apart."""
+        return np.random.Generator(np.random.Philox(key=int.from_bytes(self._key(of), "little")))
+
+    def words(self) -> npt.NDArray[np.uint32]:
+        """The key [2] under which `xbarc.simulator.normals` draws for this array."""
+        return np.frombuffer(self._key(())[:8], "<u4").astype(np.uint32)
+
+    def _key(self, of: tuple[int, ...]) -> bytes:
         where = (self.seed, self.effect, self.layer, self.replica, self.tile, self.crossbar, of)
         key = repr((*where, self.pulse) if self.pulse else where)
-        digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
-        return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+        return hashlib.blake2b(key.encode(), digest_size=16).digest()

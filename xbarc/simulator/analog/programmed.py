@@ -22,18 +22,28 @@ STEPS = 1 << 22
 
 @dataclass(frozen=True)
 class Drive:
-    """What word lines carry: `table` [R, levels] integers, `unit` level steps each."""
+    """What word lines carry: `table` [R, levels] integers, `unit` level steps each.
+
+    `squares` are the same of its squares, `square_unit` each, for the variance of read noise.
+    """
 
     table: Integers
     unit: float
+    squares: Integers
+    square_unit: float
+
+    def carried(self, levels: Integers, *, squared: bool = False) -> Integers:
+        """What word lines carry, or its square, at levels [R, n]."""
+        table = self.squares if squared else self.table
+        return np.asarray(table[np.arange(len(levels))[:, None], levels])
 
 
 @dataclass(frozen=True)
 class ProgrammedArray:
     """A physical array once programmed and aged: `cells` [R, L] integers, `unit` level steps each.
 
-    `noise` [R, L] is each cell's standard deviation in a read, in level steps; None without.
-    `pulses` [R, L] wrote each cell. `drive` is None where word lines carry the codes as they are.
+    `variances` [R, L], integers of `variance_unit` each, are of each cell's noise in a read, in level
+    steps; None without. `pulses` [R, L] wrote each cell. `drive` is None where word lines carry the codes as they are.
     `converted`: its lines that have a converter, in the order of the array's. If there is a
     reference line, it is the last one, and its current is taken from the lines that are alone.
     """
@@ -41,7 +51,8 @@ class ProgrammedArray:
     physical: PhysicalArray
     cells: Integers
     unit: float
-    noise: Floats | None
+    variances: Integers | None
+    variance_unit: float
     pulses: Integers
     drive: Drive | None
     converted: PhysicalArray
@@ -68,17 +79,33 @@ def programmed(array: PhysicalArray, effects: Sequence[Effect], seed: int) -> Pr
     aged = _aged(written, array, effects, seed)
     g = _effective(aged, array, effects)
     scale = math.prod(effect.scale(written, aged) for effect in effects)
-    step = array.cell.step_us
+    drive, driven = _drive(array, effects, seed)
+    step = array.cell.step_us / driven
     largest = float(np.abs(g).max(initial=0.0)) or step
-    cells = np.rint(g / largest * STEPS).astype(np.int64)
-    variances = [s**2 for e in effects if (s := e.read(g, array)) is not None]
-    noise = scale * np.sqrt(np.sum(variances, axis=0)) / step if variances else None
+    cells = np.rint(g / largest * STEPS).astype(np.int32)
+    spreads = [spread for e in effects if (spread := e.read(g, array)) is not None]
+    variance = (scale / step) ** 2 * np.sum([spread**2 for spread in spreads], axis=0)
+    variances, variance_unit = None, 0.0
+    if spreads:
+        variances, variance_unit = _fixed_point(np.asarray(variance))
     digital = array.target.adc.subtract == "digital"
     converted = array.lines(array.polarity >= 0 if digital else array.polarity == 0)
-    unit = scale * largest / STEPS / step
     return ProgrammedArray(
-        array, cells, unit, noise, pulses, _drive(array, effects, seed), converted
+        physical=array,
+        cells=cells,
+        unit=scale * largest / STEPS / step,
+        variances=variances,
+        variance_unit=variance_unit,
+        pulses=pulses,
+        drive=drive,
+        converted=converted,
     )
+
+
+def _fixed_point(values: Floats) -> tuple[Integers, float]:
+    """Values as int32, and what one of these is: the largest is `STEPS` of them."""
+    largest = float(np.abs(values).max(initial=0.0)) or 1.0
+    return np.rint(values / largest * STEPS).astype(np.int32), largest / STEPS
 
 
 def with_reference(array: PhysicalArray) -> PhysicalArray:
@@ -125,13 +152,23 @@ def _effective(g: Floats, array: PhysicalArray, effects: Sequence[Effect]) -> Fl
     return g
 
 
-def _drive(array: PhysicalArray, effects: Sequence[Effect], seed: int) -> Drive | None:
+def _drive(
+    array: PhysicalArray, effects: Sequence[Effect], seed: int
+) -> tuple[Drive | None, float]:
+    """What word lines carry instead of codes, if that is anything else than a multiple of them.
+
+    The second result is that multiple, else 1.
+    """
     codes = np.arange(1 << array.target.inputs.dac_bits, dtype=np.float64)[None]
     levels = codes
     for effect in effects:
         levels = effect.drive(levels, array, draw_of(effect.name, array, seed))
-    if np.array_equal(levels, np.broadcast_to(codes, levels.shape)):
-        return None
-    largest = float(np.abs(levels).max()) or 1.0
-    table = np.rint(levels / largest * STEPS).astype(np.int64)
-    return Drive(np.broadcast_to(table, (len(array.levels), codes.size)), largest / STEPS)
+    multiple = float(levels[0, 1])
+    if multiple > 0 and np.array_equal(levels, np.broadcast_to(multiple * codes, levels.shape)):
+        return None, multiple
+    table, unit = _fixed_point(levels)
+    squares, square_unit = _fixed_point(levels**2)
+    shape = len(array.levels), codes.size
+    return Drive(
+        np.broadcast_to(table, shape), unit, np.broadcast_to(squares, shape), square_unit
+    ), 1.0

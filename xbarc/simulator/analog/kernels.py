@@ -1,0 +1,325 @@
+"""The inner loops of the analog engine, compiled by Numba.
+
+Importing this module imports Numba: only what runs a program with real devices does.
+
+Bit lines stand side by side, `LANES` to a block, so one instruction works on many of them. A read
+drives each row at one of a few levels. Some rows together have no more than `ENTRIES` combinations
+of levels, and a table holds what each combination adds to the bit lines: the sum of a column is one
+table entry for these rows, and the next. Tables and sums are int32: exact.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from xbarc.simulator.analog.lines import LANES
+from xbarc.simulator.cache import njit
+from xbarc.simulator.normals import EACH, fill_normals
+
+ENTRIES = 16
+"""Combinations of levels that a table has entries for."""
+
+VECTORS = 32
+"""Input vectors worked on at a time, so that their sums stay in the first-level cache."""
+
+# Adding and taking away 1.5 * 2^52 rounds a float64 to an integer, half to even, up to 2^51.
+_ROUNDER = 1.5 * 2**52
+
+_PER_BLOCK = LANES // EACH
+"""Counters that give a block's numbers of one read."""
+
+
+@intrinsic
+def _look_up(typingctx, table, groups, index, at, unit, out, row):  # type: ignore[no-untyped-def]
+    """out [row] = unit * sum over groups g of table [g, index [g, at]], `LANES` numbers at once.
+
+    `table` int32 [groups, ENTRIES, LANES], `index` uint8 [groups, n], `out` float64 [n, LANES], all
+    contiguous. Written in LLVM's own terms, since the sums must stay in registers.
+    """
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        word, byte, whole = ir.IntType(64), ir.IntType(8), ir.IntType(32)
+        integers = ir.VectorType(whole, LANES)
+        floats = ir.VectorType(ir.DoubleType(), LANES)
+
+        def array(i):  # type: ignore[no-untyped-def]
+            return context.make_array(signature.args[i])(context, builder, args[i])
+
+        entries = builder.bitcast(array(0).data, byte.as_pointer())
+        indices, results = array(2), array(5)
+        stride = builder.extract_value(indices.strides, 0)
+        total = cgutils.alloca_once_value(builder, ir.Constant(integers, [0] * LANES))
+        with cgutils.for_range(builder, args[1]) as loop:
+            place = builder.add(builder.mul(loop.index, stride), args[3])
+            entry = builder.zext(builder.load(builder.gep(indices.data, [place])), word)
+            entry = builder.add(builder.mul(loop.index, word(ENTRIES)), entry)
+            line = builder.gep(entries, [builder.mul(entry, word(4 * LANES))])
+            line = builder.bitcast(line, integers.as_pointer())
+            added = builder.add(builder.load(total), builder.load(line, align=4))
+            builder.store(added, total)
+        undefined = ir.Constant(floats, ir.Undefined)
+        scale = builder.insert_element(undefined, args[4], whole(0))
+        zeros = ir.Constant(ir.VectorType(whole, LANES), [0] * LANES)
+        scale = builder.shuffle_vector(scale, undefined, zeros)
+        scaled = builder.fmul(builder.sitofp(builder.load(total), floats), scale)
+        target = builder.gep(results.data, [builder.mul(args[6], word(LANES))])
+        builder.store(scaled, builder.bitcast(target, floats.as_pointer()), align=8)
+        return context.get_dummy_value()
+
+    count = types.int64
+    arguments = (table, count, index, count, types.float64, out, count)
+    return types.void(*arguments), codegen
+
+
+@njit(cache=True, error_model="numpy")
+def rows_together(dac_bits):
+    """Rows whose levels make one table entry."""
+    return max(1, 4 // dac_bits)
+
+
+@njit(cache=True, error_model="numpy")
+def _tables(cells, groups, dac_bits, squared):
+    """[blocks, T, groups, ENTRIES, LANES] int32 of cells [T, R, blocks * LANES].
+
+    Levels count as their squares if `squared`.
+    """
+    together, top = rows_together(dac_bits), (1 << dac_bits) - 1
+    terms, rows, width = cells.shape
+    tables = np.zeros((width // LANES, terms, groups, ENTRIES, LANES), np.int32)
+    for b in range(width // LANES):
+        for t in range(terms):
+            for g in range(groups):
+                for entry in range(1, 1 << (dac_bits * together)):
+                    line = tables[b, t, g, entry]
+                    for i in range(min(together, rows - g * together)):
+                        level = np.int32((entry >> (i * dac_bits)) & top)
+                        if squared:
+                            level = np.int32(level * level)
+                        cell = cells[t, g * together + i, b * LANES : (b + 1) * LANES]
+                        for lane in range(LANES):
+                            line[lane] += np.int32(level * cell[lane])
+    return tables
+
+
+@njit(cache=True, error_model="numpy")
+def _indices(x, v0, count, reads, index):
+    """index [groups, J * count] uint8: what codes x [R, v0 .. v0 + count] make table entries of."""
+    together = rows_together(reads.dac_bits)
+    passes = 2 if reads.two_pass else 1
+    slices = len(reads.weights) // passes
+    mask = np.uint8((1 << reads.dac_bits) - 1)
+    index[:] = 0
+    magnitude = np.empty(count, np.uint32)
+    for r in range(x.shape[0]):
+        line, shift = index[r // together], np.uint8(r % together * reads.dac_bits)
+        codes = x[r, v0 : v0 + count]
+        for part in range(passes):
+            for v in range(count):
+                code = np.int32(codes[v])
+                if reads.two_pass:
+                    code = max(-code if part == 1 else code, np.int32(0))
+                magnitude[v] = np.uint32(code)
+            for j in range(slices):
+                place = line[(part * slices + j) * count : (part * slices + j + 1) * count]
+                cut = np.uint32(j * reads.dac_bits)
+                for v in range(count):
+                    level = np.uint8(magnitude[v] >> cut) & mask
+                    place[v] |= np.uint8(level << shift)
+
+
+class Draws(NamedTuple):
+    """Room for the normal numbers of n reads of one block."""
+
+    counters: Any  # uint32 [4, n * _PER_BLOCK]
+    words: Any  # uint32, the same
+    work: Any  # float32 [2, n * _PER_BLOCK]
+    four: Any  # float32 [4, n * _PER_BLOCK]
+    z: Any  # float32 [n, LANES]
+
+
+@njit(cache=True, error_model="numpy")
+def _room(n):
+    e = n * _PER_BLOCK
+    return Draws(
+        np.empty((4, e), np.uint32),
+        np.empty((4, e), np.uint32),
+        np.empty((2, e), np.float32),
+        np.empty((EACH, e), np.float32),
+        np.empty((n, LANES), np.float32),
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def _count(numbers, reads, draws):
+    """Counters of all reads of some vectors: the vector's number (low, high), a place, the read."""
+    e = 0
+    for j in range(reads):
+        for number in numbers:
+            low = np.uint32(number)
+            high = np.uint32(np.uint64(number) >> np.uint64(32))
+            for _ in range(_PER_BLOCK):
+                draws.counters[0, e], draws.counters[1, e] = low, high
+                draws.counters[3, e] = np.uint32(j)
+                e += 1
+
+
+@njit(cache=True, error_model="numpy")
+def _draw(block, key, draws):
+    """draws.z [n, LANES]: the normal numbers of a block's lines."""
+    places = draws.counters[2]
+    for e in range(len(places)):
+        places[e] = np.uint32(block * _PER_BLOCK + e % _PER_BLOCK)
+    fill_normals(draws.counters, key, draws.words, draws.work, draws.four)
+    for k in range(EACH):
+        for n in range(draws.z.shape[0]):
+            for i in range(_PER_BLOCK):
+                draws.z[n, k * _PER_BLOCK + i] = draws.four[k, n * _PER_BLOCK + i]
+
+
+@njit(cache=True, error_model="numpy")
+def _shared_noise(variance, block, noise, draws, shared):
+    """shared [n]: the noise of the reference line, whose variance stands in lane 0 of `block`."""
+    _draw(block, noise.key, draws)
+    for n in range(len(shared)):
+        shared[n] = np.sqrt(variance[n, 0]) * draws.z[n, 0]
+
+
+@njit(cache=True, error_model="numpy")
+def _add_noise(sums, variance, block, noise, fixed, alone, shared, draws):
+    """sums [n, LANES] += sqrt(variance) z, less what the reference line adds to those alone."""
+    _draw(block, noise.key, draws)
+    z = draws.z
+    for n in range(sums.shape[0]):
+        for lane in range(LANES):
+            sums[n, lane] += np.sqrt(variance[n, lane] + fixed[lane]) * z[n, lane]
+    if noise.reference:
+        for n in range(sums.shape[0]):
+            for lane in range(LANES):
+                sums[n, lane] -= alone[lane] * shared[n]
+
+
+@njit(cache=True, error_model="numpy")
+def _convert(sums, weights, curve, acc):
+    """acc [V, LANES] = weights [J] times what the converter makes of sums [J * V, LANES], added up.
+
+    Returns how many were clipped. Codes are added, not what they stand for.
+    """
+    vectors = acc.shape[0]
+    acc[:] = 0
+    clipped = 0
+    for j in range(len(weights)):
+        weight = weights[j]
+        for v in range(vectors):
+            line, total = sums[j * vectors + v], acc[v]
+            if curve.rounds:
+                count = 0
+                for lane in range(LANES):
+                    t = (line[lane] - curve.lo) / curve.step
+                    count += int(t < -0.5) + int(t >= curve.top + 0.5)
+                    t = min(max(t, 0.0), curve.top)
+                    total[lane] += weight * ((t + _ROUNDER) - _ROUNDER)
+                clipped += count
+            else:
+                for lane in range(LANES):
+                    total[lane] += weight * line[lane]
+    return clipped
+
+
+@njit(cache=True, error_model="numpy")
+def _add_lines(acc, weights, columns, out, v0):
+    """out [C, v0 ..] += weights [LANES] * acc [V, LANES], each line to its weight column."""
+    for lane in range(LANES):
+        weight = weights[lane]
+        if weight != 0:
+            line = out[columns[lane]]
+            for v in range(acc.shape[0]):
+                line[v0 + v] += weight * acc[v, lane]
+
+
+@njit(cache=True, error_model="numpy")
+def _summed(tables, units, groups, index, more, sums):
+    """sums [n, LANES] of one block: tables [T, groups, ENTRIES, LANES] by index [groups, n]."""
+    for n in range(sums.shape[0]):
+        _look_up(tables[0], groups, index, n, units[0], sums, n)
+    for t in range(1, len(units)):
+        for n in range(sums.shape[0]):
+            _look_up(tables[t], groups, index, n, units[t], more, n)
+            for lane in range(LANES):
+                sums[n, lane] += more[n, lane]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def convert_codes(x, numbers, lines, reads, curve, noise, out):
+    """out [C, V] += what converters make of the codes x [R, V]; returns the clipped.
+
+    `numbers` int64 [V] are the vectors'. Codes are added up times their weights, not yet scaled.
+    """
+    vectors, blocks, count = x.shape[1], lines.weights.shape[0], len(reads.weights)
+    groups = -(-x.shape[0] // rows_together(reads.dac_bits))
+    tables = _tables(lines.cells, groups, reads.dac_bits, False)
+    spreads = _tables(lines.variances, groups, reads.dac_bits, True)
+    clipped = 0
+    most = min(VECTORS, vectors)
+    sums, more = np.empty((count * most, LANES)), np.empty((count * most, LANES))
+    variance, shared = np.zeros((count * most, LANES)), np.zeros(count * most)
+    index, acc = np.empty((groups, count * most), np.uint8), np.empty((most, LANES))
+    draws = _room(count * most if noise.on else 0)
+    for v0 in range(0, vectors, most):
+        if v0 + most > vectors:
+            most = vectors - v0
+            n = count * most
+            sums, more = np.empty((n, LANES)), np.empty((n, LANES))
+            variance, shared = np.zeros((n, LANES)), np.zeros(n)
+            index, acc = np.empty((groups, n), np.uint8), np.empty((most, LANES))
+            draws = _room(n if noise.on else 0)
+        _indices(x, v0, most, reads, index)
+        if noise.on:
+            _count(numbers[v0 : v0 + most], count, draws)
+        if noise.reference:
+            _summed(spreads[blocks], lines.variance_units, groups, index, more, variance)
+            _shared_noise(variance, blocks, noise, draws, shared)
+        for b in range(blocks):
+            _summed(tables[b], lines.units, groups, index, more, sums)
+            if noise.on:
+                if len(lines.variance_units):
+                    _summed(spreads[b], lines.variance_units, groups, index, more, variance)
+                _add_noise(
+                    sums, variance, b, noise, lines.fixed[b], lines.alone[b], shared, draws
+                )
+            clipped += _convert(sums, reads.weights, curve, acc)
+            _add_lines(acc, lines.weights[b], lines.columns[b], out, v0)
+    return clipped
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_noise(sums, variance, numbers, reads, fixed, alone, noise):
+    """sums [B, n, LANES] of the reads of vectors `numbers`, J of them a vector, with fresh noise.
+
+    `variance` [B, n, LANES], or one block more for the reference line, or none.
+    """
+    blocks, n = sums.shape[0], sums.shape[1]
+    draws, shared, none = _room(n), np.zeros(n), np.zeros((n, LANES))
+    _count(numbers, reads, draws)
+    if noise.reference:
+        _shared_noise(variance[blocks], blocks, noise, draws, shared)
+    for b in range(blocks):
+        known = variance[b] if len(variance) else none
+        _add_noise(sums[b], known, b, noise, fixed[b], alone[b], shared, draws)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def convert_sums(sums, lines, columns, weights, curve, v0, out):
+    """out [C, v0 ..] += what converters make of sums [B, J * V, LANES]; returns the clipped.
+
+    `lines` and `columns` [B, LANES] are what lines weigh, and for which column.
+    """
+    acc = np.empty((sums.shape[1] // len(weights), LANES))
+    clipped = 0
+    for b in range(sums.shape[0]):
+        clipped += _convert(sums[b], weights, curve, acc)
+        _add_lines(acc, lines[b], columns[b], out, v0)
+    return clipped

@@ -1,0 +1,252 @@
+"""The bit lines of an array that are converted, as the kernels take them.
+
+What is subtracted before a converter is subtracted in the cells where both lines have the same unit:
+a pair's G- under analog subtraction, and the reference line. Then a converter has one line.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarc.simulator.analog.programmed import Drive, ProgrammedArray, draw_of
+from xbarc.simulator.arrays import PhysicalArray
+from xbarc.simulator.effect import Effect
+
+Integers = npt.NDArray[Any]
+
+LANES = 16
+"""Bit lines of a block: what one instruction, or a few, work on."""
+
+
+class Reads(NamedTuple):
+    """How codes are read: `weights` float64 [J] of the reads in shift-and-add, and their cuts.
+
+    `bits` of a code, `dac_bits` of a level; signed codes in two passes or in two's complement.
+    """
+
+    weights: Any
+    bits: int
+    dac_bits: int
+    two_pass: bool
+
+
+class Curve(NamedTuple):
+    """A converter: `clip(rint((a - lo) / step), 0, top)`; without `rounds` the sum as it is."""
+
+    lo: float
+    step: float
+    top: float
+    rounds: bool
+
+
+class Lines(NamedTuple):
+    """The bit lines of an array that are converted, padded to whole blocks: `LANES` times B of them.
+
+    A sum, in level steps, is `units[t]` times the integer sum of `cells[t]`, over the terms t: two
+    where a pair of lines stands on two arrays. `variances` and `variance_units` are the same for
+    read noise; a block behind the others holds the reference line's, where it has any, which is
+    subtracted `alone` times. Each line counts `weights` times for `columns`.
+    """
+
+    cells: Any  # int32 [T, R, B * LANES]
+    units: Any  # float64 [T]
+    variances: Any  # int32 [T', R, B * LANES], or LANES more
+    variance_units: Any  # float64 [T']
+    alone: Any  # float64 [B, LANES]: how often the reference line is subtracted
+    fixed: Any  # float64 [B, LANES]: the part of the noise's variance that no input changes
+    weights: Any  # float64 [B, LANES]
+    columns: Any  # int64 [B, LANES]
+
+
+class Noise(NamedTuple):
+    """Fresh noise of an array's sums, if `on`: the `key` uint32 [2] of its normal numbers.
+
+    `reference`: the reference line has noise, which lines share.
+    """
+
+    key: Any
+    on: bool
+    reference: bool
+
+
+@dataclass(frozen=True)
+class Term:
+    """Cells [R, L] int32 of an array that bit lines have, each `unit` level steps; signed.
+
+    `drive` is None where word lines carry the codes as they are. `variances` [R, L] int32, each
+    `variance_unit`, are of the cells' read noise in level steps; None without.
+    """
+
+    cells: Integers
+    unit: float
+    drive: Drive | None
+    variances: Integers | None
+    variance_unit: float
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The lines of one array that have a converter, L of them, and what converters see of them.
+
+    `array` has these lines alone. `terms`: one, or two where a pair stands on two arrays.
+    `reference` [R] int32 are the variances of the reference line, None without noise of its own;
+    the lines marked by `alone` [L] share it. `fixed`: the variance of a conversion's own noise.
+    """
+
+    array: PhysicalArray
+    terms: tuple[Term, ...]
+    reference: Integers | None
+    alone: npt.NDArray[np.bool_]
+    fixed: float
+    key: npt.NDArray[np.uint32]
+    weights: npt.NDArray[np.float64]
+
+    @property
+    def noisy(self) -> bool:
+        """Whether sums have noise that is fresh in each read."""
+        return self.fixed > 0 or any(term.variances is not None for term in self.terms)
+
+    @property
+    def driven(self) -> bool:
+        """Whether word lines carry anything else than the codes."""
+        return any(term.drive is not None for term in self.terms)
+
+
+def converted_lines(
+    arrays: Sequence[ProgrammedArray],
+    effects: Sequence[Effect],
+    seed: int,
+    slice_weights: Integers,
+) -> list[Converted]:
+    """The converted lines of a tile's arrays; `slice_weights` [S, P] of shift-and-add."""
+    negative = {
+        (int(s), int(c)): (a, line)
+        for a in arrays
+        for line, (s, c, p) in enumerate(
+            zip(a.physical.slice, a.physical.column, a.physical.polarity, strict=True)
+        )
+        if p == 1
+    }
+    return [
+        _converted(a, negative, effects, seed, slice_weights)
+        for a in arrays
+        if a.converted.column.size
+    ]
+
+
+def _converted(
+    a: ProgrammedArray,
+    negative: dict[tuple[int, int], tuple[ProgrammedArray, int]],
+    effects: Sequence[Effect],
+    seed: int,
+    slice_weights: Integers,
+) -> Converted:
+    c, p = a.converted, a.physical
+    digital = c.target.adc.subtract == "digital"
+    mine = np.flatnonzero(p.polarity >= 0 if digital else p.polarity == 0)
+    terms = [_term(a, mine)]
+    if not digital:
+        pairs = [negative[int(s), int(n)] for s, n in zip(c.slice, c.column, strict=True)]
+        (other,) = {id(found): found for found, _ in pairs}.values()
+        taken = _term(other, np.array([line for _, line in pairs]))
+        terms = [_difference(terms[0], taken)] if other is a else [terms[0], _negated(taken)]
+    alone = p.alone[mine] & bool((p.polarity < 0).any())
+    reference = None
+    if alone.any():
+        terms[0].cells[:, alone] -= a.cells[:, -1:]
+        reference = None if a.variances is None else a.variances[:, -1]
+    fixed = float(sum(effect.conversion(c) ** 2 for effect in effects))
+    key = draw_of("noise", p, seed).words()
+    weights = slice_weights[c.slice, c.polarity].astype(np.float64)
+    return Converted(c, tuple(terms), reference, alone, fixed, key, weights)
+
+
+def _term(a: ProgrammedArray, lines: Integers) -> Term:
+    variances = None if a.variances is None else a.variances[:, lines]
+    return Term(a.cells[:, lines], a.unit, a.drive, variances, a.variance_unit)
+
+
+def _difference(plus: Term, minus: Term) -> Term:
+    """One term for the pairs of one array."""
+    variances = None
+    if plus.variances is not None and minus.variances is not None:
+        variances = plus.variances + minus.variances
+    return Term(plus.cells - minus.cells, plus.unit, plus.drive, variances, plus.variance_unit)
+
+
+def _negated(term: Term) -> Term:
+    return Term(-term.cells, term.unit, term.drive, term.variances, term.variance_unit)
+
+
+def by_line(c: Converted) -> Lines:
+    """The lines one by one, in whole blocks; those that fill up the last have no cells."""
+    return _lines(
+        c,
+        np.eye(len(c.weights), dtype=np.int32),
+        weights=c.weights,
+        columns=c.array.column.astype(np.int64),
+    )
+
+
+def by_column(c: Converted, reads: npt.NDArray[np.int64]) -> Lines:
+    """What is left of the lines where nothing rounds or bends: one a weight column.
+
+    It has the sum of its lines' cells times what they weigh, and the sum of their variances times
+    the squares of that. `reads` [J]: what reads weigh, which conversion noise depends on.
+    """
+    columns, place = np.unique(c.array.column, return_inverse=True)
+    share = np.zeros((len(c.weights), len(columns)), np.int64)
+    share[np.arange(len(place)), place] = c.weights
+    found = _lines(c, share, weights=np.ones(len(columns)), columns=columns.astype(np.int64))
+    return found._replace(fixed=found.fixed * float(np.sum(reads.astype(np.float64) ** 2)))
+
+
+def _lines(
+    c: Converted,
+    share: Integers,
+    *,
+    weights: npt.NDArray[np.float64],
+    columns: npt.NDArray[np.int64],
+) -> Lines:
+    """Lines of which each is a sum of converted ones: `share` [L, L'] integers."""
+    count, rows = share.shape[1], len(c.terms[0].cells)
+    behind = LANES if c.reference is not None else 0
+    width = -(-count // LANES) * LANES
+    cells = np.zeros((len(c.terms), rows, width), share.dtype)
+    for t, term in enumerate(c.terms):
+        cells[t, :, :count] = _shared(term.cells, share)
+    noisy = [term for term in c.terms if term.variances is not None]
+    variances = np.zeros((len(noisy), rows, width + behind), share.dtype)
+    for t, term in enumerate(noisy):
+        assert term.variances is not None
+        variances[t, :, :count] = _shared(term.variances, share**2)
+    if c.reference is not None:
+        variances[0, :, width] = c.reference
+    spread = (share.astype(np.float64) ** 2).sum(axis=0)
+    return Lines(
+        cells=cells,
+        units=np.array([term.unit for term in c.terms]),
+        variances=variances,
+        variance_units=np.array([term.variance_unit for term in noisy]),
+        alone=_blocks(c.alone @ share.astype(np.float64)),
+        fixed=_blocks(c.fixed * spread),
+        weights=_blocks(weights),
+        columns=_blocks(columns),
+    )
+
+
+def _shared(cells: Integers, share: Integers) -> Integers:
+    """Cells [R, L] added up as `share` [L, L'] says."""
+    if len(share) == share.shape[1] and np.array_equal(share, np.eye(len(share), dtype=share.dtype)):
+        return cells
+    return np.asarray(np.rint(cells.astype(np.float64) @ share.astype(np.float64)), share.dtype)
+
+
+def _blocks(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values [L] of lines as [B, LANES], filled with 0."""
+    filled = np.zeros((-(-len(values) // LANES), LANES), values.dtype)
+    filled.reshape(-1)[: len(values)] = values
+    return filled

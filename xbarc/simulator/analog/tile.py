@@ -1,0 +1,288 @@
+"""One tile of the analog engine: codes to what its crossbars give.
+
+There are three ways to the same numbers (numerics: Physical arrays). Sums by table are the fastest
+where inputs have few levels a read. Products by BLAS serve all else. Where no converter rounds and
+none bends a sum, what follows is linear in the sums: slices, polarities and reads collapse into one
+product, and their noise into one draw of the same variance.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarc.hw import encoding
+from xbarc.hw.converters import Converter
+from xbarc.hw.target import Target
+from xbarc.ir.dialect import MvmOp, StreamType, weights_of
+from xbarc.simulator.analog.lines import (
+    Converted,
+    Curve,
+    Lines,
+    Noise,
+    Reads,
+    by_column,
+    by_line,
+)
+from xbarc.simulator.analog.products import integer_products
+from xbarc.simulator.analog.programmed import Drive, draw_of
+from xbarc.simulator.arrays import Tile
+from xbarc.simulator.effect import Effect
+from xbarc.support.data import Array
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[Any]
+
+TABLE_DAC_BITS = 4
+"""Wider levels make more combinations than a table has entries for."""
+
+BLOCK_BYTES = 1 << 22
+"""The sums of a block of vectors, where BLAS makes them."""
+
+
+@dataclass(frozen=True)
+class Codes:
+    """How an mvm's codes are read, and how what comes out is put together.
+
+    `weights` [J] of the reads, `slice_weights` [S, P]; `offset`: what offset encoding adds to each
+    weight.
+    """
+
+    bits: int
+    signed: bool
+    target: Target
+    weights: npt.NDArray[np.int64]
+    slice_weights: npt.NDArray[np.int64]
+    offset: int
+
+    @classmethod
+    def of(cls, op: MvmOp, target: Target) -> Self:
+        """Those of `op`."""
+        element = cast(StreamType, op.input.type).element
+        bits, signed = element.width.data, element.signedness.data.name == "SIGNED"
+        inputs, array, weight_bits = target.inputs, target.array, weights_of(op).weight_bits
+        weights = encoding.input_slice_weights(bits, inputs.dac_bits, signed, inputs.signed)
+        slices = encoding.slice_weights(weight_bits, array.cell_bits, array.encoding)
+        offset = 1 << (weight_bits - 1) if array.encoding == "offset" else 0
+        return cls(bits, signed, target, weights, slices, offset)
+
+    @property
+    def reads(self) -> Reads:
+        """The same for the kernels."""
+        two_pass = self.signed and self.target.inputs.signed == "two-pass"
+        dac_bits = self.target.inputs.dac_bits
+        return Reads(self.weights.astype(np.float64), self.bits, dac_bits, two_pass)
+
+    def levels(self, x: Integers) -> Integers:
+        """What word lines carry in each read: [J, *x.shape]."""
+        inputs = self.target.inputs
+        return encoding.input_levels(x, self.bits, inputs.dac_bits, self.signed, inputs.signed)
+
+
+AS_IT_IS = Curve(0.0, 1.0, 0.0, rounds=False)
+"""No converter: the sum as it is."""
+
+ONE_READ = np.ones(1)
+
+
+@dataclass(frozen=True)
+class _Array:
+    """The converted lines of one array, as they are and as the kernels take them.
+
+    `by_table`: their sums are made by tables. `bends`: the effects that change sums before they are
+    converted.
+    """
+
+    converted: Converted
+    lines: Lines
+    noise: Noise
+    bends: tuple[Effect, ...]
+    by_table: bool
+
+
+@dataclass(frozen=True)
+class AnalogTile:
+    """A programmed tile: `rows` [R] of the matrix drive it, results go to `columns` [C].
+
+    `lines` are converted in each read. `squares`, where reads collapse into one: what a code counts
+    in the variance of read noise, by its lowest bits.
+    """
+
+    rows: Integers | slice
+    columns: Integers
+    lines: int
+    _codes: Codes
+    _converter: Converter | None
+    _arrays: tuple[_Array, ...]
+    _squares: Floats | None
+    _seed: int
+
+    @classmethod
+    def of(
+        cls,
+        tile: Tile,
+        converted: Sequence[Converted],
+        effects: Sequence[Effect],
+        codes: Codes,
+        seed: int,
+    ) -> Self:
+        """`converted` are the lines of its arrays."""
+        bends = tuple(e for e in effects if type(e).convert is not Effect.convert)
+        linear = tile.converter is None and not bends and not any(c.driven for c in converted)
+        return cls(
+            _as_slice(tile.rows),
+            tile.columns,
+            sum(len(c.weights) for c in converted),
+            codes,
+            tile.converter,
+            tuple(_collapsed(c, codes) if linear else _array(c, bends, codes) for c in converted),
+            _squares(codes) if linear else None,
+            seed,
+        )
+
+    def multiply(self, x: Integers, numbers: Integers) -> tuple[npt.NDArray[Any], int]:
+        """What the tile gives for codes x [R, v] of the vectors `numbers` [v]: [C, v], clipped."""
+        totals = self._codes.offset * x.sum(axis=0, dtype=np.int64) if self._codes.offset else 0
+        sums, clipped = np.zeros((len(self.columns), x.shape[1])), 0
+        for array in self._arrays:
+            clipped += self._add(array, x, numbers, sums)
+        adc = self._converter
+        if adc is None:
+            return sums - totals, clipped
+        whole = self._weight_sums()[:, None]
+        if adc.integer:
+            return sums.astype(np.int64) + int(adc.lo) * whole.astype(np.int64) - totals, clipped
+        return adc.step * sums + adc.lo * whole - totals, clipped
+
+    def _weight_sums(self) -> Floats:
+        """What all conversions of each column weigh together: [C]."""
+        found = np.zeros(len(self.columns))
+        for array in self._arrays:
+            np.add.at(found, array.converted.array.column, array.converted.weights)
+        return found * float(self._codes.weights.sum())
+
+    def _add(self, a: _Array, x: Integers, numbers: Integers, out: Floats) -> int:
+        """Add what the lines of an array give for codes x [R, v] to out [C, v]; how many clipped."""
+        from xbarc.simulator.analog import kernels
+
+        adc, curve = self._converter, AS_IT_IS
+        if adc is not None:
+            curve = Curve(adc.lo, adc.step, float(adc.top), rounds=True)
+        if a.by_table:
+            # The kernel is compiled once, for one type of codes.
+            codes = x.astype(np.int32)
+            args = codes, numbers, a.lines, self._codes.reads, curve, a.noise, out
+            return int(kernels.convert_codes(*args))
+        clipped = 0
+        weights = ONE_READ if self._squares is not None else self._codes.reads.weights
+        block = max(1, BLOCK_BYTES // (8 * len(weights) * a.lines.weights.size))
+        for v in range(0, x.shape[1], block):
+            sums = self._sums(a, x[:, v : v + block], numbers[v : v + block])
+            for effect in a.bends:
+                sums = _bent(a.converted, effect, self._seed, sums)
+            args = sums, a.lines.weights, a.lines.columns, weights, curve, v, out
+            clipped += int(kernels.convert_sums(*args))
+        return clipped
+
+    def _sums(self, a: _Array, x: Integers, numbers: Integers) -> Floats:
+        """Sums [B, J * v, LANES] in level steps, with the noise of their reads."""
+        from xbarc.simulator.analog import kernels
+
+        lines = a.lines
+        if self._squares is not None:
+            levels: Integers = x.astype(np.float64)
+            squares = self._squares[x.astype(np.intp) & (len(self._squares) - 1)] if a.noise.on else levels
+        else:
+            levels = self._codes.levels(x).transpose(1, 0, 2).reshape(len(x), -1)
+            squares = levels**2
+        driven = [term.drive for term in a.converted.terms]
+        sums = _weighted(
+            [
+                (integer_products(lines.cells[t], d.carried(levels) if d else levels), unit)
+                for t, (d, unit) in enumerate(zip(driven, lines.units * _units(driven), strict=True))
+            ]
+        )
+        if not a.noise.on:
+            return sums
+        variance = np.zeros((0, *sums.shape[1:]))
+        if len(lines.variance_units):
+            units = lines.variance_units * _units(driven, squared=True)
+            variance = _weighted(
+                [
+                    (
+                        integer_products(
+                            lines.variances[t], d.carried(levels, squared=True) if d else squares
+                        ),
+                        unit,
+                    )
+                    for t, (d, unit) in enumerate(zip(driven, units, strict=True))
+                ]
+            )
+        reads = sums.shape[1] // len(numbers)
+        kernels.add_noise(sums, variance, numbers, reads, lines.fixed, lines.alone, a.noise)
+        return sums
+
+
+def _weighted(terms: Sequence[tuple[Floats, float]]) -> Floats:
+    """The sum of terms, each with its factor; the first term is overwritten."""
+    (total, unit), *others = terms
+    total *= unit
+    for term, factor in others:
+        total += term * factor
+    return total
+
+
+def _units(drives: Sequence[Drive | None], *, squared: bool = False) -> Floats:
+    """What an integer that word lines carry stands for, term by term."""
+    return np.array([1.0 if d is None else d.square_unit if squared else d.unit for d in drives])
+
+
+def _bent(c: Converted, effect: Effect, seed: int, sums: Floats) -> Floats:
+    """Sums [B, n, LANES] as the converters of an effect take them."""
+    blocks, reads, lanes = sums.shape
+    by_line = np.moveaxis(sums, 2, 1).reshape(blocks * lanes, reads)
+    count = len(c.weights)
+    draw = draw_of(effect.name, c.array, seed)
+    by_line[:count] = effect.convert(by_line[:count], c.array, draw)
+    return np.ascontiguousarray(np.moveaxis(by_line.reshape(blocks, lanes, reads), 1, 2))
+
+
+def _array(c: Converted, bends: tuple[Effect, ...], codes: Codes) -> _Array:
+    """Lines that are converted one by one."""
+    lines, dac_bits = by_line(c), codes.target.inputs.dac_bits
+    top = (1 << dac_bits) - 1
+    fits = _largest(lines.cells) * top < 1 << 31 and _largest(lines.variances) * top**2 < 1 << 31
+    by_table = fits and dac_bits <= TABLE_DAC_BITS and not bends and not c.driven
+    return _Array(c, lines, _noise(c), bends, by_table)
+
+
+def _collapsed(c: Converted, codes: Codes) -> _Array:
+    """Lines of which only their sum matters."""
+    return _Array(c, by_column(c, codes.weights), _noise(c), (), by_table=False)
+
+
+def _noise(c: Converted) -> Noise:
+    return Noise(c.key, c.noisy, c.reference is not None)
+
+
+def _squares(codes: Codes) -> Floats:
+    """Of each code, by its lowest bits: the squares of its levels, times those of their weights."""
+    count = 1 << codes.bits
+    every = np.arange(count) - (count >> 1 if codes.signed else 0)
+    found = np.zeros(count)
+    levels = codes.levels(every)
+    found[every & (count - 1)] = (codes.weights.astype(np.float64) ** 2) @ (levels**2)
+    return found
+
+
+def _largest(cells: Integers) -> int:
+    """No sum over rows of cells [T, R, L] is larger."""
+    return int(np.abs(cells).sum(axis=1, dtype=np.int64).max(initial=0))
+
+
+def _as_slice(rows: Integers) -> Integers | slice:
+    """Rows that follow each other as a slice: indexing by that copies nothing."""
+    first, count = int(rows[0]), len(rows)
+    return slice(first, first + count) if np.array_equal(rows, first + np.arange(count)) else rows
