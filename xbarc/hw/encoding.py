@@ -134,8 +134,10 @@ def input_levels(
         x: input codes, any shape, in the range that `check_inputs` allows.
 
     Returns:
-        int64 `[J, *x.shape]`, levels 0 .. 2^dac_bits-1.
+        `[J, *x.shape]`, levels 0 .. 2^dac_bits-1: int64, or `x` itself where one read takes it.
     """
+    if not signed and dac_bits >= bits:
+        return x[None]
     wide = x.astype(np.int64)
     count = slice_count(bits, dac_bits)
     if not signed:

@@ -16,9 +16,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from xbarc.simulator.analog.lines import LANES
 from xbarc.simulator.cache import njit
 from xbarc.simulator.normals import EACH, fill_normals
+
+LANES = 16
+"""Bit lines of a block."""
 
 ENTRIES = 16
 """Combinations of levels that a table has entries for."""
@@ -82,15 +84,18 @@ def rows_together(dac_bits):
 
 
 @njit(cache=True, error_model="numpy")
-def _tables(cells, groups, dac_bits, squared):
-    """[blocks, T, groups, ENTRIES, LANES] int32 of cells [T, R, blocks * LANES].
+def _tables(cells, first, last, groups, dac_bits, squared):
+    """[blocks, T, groups, ENTRIES, LANES] int32 of the lines first .. last of cells [T, R, L].
 
-    Levels count as their squares if `squared`.
+    Levels count as their squares if `squared`. Lines that fill up the last block have no cells.
     """
     together, top = rows_together(dac_bits), (1 << dac_bits) - 1
-    terms, rows, width = cells.shape
-    tables = np.zeros((width // LANES, terms, groups, ENTRIES, LANES), np.int32)
-    for b in range(width // LANES):
+    terms, rows = cells.shape[0], cells.shape[1]
+    blocks = -(-(last - first) // LANES)
+    tables = np.zeros((blocks, terms, groups, ENTRIES, LANES), np.int32)
+    for b in range(blocks):
+        begin = first + b * LANES
+        count = min(LANES, last - begin)
         for t in range(terms):
             for g in range(groups):
                 for entry in range(1, 1 << (dac_bits * together)):
@@ -99,8 +104,8 @@ def _tables(cells, groups, dac_bits, squared):
                         level = np.int32((entry >> (i * dac_bits)) & top)
                         if squared:
                             level = np.int32(level * level)
-                        cell = cells[t, g * together + i, b * LANES : (b + 1) * LANES]
-                        for lane in range(LANES):
+                        cell = cells[t, g * together + i, begin : begin + count]
+                        for lane in range(count):
                             line[lane] += np.int32(level * cell[lane])
     return tables
 
@@ -252,25 +257,33 @@ def _summed(tables, units, groups, index, more, sums):
                 sums[n, lane] += more[n, lane]
 
 
+@njit(cache=True, error_model="numpy")
+def _in_blocks(values):
+    """Values [L] of lines as [blocks, LANES], filled up with 0."""
+    filled = np.zeros((-(-len(values) // LANES), LANES), values.dtype)
+    for i in range(len(values)):
+        filled[i // LANES, i % LANES] = values[i]
+    return filled
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def convert_codes(x, numbers, lines, reads, curve, noise, out):
     """out [C, V] += what converters make of the codes x [R, V]; returns the clipped.
 
     `numbers` int64 [V] are the vectors'. Codes are added up times their weights, not yet scaled.
     """
-    vectors, blocks, count = x.shape[1], lines.weights.shape[0], len(reads.weights)
+    vectors, count, width = x.shape[1], len(reads.weights), len(lines.weights)
     groups = -(-x.shape[0] // rows_together(reads.dac_bits))
-    tables = _tables(lines.cells, groups, reads.dac_bits, False)
-    spreads = _tables(lines.variances, groups, reads.dac_bits, True)
-    clipped = 0
-    most = min(VECTORS, vectors)
-    sums, more = np.empty((count * most, LANES)), np.empty((count * most, LANES))
-    variance, shared = np.zeros((count * most, LANES)), np.zeros(count * most)
-    index, acc = np.empty((groups, count * most), np.uint8), np.empty((most, LANES))
-    draws = _room(count * most if noise.on else 0)
-    for v0 in range(0, vectors, most):
-        if v0 + most > vectors:
-            most = vectors - v0
+    tables = _tables(lines.cells, 0, width, groups, reads.dac_bits, False)
+    spreads = _tables(lines.variances, 0, width, groups, reads.dac_bits, True)
+    behind = lines.variances.shape[2] if noise.reference else width
+    own = _tables(lines.variances, width, behind, groups, reads.dac_bits, True)
+    alone, fixed = _in_blocks(lines.alone), _in_blocks(lines.fixed)
+    weights, columns = _in_blocks(lines.weights), _in_blocks(lines.columns)
+    blocks, clipped, most = len(weights), 0, 0
+    for v0 in range(0, vectors, VECTORS):
+        if min(VECTORS, vectors - v0) != most:
+            most = min(VECTORS, vectors - v0)
             n = count * most
             sums, more = np.empty((n, LANES)), np.empty((n, LANES))
             variance, shared = np.zeros((n, LANES)), np.zeros(n)
@@ -280,46 +293,93 @@ def convert_codes(x, numbers, lines, reads, curve, noise, out):
         if noise.on:
             _count(numbers[v0 : v0 + most], count, draws)
         if noise.reference:
-            _summed(spreads[blocks], lines.variance_units, groups, index, more, variance)
-            _shared_noise(variance, blocks, noise, draws, shared)
+            _summed(own[0], lines.variance_units, groups, index, more, variance)
+            _shared_noise(variance, _place_of_reference(width), noise, draws, shared)
         for b in range(blocks):
             _summed(tables[b], lines.units, groups, index, more, sums)
             if noise.on:
                 if len(lines.variance_units):
                     _summed(spreads[b], lines.variance_units, groups, index, more, variance)
-                _add_noise(
-                    sums, variance, b, noise, lines.fixed[b], lines.alone[b], shared, draws
-                )
+                _add_noise(sums, variance, b, noise, fixed[b], alone[b], shared, draws)
             clipped += _convert(sums, reads.weights, curve, acc)
-            _add_lines(acc, lines.weights[b], lines.columns[b], out, v0)
+            _add_lines(acc, weights[b], columns[b], out, v0)
     return clipped
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def add_noise(sums, variance, numbers, reads, fixed, alone, noise):
-    """sums [B, n, LANES] of the reads of vectors `numbers`, J of them a vector, with fresh noise.
+@njit(cache=True, error_model="numpy")
+def _place_of_reference(lines):
+    """The block behind the lines: its first numbers are the reference line's."""
+    return -(-lines // LANES)
 
-    `variance` [B, n, LANES], or one block more for the reference line, or none.
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_noise(sums, variance, numbers, lines, noise):
+    """sums [L, J * V] of J reads of the vectors `numbers` [V], with fresh noise.
+
+    `variance` [L, J * V], or one more line for the reference line, or none. The numbers are those
+    that `convert_codes` draws.
     """
-    blocks, n = sums.shape[0], sums.shape[1]
-    draws, shared, none = _room(n), np.zeros(n), np.zeros((n, LANES))
-    _count(numbers, reads, draws)
+    count, n = sums.shape
+    reads = n // len(numbers)
+    counters, words = np.empty((4, n), np.uint32), np.empty((4, n), np.uint32)
+    work, z = np.empty((2, n), np.float32), np.empty((EACH, n), np.float32)
+    for j in range(reads):
+        for v in range(len(numbers)):
+            at = j * len(numbers) + v
+            counters[0, at] = np.uint32(numbers[v])
+            counters[1, at] = np.uint32(np.uint64(numbers[v]) >> np.uint64(32))
+            counters[3, at] = np.uint32(j)
     if noise.reference:
-        _shared_noise(variance[blocks], blocks, noise, draws, shared)
-    for b in range(blocks):
-        known = variance[b] if len(variance) else none
-        _add_noise(sums[b], known, b, noise, fixed[b], alone[b], shared, draws)
+        counters[2] = np.uint32(_place_of_reference(count) * _PER_BLOCK)
+        fill_normals(counters, noise.key, words, work, z)
+        for at in range(n):
+            z[0, at] *= np.sqrt(variance[count, at])
+        for line in range(count):
+            if lines.alone[line] != 0:
+                for at in range(n):
+                    sums[line, at] -= lines.alone[line] * z[0, at]
+    for place in range(-(-count // LANES) * _PER_BLOCK):
+        first = place // _PER_BLOCK * LANES + place % _PER_BLOCK
+        if first >= count:
+            continue
+        counters[2] = np.uint32(place)
+        fill_normals(counters, noise.key, words, work, z)
+        for k in range(EACH):
+            line = first + k * _PER_BLOCK
+            if line < count:
+                fixed = lines.fixed[line]
+                if len(variance):
+                    for at in range(n):
+                        sums[line, at] += np.sqrt(variance[line, at] + fixed) * z[k, at]
+                else:
+                    for at in range(n):
+                        sums[line, at] += np.sqrt(fixed) * z[k, at]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def convert_sums(sums, lines, columns, weights, curve, v0, out):
-    """out [C, v0 ..] += what converters make of sums [B, J * V, LANES]; returns the clipped.
+def convert_sums(sums, lines, columns, weights, curve, out):
+    """out [C, V] += what converters make of sums [L, J * V]; returns the clipped.
 
-    `lines` and `columns` [B, LANES] are what lines weigh, and for which column.
+    `lines` and `columns` [L] are what lines weigh, and for which column; `weights` [J] of the reads.
     """
-    acc = np.empty((sums.shape[1] // len(weights), LANES))
-    clipped = 0
-    for b in range(sums.shape[0]):
-        clipped += _convert(sums[b], weights, curve, acc)
-        _add_lines(acc, lines[b], columns[b], out, v0)
+    vectors, clipped = out.shape[1], 0
+    acc = np.empty(vectors)
+    for i in range(len(lines)):
+        acc[:] = 0
+        for j in range(len(weights)):
+            line, weight = sums[i, j * vectors : (j + 1) * vectors], weights[j]
+            if curve.rounds:
+                count = 0
+                for v in range(vectors):
+                    t = (line[v] - curve.lo) / curve.step
+                    count += int(t < -0.5) + int(t >= curve.top + 0.5)
+                    t = min(max(t, 0.0), curve.top)
+                    acc[v] += weight * ((t + _ROUNDER) - _ROUNDER)
+                clipped += count
+            else:
+                for v in range(vectors):
+                    acc[v] += weight * line[v]
+        total, weight = out[columns[i]], lines[i]
+        for v in range(vectors):
+            total[v] += weight * acc[v]
     return clipped

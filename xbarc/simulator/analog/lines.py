@@ -17,10 +17,6 @@ from xbarc.simulator.effect import Effect
 
 Integers = npt.NDArray[Any]
 
-LANES = 16
-"""Bit lines of a block: what one instruction, or a few, work on."""
-
-
 class Reads(NamedTuple):
     """How codes are read: `weights` float64 [J] of the reads in shift-and-add, and their cuts.
 
@@ -43,22 +39,22 @@ class Curve(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """The bit lines of an array that are converted, padded to whole blocks: `LANES` times B of them.
+    """The bit lines of an array that are converted, L of them.
 
     A sum, in level steps, is `units[t]` times the integer sum of `cells[t]`, over the terms t: two
     where a pair of lines stands on two arrays. `variances` and `variance_units` are the same for
-    read noise; a block behind the others holds the reference line's, where it has any, which is
-    subtracted `alone` times. Each line counts `weights` times for `columns`.
+    read noise; behind the others stands the reference line, where it has any, which is subtracted
+    `alone` times. Each line counts `weights` times for `columns`.
     """
 
-    cells: Any  # int32 [T, R, B * LANES]
+    cells: Any  # integers [T, R, L]
     units: Any  # float64 [T]
-    variances: Any  # int32 [T', R, B * LANES], or LANES more
+    variances: Any  # integers [T', R, L] or [T', R, L + 1]
     variance_units: Any  # float64 [T']
-    alone: Any  # float64 [B, LANES]: how often the reference line is subtracted
-    fixed: Any  # float64 [B, LANES]: the part of the noise's variance that no input changes
-    weights: Any  # float64 [B, LANES]
-    columns: Any  # int64 [B, LANES]
+    alone: Any  # float64 [L]: how often the reference line is subtracted
+    fixed: Any  # float64 [L]: the part of the noise's variance that no input changes
+    weights: Any  # float64 [L]
+    columns: Any  # int64 [L]
 
 
 class Noise(NamedTuple):
@@ -182,7 +178,7 @@ def _negated(term: Term) -> Term:
 
 
 def by_line(c: Converted) -> Lines:
-    """The lines one by one, in whole blocks; those that fill up the last have no cells."""
+    """The lines one by one."""
     return _lines(
         c,
         np.eye(len(c.weights), dtype=np.int32),
@@ -212,29 +208,22 @@ def _lines(
     columns: npt.NDArray[np.int64],
 ) -> Lines:
     """Lines of which each is a sum of converted ones: `share` [L, L'] integers."""
-    count, rows = share.shape[1], len(c.terms[0].cells)
-    behind = LANES if c.reference is not None else 0
-    width = -(-count // LANES) * LANES
-    cells = np.zeros((len(c.terms), rows, width), share.dtype)
-    for t, term in enumerate(c.terms):
-        cells[t, :, :count] = _shared(term.cells, share)
-    noisy = [term for term in c.terms if term.variances is not None]
-    variances = np.zeros((len(noisy), rows, width + behind), share.dtype)
-    for t, term in enumerate(noisy):
-        assert term.variances is not None
-        variances[t, :, :count] = _shared(term.variances, share**2)
+    noisy = [term.variances for term in c.terms if term.variances is not None]
+    rows = len(c.terms[0].cells)
+    spreads = [_shared(variances, share**2) for variances in noisy]
     if c.reference is not None:
-        variances[0, :, width] = c.reference
-    spread = (share.astype(np.float64) ** 2).sum(axis=0)
+        # Only lines of one term have one.
+        spreads = [np.column_stack([*spreads, c.reference])]
+    width = share.shape[1] + (c.reference is not None)
     return Lines(
-        cells=cells,
+        cells=np.stack([_shared(term.cells, share) for term in c.terms]),
         units=np.array([term.unit for term in c.terms]),
-        variances=variances,
-        variance_units=np.array([term.variance_unit for term in noisy]),
-        alone=_blocks(c.alone @ share.astype(np.float64)),
-        fixed=_blocks(c.fixed * spread),
-        weights=_blocks(weights),
-        columns=_blocks(columns),
+        variances=np.array(spreads, share.dtype).reshape(len(noisy), rows, width),
+        variance_units=np.array([t.variance_unit for t in c.terms if t.variances is not None]),
+        alone=c.alone @ share.astype(np.float64),
+        fixed=c.fixed * (share.astype(np.float64) ** 2).sum(axis=0),
+        weights=weights,
+        columns=columns,
     )
 
 
@@ -243,10 +232,3 @@ def _shared(cells: Integers, share: Integers) -> Integers:
     if len(share) == share.shape[1] and np.array_equal(share, np.eye(len(share), dtype=share.dtype)):
         return cells
     return np.asarray(np.rint(cells.astype(np.float64) @ share.astype(np.float64)), share.dtype)
-
-
-def _blocks(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Values [L] of lines as [B, LANES], filled with 0."""
-    filled = np.zeros((-(-len(values) // LANES), LANES), values.dtype)
-    filled.reshape(-1)[: len(values)] = values
-    return filled

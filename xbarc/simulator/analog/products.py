@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarc.simulator.analog.lines import LANES
-
 Integers = npt.NDArray[Any]
 
 EXACT = 1 << 53
@@ -17,17 +15,16 @@ PART_BITS = 11
 
 
 def integer_products(cells: Integers, levels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Sums over rows [B, n, LANES] of cells [R, B * LANES] and levels [R, n], rounded once.
+    """Sums over rows [L, n] of cells [R, L] and levels [R, n], integers both.
 
-    By float64, since BLAS multiplies that fast. Every sum that float64 holds is exact; one beyond
-    2^53 is the exact sum, rounded.
+    By float64, since BLAS multiplies that fast. Every sum below 2^53 is exact; one beyond is the
+    exact sum, rounded.
     """
-    rows, width = cells.shape
-    lines = cells.reshape(rows, width // LANES, LANES).swapaxes(0, 1).astype(np.float64)
+    lines = cells.T.astype(np.float64)
     largest = int(np.abs(cells).sum(axis=0, dtype=np.int64).max(initial=0))
     if largest * int(np.abs(levels).max(initial=0)) < EXACT:
-        return np.matmul(levels.T.astype(np.float64), lines)
+        return np.matmul(lines, levels.astype(np.float64))
     levels = levels.astype(np.int64)
     high, low = levels >> PART_BITS, levels & ((1 << PART_BITS) - 1)
-    found = np.matmul(high.T.astype(np.float64), lines) * (1 << PART_BITS)
-    return np.asarray(found + np.matmul(low.T.astype(np.float64), lines))
+    found = np.matmul(lines, high.astype(np.float64)) * (1 << PART_BITS)
+    return np.asarray(found + np.matmul(lines, low.astype(np.float64)))

@@ -181,13 +181,16 @@ class AnalogTile:
         for v in range(0, x.shape[1], block):
             sums = self._sums(a, x[:, v : v + block], numbers[v : v + block])
             for effect in a.bends:
-                sums = _bent(a.converted, effect, self._seed, sums)
-            args = sums, a.lines.weights, a.lines.columns, weights, curve, v, out
+                draw = draw_of(effect.name, a.converted.array, self._seed)
+                sums = effect.convert(sums, a.converted.array, draw)
+            part = np.zeros((len(out), min(block, x.shape[1] - v)))
+            args = sums, a.lines.weights, a.lines.columns, weights, curve, part
             clipped += int(kernels.convert_sums(*args))
+            out[:, v : v + block] += part
         return clipped
 
     def _sums(self, a: _Array, x: Integers, numbers: Integers) -> Floats:
-        """Sums [B, J * v, LANES] in level steps, with the noise of their reads."""
+        """Sums [L, J * v] in level steps, with the noise of their reads."""
         from xbarc.simulator.analog import kernels
 
         lines = a.lines
@@ -195,8 +198,8 @@ class AnalogTile:
             levels: Integers = x.astype(np.float64)
             squares = self._squares[x.astype(np.intp) & (len(self._squares) - 1)] if a.noise.on else levels
         else:
-            levels = self._codes.levels(x).transpose(1, 0, 2).reshape(len(x), -1)
-            squares = levels**2
+            levels = self._codes.levels(x).swapaxes(0, 1).reshape(len(x), -1)
+            squares = levels.astype(np.float64) ** 2 if a.noise.on else levels
         driven = [term.drive for term in a.converted.terms]
         sums = _weighted(
             [
@@ -206,7 +209,7 @@ class AnalogTile:
         )
         if not a.noise.on:
             return sums
-        variance = np.zeros((0, *sums.shape[1:]))
+        variance = np.zeros((0, sums.shape[1]))
         if len(lines.variance_units):
             units = lines.variance_units * _units(driven, squared=True)
             variance = _weighted(
@@ -220,8 +223,7 @@ class AnalogTile:
                     for t, (d, unit) in enumerate(zip(driven, units, strict=True))
                 ]
             )
-        reads = sums.shape[1] // len(numbers)
-        kernels.add_noise(sums, variance, numbers, reads, lines.fixed, lines.alone, a.noise)
+        kernels.add_noise(sums, variance, numbers, lines, a.noise)
         return sums
 
 
@@ -237,16 +239,6 @@ def _weighted(terms: Sequence[tuple[Floats, float]]) -> Floats:
 def _units(drives: Sequence[Drive | None], *, squared: bool = False) -> Floats:
     """What an integer that word lines carry stands for, term by term."""
     return np.array([1.0 if d is None else d.square_unit if squared else d.unit for d in drives])
-
-
-def _bent(c: Converted, effect: Effect, seed: int, sums: Floats) -> Floats:
-    """Sums [B, n, LANES] as the converters of an effect take them."""
-    blocks, reads, lanes = sums.shape
-    by_line = np.moveaxis(sums, 2, 1).reshape(blocks * lanes, reads)
-    count = len(c.weights)
-    draw = draw_of(effect.name, c.array, seed)
-    by_line[:count] = effect.convert(by_line[:count], c.array, draw)
-    return np.ascontiguousarray(np.moveaxis(by_line.reshape(blocks, lanes, reads), 1, 2))
 
 
 def _array(c: Converted, bends: tuple[Effect, ...], codes: Codes) -> _Array:
