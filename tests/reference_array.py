@@ -1,8 +1,12 @@
 """Physical arrays in plain numpy: what their cells, word lines and converters make of codes.
 
 From the conductances that an engine has programmed, in integer steps, everything else is done again
-as `docs/numerics.md` says it: nothing here is random, so all of it must agree to the bit.
+as `docs/numerics.md` says it. Where nothing is random once programmed, all of it must agree to the
+bit. With a generator `rng` each cell errs in each read, and each conversion, by a draw of its own:
+then results must agree in distribution.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from reference_program import Vectors
@@ -14,7 +18,7 @@ from xbarc.simulator.draws import Draw
 from xbarc.simulator.effect import in_order
 
 
-def mvm(engine, seed):
+def mvm(engine, seed, rng=None):
     """`reference_program.run`'s `mvm`, of what `engine` programs."""
 
     def product(op, stream, program, counts):
@@ -34,23 +38,51 @@ def mvm(engine, seed):
             mine = np.flatnonzero(number % len(replicas) == replica)
             for tile, arrays in tiles:
                 codes = x[mine][:, tile.rows]
-                found = of_tile(codes, tile, arrays, program.target, op, stream, adc, seed)
+                found = of_tile(codes, tile, arrays, program.target, op, stream, adc, seed, rng)
                 np.add.at(out, np.ix_(mine, tile.columns), found)
         return Vectors(out)
 
     return product
 
 
-def of_tile(x, tile, arrays, target, op, stream, adc, seed):
+@dataclass(frozen=True)
+class Codes:
+    """What an mvm's codes are like: `range` from, and up to but without."""
+
+    bits: int
+    signed: bool
+
+    @property
+    def range(self):
+        return (
+            (1 - 2 ** (self.bits - 1), 2 ** (self.bits - 1)) if self.signed else (0, 2**self.bits)
+        )
+
+    @property
+    def dtype(self):
+        return np.int8 if self.signed else np.uint8
+
+    def vectors(self, values):
+        return Vectors(values, self.bits, self.signed)
+
+
+def stream_of(op):
+    """The codes that an mvm takes."""
+    element = op.input.type.element
+    return Codes(element.width.data, element.signedness.data.name == "SIGNED")
+
+
+def of_tile(x, tile, arrays, target, op, stream, adc, seed, rng=None):
     """What one tile gives for codes x [V, R]: [V, C]."""
     lo, step, top = converter(target, tile.height, op.adc_range)
-    codes = np.zeros((len(x), len(tile.columns)), np.int64)
+    kind = np.float64 if target.adc.mode == "lossless" else np.int64
+    codes = np.zeros((len(x), len(tile.columns)), kind)
     weights = np.zeros(len(tile.columns), np.int64)
     for levels, weight_in in inputs(x, stream.bits, stream.signed, target):
         sums, places = {}, {}
         for made in arrays:
             p = made.physical
-            found, unit = currents(made, levels)
+            found, unit = currents(made, levels, rng)
             for line, a in enumerate(found):
                 if p.polarity[line] < 0:  # the reference line
                     continue
@@ -65,7 +97,12 @@ def of_tile(x, tile, arrays, target, op, stream, adc, seed):
             sums = {key: a * unit for key, (a, unit, _) in sums.items()}
         for (s, column, polarity), a in sums.items():
             a = seen(a, places[(s, column, polarity)], lo, step, top, adc, seed)
-            code = np.clip(np.rint((a - lo) / step), 0, top).astype(np.int64)
+            if rng is not None and adc is not None and adc.noise:
+                lsb = places[(s, column, polarity)][0].adc.step
+                a = a + adc.noise * lsb * rng.standard_normal(a.shape)
+            code = a
+            if target.adc.mode != "lossless":
+                code = np.clip(np.rint((a - lo) / step), 0, top).astype(np.int64)
             weight = weight_in * 2 ** (s * target.array.cell_bits) * (-1 if polarity else 1)
             codes[:, column] += weight * code
             weights[column] += weight
@@ -95,8 +132,8 @@ def inputs(x, bits, signed, target):
     return found
 
 
-def currents(made, levels):
-    """The integer sums of all bit lines [L, V], row by row, and the level steps of one."""
+def currents(made, levels, rng=None):
+    """The sums of all bit lines [L, V], row by row: integers, and the level steps of one."""
     unit = made.unit
     if made.drive is not None:
         levels = np.stack([row[x] for row, x in zip(made.drive.table, levels.T, strict=True)], 1)
@@ -105,7 +142,13 @@ def currents(made, levels):
     total = np.zeros((len(levels), cells.shape[1]), np.int64)
     for row in range(levels.shape[1]):
         total += levels[:, row, None] * cells[row]
-    return total.T, unit
+    if rng is None or made.variances is None:
+        return total.T, unit
+    # Cell by cell, read by read.
+    sigma = np.sqrt(made.variances * made.variance_unit).astype(np.float32)
+    driven = (levels * (unit / made.unit)).astype(np.float32)
+    z = rng.standard_normal((len(levels), *cells.shape), dtype=np.float32)
+    return (total + np.einsum("vr,vrl,rl->vl", driven, z, sigma) / unit).T, unit
 
 
 def without(plus, minus):
@@ -117,7 +160,7 @@ def without(plus, minus):
 
 def seen(a, place, lo, step, top, adc, seed):
     """The sum as the line's converter takes it, which an effect `adc` makes of it."""
-    if adc is None:
+    if adc is None or not (adc.gain or adc.offset or adc.inl):
         return a
     physical, bit_line = place
     target = physical.target
@@ -125,7 +168,8 @@ def seen(a, place, lo, step, top, adc, seed):
     where = physical.layer, physical.replica, physical.tile, physical.crossbar
     converters = -(-target.array.cols // each)
     draws = Draw(seed, "adc", *where).generator().standard_normal((converters, 3))
-    gain, offset, bow = draws[bit_line // each] * (adc.gain, adc.offset, adc.inl)
+    strengths = adc.gain or 0, adc.offset or 0, adc.inl or 0
+    gain, offset, bow = draws[bit_line // each] * strengths
     u = (a - lo) / step
     p = np.clip(u / top, 0, 1)
     return lo + (u * (1 + gain) + offset + bow * 4 * p * (1 - p)) * step
@@ -136,6 +180,8 @@ def converter(target, height, adc_range):
     adc, analog = target.adc, target.adc.subtract == "analog"
     top = 2**adc.bits - 1
     full = height * (2**target.inputs.dac_bits - 1) * (2**target.array.cell_bits - 1)
+    if adc.mode == "lossless":
+        return 0, 1, None
     if adc.mode == "saturate":
         return (-(2 ** (adc.bits - 1)) if analog else 0), 1, top
     if adc.mode == "calibrated":

@@ -32,6 +32,9 @@ STATIC = (
 )
 """Every effect that isn't random once programmed."""
 
+IN_CELLS = STATIC.partition(",dac")[0] + ",nonlinear{k=0.1}"
+"""Those that leave converters alone, and inputs but for a factor where DACs have one bit."""
+
 
 # --- A network, from the same programmed conductances, in plain numpy
 
@@ -46,9 +49,10 @@ STATIC = (
     ],
 )
 @pytest.mark.parametrize("where", ["columns", "arrays"])
-def test_every_bit_of_a_network_with_every_static_effect(hardware, mapping, where):
+@pytest.mark.parametrize("effects", [STATIC, IN_CELLS], ids=["all", "in cells"])
+def test_every_bit_of_a_network_with_every_static_effect(hardware, mapping, where, effects):
     program = compiled(mapping, HARDWARE[hardware], where)
-    engine, x = engine_for(program, STATIC), {"x": inputs(2)}
+    engine, x = engine_for(program, effects), {"x": inputs(2)}
     expected = reference_program.run(program, x, {}, reference_array.mvm(engine, 5))
     found = Simulator(program, engine=engine, seed=5).run(x)
     np.testing.assert_array_equal(found["z"], expected["z"])

@@ -86,6 +86,11 @@ class Effect(ArgSpecConvertible):
         """The standard deviation of a sum in each conversion, in level steps."""
         return 0.0
 
+    @property
+    def bends(self) -> bool:
+        """Whether `convert` changes anything; where nothing does, simulation is faster."""
+        return type(self).convert is not Effect.convert
+
     def convert(self, sums: Floats, array: "PhysicalArray", draw: "Draw") -> Floats:
         """Sums [bit lines, reads] in level steps, as the converters take them.
 

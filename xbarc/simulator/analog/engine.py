@@ -16,9 +16,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from xbarc.hw import encoding
 from xbarc.hw.target import Target
-from xbarc.ir.dialect import MvmOp, StreamType, copies_of, weights_of
+from xbarc.ir.dialect import MvmOp, StreamType, copies_of
 from xbarc.simulator.analog.lines import converted_lines
 from xbarc.simulator.analog.programmed import cell_of, programmed
 from xbarc.simulator.analog.tile import AnalogTile, Codes
@@ -80,7 +79,7 @@ class AnalogMatrix:
                 list(pool.map(self._programmed, tiles_of(op, arrays, target, replica, cell)))
                 for replica in range(self._copies)
             ]
-        self._replicas = [[tile for tile, _ in tiles] for tiles in made]
+        self.replicas = [[tile for tile, _ in tiles] for tiles in made]
         counts = [pulses for tiles in made for _, pulses in tiles]
         self.pulses = Pulses(sum(p.cells for p in counts), sum(p.total for p in counts))
         self.bound = self._largest_result()
@@ -96,13 +95,13 @@ class AnalogMatrix:
         out.fill(0)
         numbers = first + np.arange(x.shape[1])
         if self._copies == 1:
-            self._add(self._replicas[0], x, numbers, out)
+            self._add(self.replicas[0], x, numbers, out)
             return
         replica = numbers % self._per_input % self._copies
         for which in np.unique(replica).tolist():
             mine = np.flatnonzero(replica == which)
             found = np.zeros((len(out), mine.size), out.dtype)
-            self._add(self._replicas[which], x[:, mine], numbers[mine], found)
+            self._add(self.replicas[which], x[:, mine], numbers[mine], found)
             out[:, mine] = found
 
     def _add(
@@ -116,16 +115,14 @@ class AnalogMatrix:
     def _programmed(self, tile: Tile) -> tuple[AnalogTile, Pulses]:
         made = [programmed(array, self._effects, self._seed) for array in tile.arrays]
         lines = converted_lines(made, self._effects, self._seed, self.codes.slice_weights)
-        pulses = Pulses(
-            sum(a.pulses.size for a in made), sum(int(a.pulses.sum()) for a in made)
-        )
+        pulses = Pulses(sum(a.pulses.size for a in made), sum(int(a.pulses.sum()) for a in made))
         return AnalogTile.of(tile, lines, self._effects, self.codes, self._seed), pulses
 
     def _largest_result(self) -> int:
         """No result is larger: every converter at its end, over all row blocks."""
         codes, target = self.codes, self._target
         reach = int(np.abs(codes.weights).sum() * np.abs(codes.slice_weights).sum())
-        most = max((len(found) for found in self._replicas), default=0)
+        most = max((len(found) for found in self.replicas), default=0)
         offset = target.array.rows * codes.offset << codes.bits
         return most * (reach * (1 << target.adc.bits) + offset)
 

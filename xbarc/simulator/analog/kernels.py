@@ -36,19 +36,19 @@ _PER_BLOCK = LANES // EACH
 
 
 @intrinsic
-def _look_up(typingctx, table, groups, index, at, unit, out, row):  # type: ignore[no-untyped-def]
+def _look_up(typingctx, table, groups, index, at, unit, out, row):
     """out [row] = unit * sum over groups g of table [g, index [g, at]], `LANES` numbers at once.
 
     `table` int32 [groups, ENTRIES, LANES], `index` uint8 [groups, n], `out` float64 [n, LANES], all
     contiguous. Written in LLVM's own terms, since the sums must stay in registers.
     """
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         word, byte, whole = ir.IntType(64), ir.IntType(8), ir.IntType(32)
         integers = ir.VectorType(whole, LANES)
         floats = ir.VectorType(ir.DoubleType(), LANES)
 
-        def array(i):  # type: ignore[no-untyped-def]
+        def array(i):
             return context.make_array(signature.args[i])(context, builder, args[i])
 
         entries = builder.bitcast(array(0).data, byte.as_pointer())
@@ -360,7 +360,7 @@ def add_noise(sums, variance, numbers, lines, noise):
 def convert_sums(sums, lines, columns, weights, curve, out):
     """out [C, V] += what converters make of sums [L, J * V]; returns the clipped.
 
-    `lines` and `columns` [L] are what lines weigh, and for which column; `weights` [J] of the reads.
+    `lines` and `columns` [L]: what lines weigh, and for which column; `weights` [J]: what reads do.
     """
     vectors, clipped = out.shape[1], 0
     acc = np.empty(vectors)

@@ -1,7 +1,7 @@
 """The bit lines of an array that are converted, as the kernels take them.
 
-What is subtracted before a converter is subtracted in the cells where both lines have the same unit:
-a pair's G- under analog subtraction, and the reference line. Then a converter has one line.
+What is subtracted before a converter (G- under analog subtraction, or the reference line) is
+subtracted in the cells where both lines stand on one array: then a converter has one line.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from xbarc.simulator.arrays import PhysicalArray
 from xbarc.simulator.effect import Effect
 
 Integers = npt.NDArray[Any]
+
 
 class Reads(NamedTuple):
     """How codes are read: `weights` float64 [J] of the reads in shift-and-add, and their cuts.
@@ -229,6 +230,8 @@ def _lines(
 
 def _shared(cells: Integers, share: Integers) -> Integers:
     """Cells [R, L] added up as `share` [L, L'] says."""
-    if len(share) == share.shape[1] and np.array_equal(share, np.eye(len(share), dtype=share.dtype)):
+    if len(share) == share.shape[1] and np.array_equal(
+        share, np.eye(len(share), dtype=share.dtype)
+    ):
         return cells
     return np.asarray(np.rint(cells.astype(np.float64) @ share.astype(np.float64)), share.dtype)

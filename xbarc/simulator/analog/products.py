@@ -22,7 +22,7 @@ def integer_products(cells: Integers, levels: npt.NDArray[Any]) -> npt.NDArray[n
     """
     lines = cells.T.astype(np.float64)
     largest = int(np.abs(cells).sum(axis=0, dtype=np.int64).max(initial=0))
-    if largest * int(np.abs(levels).max(initial=0)) < EXACT:
+    if largest * max(-int(levels.min(initial=0)), int(levels.max(initial=0))) < EXACT:
         return np.matmul(lines, levels.astype(np.float64))
     levels = levels.astype(np.int64)
     high, low = levels >> PART_BITS, levels & ((1 << PART_BITS) - 1)

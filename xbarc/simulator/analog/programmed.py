@@ -32,18 +32,22 @@ class Drive:
     squares: Integers
     square_unit: float
 
-    def carried(self, levels: Integers, *, squared: bool = False) -> Integers:
-        """What word lines carry, or its square, at levels [R, n]."""
-        table = self.squares if squared else self.table
-        return np.asarray(table[np.arange(len(levels))[:, None], levels])
+    def carried(self, levels: Integers) -> tuple[Integers, float]:
+        """What word lines carry at levels [R, n]: integers, and what one is."""
+        return np.asarray(self.table[np.arange(len(levels))[:, None], levels]), self.unit
+
+    def squared(self, levels: Integers) -> tuple[Integers, float]:
+        """The same of its squares."""
+        return np.asarray(self.squares[np.arange(len(levels))[:, None], levels]), self.square_unit
 
 
 @dataclass(frozen=True)
 class ProgrammedArray:
     """A physical array once programmed and aged: `cells` [R, L] integers, `unit` level steps each.
 
-    `variances` [R, L], integers of `variance_unit` each, are of each cell's noise in a read, in level
-    steps; None without. `pulses` [R, L] wrote each cell. `drive` is None where word lines carry the codes as they are.
+    `variances` [R, L], integers of `variance_unit` each, are of each cell's noise in a read, in
+    level steps; None without. `pulses` [R, L] wrote each cell. `drive` is None where word lines
+    carry the codes as they are, or all of them a multiple of these, which is in the units.
     `converted`: its lines that have a converter, in the order of the array's. If there is a
     reference line, it is the last one, and its current is taken from the lines that are alone.
     """

@@ -27,10 +27,9 @@ from xbarc.simulator.analog.lines import (
     by_line,
 )
 from xbarc.simulator.analog.products import integer_products
-from xbarc.simulator.analog.programmed import Drive, draw_of
+from xbarc.simulator.analog.programmed import draw_of
 from xbarc.simulator.arrays import Tile
 from xbarc.simulator.effect import Effect
-from xbarc.support.data import Array
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[Any]
@@ -88,7 +87,7 @@ ONE_READ = np.ones(1)
 
 
 @dataclass(frozen=True)
-class _Array:
+class LinesOfArray:
     """The converted lines of one array, as they are and as the kernels take them.
 
     `by_table`: their sums are made by tables. `bends`: the effects that change sums before they are
@@ -115,7 +114,7 @@ class AnalogTile:
     lines: int
     _codes: Codes
     _converter: Converter | None
-    _arrays: tuple[_Array, ...]
+    arrays: tuple[LinesOfArray, ...]
     _squares: Floats | None
     _seed: int
 
@@ -129,7 +128,7 @@ class AnalogTile:
         seed: int,
     ) -> Self:
         """`converted` are the lines of its arrays."""
-        bends = tuple(e for e in effects if type(e).convert is not Effect.convert)
+        bends = tuple(effect for effect in effects if effect.bends)
         linear = tile.converter is None and not bends and not any(c.driven for c in converted)
         return cls(
             _as_slice(tile.rows),
@@ -137,7 +136,9 @@ class AnalogTile:
             sum(len(c.weights) for c in converted),
             codes,
             tile.converter,
-            tuple(_collapsed(c, codes) if linear else _array(c, bends, codes) for c in converted),
+            tuple(
+                _collapsed(c, codes) if linear else _one_by_one(c, bends, codes) for c in converted
+            ),
             _squares(codes) if linear else None,
             seed,
         )
@@ -146,7 +147,7 @@ class AnalogTile:
         """What the tile gives for codes x [R, v] of the vectors `numbers` [v]: [C, v], clipped."""
         totals = self._codes.offset * x.sum(axis=0, dtype=np.int64) if self._codes.offset else 0
         sums, clipped = np.zeros((len(self.columns), x.shape[1])), 0
-        for array in self._arrays:
+        for array in self.arrays:
             clipped += self._add(array, x, numbers, sums)
         adc = self._converter
         if adc is None:
@@ -159,12 +160,12 @@ class AnalogTile:
     def _weight_sums(self) -> Floats:
         """What all conversions of each column weigh together: [C]."""
         found = np.zeros(len(self.columns))
-        for array in self._arrays:
+        for array in self.arrays:
             np.add.at(found, array.converted.array.column, array.converted.weights)
         return found * float(self._codes.weights.sum())
 
-    def _add(self, a: _Array, x: Integers, numbers: Integers, out: Floats) -> int:
-        """Add what the lines of an array give for codes x [R, v] to out [C, v]; how many clipped."""
+    def _add(self, a: LinesOfArray, x: Integers, numbers: Integers, out: Floats) -> int:
+        """Add what an array gives for codes x [R, v] to out [C, v]; how many sums were clipped."""
         from xbarc.simulator.analog import kernels
 
         adc, curve = self._converter, AS_IT_IS
@@ -173,8 +174,11 @@ class AnalogTile:
         if a.by_table:
             # The kernel is compiled once, for one type of codes.
             codes = x.astype(np.int32)
-            args = codes, numbers, a.lines, self._codes.reads, curve, a.noise, out
-            return int(kernels.convert_codes(*args))
+            return int(
+                kernels.convert_codes(
+                    codes, numbers, a.lines, self._codes.reads, curve, a.noise, out
+                )
+            )
         clipped = 0
         weights = ONE_READ if self._squares is not None else self._codes.reads.weights
         block = max(1, BLOCK_BYTES // (8 * len(weights) * a.lines.weights.size))
@@ -184,75 +188,59 @@ class AnalogTile:
                 draw = draw_of(effect.name, a.converted.array, self._seed)
                 sums = effect.convert(sums, a.converted.array, draw)
             part = np.zeros((len(out), min(block, x.shape[1] - v)))
-            args = sums, a.lines.weights, a.lines.columns, weights, curve, part
-            clipped += int(kernels.convert_sums(*args))
+            lines = a.lines.weights, a.lines.columns
+            clipped += int(kernels.convert_sums(sums, *lines, weights, curve, part))
             out[:, v : v + block] += part
         return clipped
 
-    def _sums(self, a: _Array, x: Integers, numbers: Integers) -> Floats:
+    def _sums(self, a: LinesOfArray, x: Integers, numbers: Integers) -> Floats:
         """Sums [L, J * v] in level steps, with the noise of their reads."""
         from xbarc.simulator.analog import kernels
 
-        lines = a.lines
-        if self._squares is not None:
-            levels: Integers = x.astype(np.float64)
-            squares = self._squares[x.astype(np.intp) & (len(self._squares) - 1)] if a.noise.on else levels
-        else:
-            levels = self._codes.levels(x).swapaxes(0, 1).reshape(len(x), -1)
-            squares = levels.astype(np.float64) ** 2 if a.noise.on else levels
-        driven = [term.drive for term in a.converted.terms]
-        sums = _weighted(
-            [
-                (integer_products(lines.cells[t], d.carried(levels) if d else levels), unit)
-                for t, (d, unit) in enumerate(zip(driven, lines.units * _units(driven), strict=True))
-            ]
-        )
-        if not a.noise.on:
-            return sums
-        variance = np.zeros((0, sums.shape[1]))
-        if len(lines.variance_units):
-            units = lines.variance_units * _units(driven, squared=True)
-            variance = _weighted(
-                [
-                    (
-                        integer_products(
-                            lines.variances[t], d.carried(levels, squared=True) if d else squares
-                        ),
-                        unit,
-                    )
-                    for t, (d, unit) in enumerate(zip(driven, units, strict=True))
-                ]
-            )
-        kernels.add_noise(sums, variance, numbers, lines, a.noise)
+        lines, drives = a.lines, [term.drive for term in a.converted.terms]
+        levels, squares = self._driven(x, noisy=a.noise.on)
+        driven = [(levels, 1.0) if d is None else d.carried(levels) for d in drives]
+        sums = _added_up(lines.cells, lines.units, driven)
+        if a.noise.on:
+            variance = np.zeros((0, sums.shape[1]))
+            if len(lines.variance_units):
+                driven = [(squares, 1.0) if d is None else d.squared(levels) for d in drives]
+                variance = _added_up(lines.variances, lines.variance_units, driven)
+            kernels.add_noise(sums, variance, numbers, lines, a.noise)
         return sums
 
+    def _driven(self, x: Integers, *, noisy: bool) -> tuple[Integers, Integers]:
+        """What word lines carry for codes x [R, v], [R, J * v], and how it counts in a variance."""
+        if self._squares is None:
+            levels = self._codes.levels(x).swapaxes(0, 1).reshape(len(x), -1)
+            return levels, levels.astype(np.float64) ** 2 if noisy else levels
+        low_bits = x.astype(np.intp) & (len(self._squares) - 1) if noisy else None
+        return x, x if low_bits is None else self._squares[low_bits]
 
-def _weighted(terms: Sequence[tuple[Floats, float]]) -> Floats:
-    """The sum of terms, each with its factor; the first term is overwritten."""
-    (total, unit), *others = terms
-    total *= unit
-    for term, factor in others:
-        total += term * factor
+
+def _added_up(cells: Integers, units: Floats, driven: Sequence[tuple[Integers, float]]) -> Floats:
+    """Sums [L, n] in level steps of cells [T, R, L], and what drives each term's rows [R, n]."""
+    total: Floats | None = None
+    for of_term, unit, (levels, each) in zip(cells, units, driven, strict=True):
+        found = integer_products(of_term, levels)
+        found *= unit * each
+        total = found if total is None else total + found
+    assert total is not None
     return total
 
 
-def _units(drives: Sequence[Drive | None], *, squared: bool = False) -> Floats:
-    """What an integer that word lines carry stands for, term by term."""
-    return np.array([1.0 if d is None else d.square_unit if squared else d.unit for d in drives])
-
-
-def _array(c: Converted, bends: tuple[Effect, ...], codes: Codes) -> _Array:
+def _one_by_one(c: Converted, bends: tuple[Effect, ...], codes: Codes) -> LinesOfArray:
     """Lines that are converted one by one."""
     lines, dac_bits = by_line(c), codes.target.inputs.dac_bits
     top = (1 << dac_bits) - 1
     fits = _largest(lines.cells) * top < 1 << 31 and _largest(lines.variances) * top**2 < 1 << 31
     by_table = fits and dac_bits <= TABLE_DAC_BITS and not bends and not c.driven
-    return _Array(c, lines, _noise(c), bends, by_table)
+    return LinesOfArray(c, lines, _noise(c), bends, by_table)
 
 
-def _collapsed(c: Converted, codes: Codes) -> _Array:
+def _collapsed(c: Converted, codes: Codes) -> LinesOfArray:
     """Lines of which only their sum matters."""
-    return _Array(c, by_column(c, codes.weights), _noise(c), (), by_table=False)
+    return LinesOfArray(c, by_column(c, codes.weights), _noise(c), (), by_table=False)
 
 
 def _noise(c: Converted) -> Noise:

@@ -48,11 +48,14 @@ class Adc(Effect):
         """The noise of a conversion, in level steps."""
         return (self.noise or 0.0) * array.adc.step
 
+    @property
+    def bends(self) -> bool:
+        """Whether anything but noise is wrong."""
+        return bool(self.offset or self.gain or self.inl)
+
     def convert(self, sums: Floats, array: PhysicalArray, draw: Draw) -> Floats:
         """Sums as converters of this curve see them."""
         offset, gain, inl = self.offset or 0.0, self.gain or 0.0, self.inl or 0.0
-        if not (offset or gain or inl):
-            return sums
         shared = array.target.columns_per_adc()
         converter = array.bit_lines // shared  # [L]
         count = -(-array.target.array.cols // shared)
