@@ -27,8 +27,8 @@ from xbarc.simulator.analog.lines import (
     by_line,
 )
 from xbarc.simulator.analog.products import integer_products
-from xbarc.simulator.analog.programmed import draw_of
-from xbarc.simulator.arrays import Tile
+from xbarc.simulator.analog.programmed import Drive, draw_of
+from xbarc.simulator.arrays import PhysicalArray, Tile
 from xbarc.simulator.effect import Effect
 
 Floats = npt.NDArray[np.float64]
@@ -88,14 +88,15 @@ ONE_READ = np.ones(1)
 
 @dataclass(frozen=True)
 class LinesOfArray:
-    """The converted lines of one array, as they are and as the kernels take them.
+    """The `lines` of one array that are converted.
 
-    `by_table`: their sums are made by tables. `bends`: the effects that change sums before they are
-    converted.
+    `array` has these alone. `drives` [T]: what carries each term's codes. `bends`: the effects that
+    change sums before they are converted. `by_table`: sums are made by tables.
     """
 
-    converted: Converted
+    array: PhysicalArray
     lines: Lines
+    drives: tuple[Drive | None, ...]
     noise: Noise
     bends: tuple[Effect, ...]
     by_table: bool
@@ -161,7 +162,7 @@ class AnalogTile:
         """What all conversions of each column weigh together: [C]."""
         found = np.zeros(len(self.columns))
         for array in self.arrays:
-            np.add.at(found, array.converted.array.column, array.converted.weights)
+            np.add.at(found, array.lines.columns, array.lines.weights)
         return found * float(self._codes.weights.sum())
 
     def _add(self, a: LinesOfArray, x: Integers, numbers: Integers, out: Floats) -> int:
@@ -185,8 +186,8 @@ class AnalogTile:
         for v in range(0, x.shape[1], block):
             sums = self._sums(a, x[:, v : v + block], numbers[v : v + block])
             for effect in a.bends:
-                draw = draw_of(effect.name, a.converted.array, self._seed)
-                sums = effect.convert(sums, a.converted.array, draw)
+                draw = draw_of(effect.name, a.array, self._seed)
+                sums = effect.convert(sums, a.array, draw)
             part = np.zeros((len(out), min(block, x.shape[1] - v)))
             lines = a.lines.weights, a.lines.columns
             clipped += int(kernels.convert_sums(sums, *lines, weights, curve, part))
@@ -197,7 +198,7 @@ class AnalogTile:
         """Sums [L, J * v] in level steps, with the noise of their reads."""
         from xbarc.simulator.analog import kernels
 
-        lines, drives = a.lines, [term.drive for term in a.converted.terms]
+        lines, drives = a.lines, a.drives
         levels, squares = self._driven(x, noisy=a.noise.on)
         driven = [(levels, 1.0) if d is None else d.carried(levels) for d in drives]
         sums = _added_up(lines.cells, lines.units, driven)
@@ -235,12 +236,17 @@ def _one_by_one(c: Converted, bends: tuple[Effect, ...], codes: Codes) -> LinesO
     top = (1 << dac_bits) - 1
     fits = _largest(lines.cells) * top < 1 << 31 and _largest(lines.variances) * top**2 < 1 << 31
     by_table = fits and dac_bits <= TABLE_DAC_BITS and not bends and not c.driven
-    return LinesOfArray(c, lines, _noise(c), bends, by_table)
+    return LinesOfArray(c.array, lines, _drives(c), _noise(c), bends, by_table)
 
 
 def _collapsed(c: Converted, codes: Codes) -> LinesOfArray:
     """Lines of which only their sum matters."""
-    return LinesOfArray(c, by_column(c, codes.weights), _noise(c), (), by_table=False)
+    lines = by_column(c, codes.weights)
+    return LinesOfArray(c.array, lines, _drives(c), _noise(c), (), by_table=False)
+
+
+def _drives(c: Converted) -> tuple[Drive | None, ...]:
+    return tuple(term.drive for term in c.terms)
 
 
 def _noise(c: Converted) -> Noise:
