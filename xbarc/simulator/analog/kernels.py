@@ -2,28 +2,20 @@
 
 Importing this module imports Numba: only what runs a program with real devices does.
 
-Bit lines stand side by side, `LANES` to a block, so one instruction works on many of them. A read
-drives each row at one of a few levels. Some rows together have no more than `ENTRIES` combinations
-of levels, and a table holds what each combination adds to the bit lines: the sum of a column is one
-table entry for these rows, and the next. Tables and sums are int32: exact.
+Sums come from tables (`xbarc.simulator.tables`), `LANES` bit lines to a block, or from BLAS, line
+by line; noise, converters and shift-and-add are the same.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from xbarc.simulator.cache import njit
 from xbarc.simulator.normals import EACH, fill_normals
+from xbarc.simulator.tables import fill_indices, groups_of, look_up, make_tables
 
 LANES = 16
-"""Bit lines of a block."""
-
-ENTRIES = 16
-"""Combinations of levels that a table has entries for."""
+"""Bit lines of a block: cells are int32."""
 
 VECTORS = 32
 """Input vectors worked on at a time, so that their sums stay in the first-level cache."""
@@ -33,107 +25,6 @@ _ROUNDER = 1.5 * 2**52
 
 _PER_BLOCK = LANES // EACH
 """Counters that give a block's numbers of one read."""
-
-
-@intrinsic
-def _look_up(typingctx, table, groups, index, at, unit, out, row):
-    """out [row] = unit * sum over groups g of table [g, index [g, at]], `LANES` numbers at once.
-
-    `table` int32 [groups, ENTRIES, LANES], `index` uint8 [groups, n], `out` float64 [n, LANES], all
-    contiguous. Written in LLVM's own terms, since the sums must stay in registers.
-    """
-
-    def codegen(context, builder, signature, args):
-        word, byte, whole = ir.IntType(64), ir.IntType(8), ir.IntType(32)
-        integers = ir.VectorType(whole, LANES)
-        floats = ir.VectorType(ir.DoubleType(), LANES)
-
-        def array(i):
-            return context.make_array(signature.args[i])(context, builder, args[i])
-
-        entries = builder.bitcast(array(0).data, byte.as_pointer())
-        indices, results = array(2), array(5)
-        stride = builder.extract_value(indices.strides, 0)
-        total = cgutils.alloca_once_value(builder, ir.Constant(integers, [0] * LANES))
-        with cgutils.for_range(builder, args[1]) as loop:
-            place = builder.add(builder.mul(loop.index, stride), args[3])
-            entry = builder.zext(builder.load(builder.gep(indices.data, [place])), word)
-            entry = builder.add(builder.mul(loop.index, word(ENTRIES)), entry)
-            line = builder.gep(entries, [builder.mul(entry, word(4 * LANES))])
-            line = builder.bitcast(line, integers.as_pointer())
-            added = builder.add(builder.load(total), builder.load(line, align=4))
-            builder.store(added, total)
-        undefined = ir.Constant(floats, ir.Undefined)
-        scale = builder.insert_element(undefined, args[4], whole(0))
-        zeros = ir.Constant(ir.VectorType(whole, LANES), [0] * LANES)
-        scale = builder.shuffle_vector(scale, undefined, zeros)
-        scaled = builder.fmul(builder.sitofp(builder.load(total), floats), scale)
-        target = builder.gep(results.data, [builder.mul(args[6], word(LANES))])
-        builder.store(scaled, builder.bitcast(target, floats.as_pointer()), align=8)
-        return context.get_dummy_value()
-
-    count = types.int64
-    arguments = (table, count, index, count, types.float64, out, count)
-    return types.void(*arguments), codegen
-
-
-@njit(cache=True, error_model="numpy")
-def rows_together(dac_bits):
-    """Rows whose levels make one table entry."""
-    return max(1, 4 // dac_bits)
-
-
-@njit(cache=True, error_model="numpy")
-def _tables(cells, first, last, groups, dac_bits, squared):
-    """[blocks, T, groups, ENTRIES, LANES] int32 of the lines first .. last of cells [T, R, L].
-
-    Levels count as their squares if `squared`. Lines that fill up the last block have no cells.
-    """
-    together, top = rows_together(dac_bits), (1 << dac_bits) - 1
-    terms, rows = cells.shape[0], cells.shape[1]
-    blocks = -(-(last - first) // LANES)
-    tables = np.zeros((blocks, terms, groups, ENTRIES, LANES), np.int32)
-    for b in range(blocks):
-        begin = first + b * LANES
-        count = min(LANES, last - begin)
-        for t in range(terms):
-            for g in range(groups):
-                for entry in range(1, 1 << (dac_bits * together)):
-                    line = tables[b, t, g, entry]
-                    for i in range(min(together, rows - g * together)):
-                        level = np.int32((entry >> (i * dac_bits)) & top)
-                        if squared:
-                            level = np.int32(level * level)
-                        cell = cells[t, g * together + i, begin : begin + count]
-                        for lane in range(count):
-                            line[lane] += np.int32(level * cell[lane])
-    return tables
-
-
-@njit(cache=True, error_model="numpy")
-def _indices(x, v0, count, reads, index):
-    """index [groups, J * count] uint8: what codes x [R, v0 .. v0 + count] make table entries of."""
-    together = rows_together(reads.dac_bits)
-    passes = 2 if reads.two_pass else 1
-    slices = len(reads.weights) // passes
-    mask = np.uint8((1 << reads.dac_bits) - 1)
-    index[:] = 0
-    magnitude = np.empty(count, np.uint32)
-    for r in range(x.shape[0]):
-        line, shift = index[r // together], np.uint8(r % together * reads.dac_bits)
-        codes = x[r, v0 : v0 + count]
-        for part in range(passes):
-            for v in range(count):
-                code = np.int32(codes[v])
-                if reads.two_pass:
-                    code = max(-code if part == 1 else code, np.int32(0))
-                magnitude[v] = np.uint32(code)
-            for j in range(slices):
-                place = line[(part * slices + j) * count : (part * slices + j + 1) * count]
-                cut = np.uint32(j * reads.dac_bits)
-                for v in range(count):
-                    level = np.uint8(magnitude[v] >> cut) & mask
-                    place[v] |= np.uint8(level << shift)
 
 
 class Draws(NamedTuple):
@@ -246,13 +137,20 @@ def _add_lines(acc, weights, columns, out, v0):
 
 
 @njit(cache=True, error_model="numpy")
-def _summed(tables, units, groups, index, more, sums):
-    """sums [n, LANES] of one block: tables [T, groups, ENTRIES, LANES] by index [groups, n]."""
+def _all_tables(cells, first, last, dac_bits, squared):
+    """[T, blocks, groups, ENTRIES, LANES] of the lines first .. last of cells [T, R, L]."""
+    return [make_tables(cells[t], first, last, LANES, dac_bits, squared) for t in range(len(cells))]
+
+
+@njit(cache=True, error_model="numpy")
+def _summed(tables, block, units, index, more, sums):
+    """sums [n, LANES] of a block in level steps, by index [groups, n]; `more` is overwritten."""
+    groups = index.shape[0]
     for n in range(sums.shape[0]):
-        _look_up(tables[0], groups, index, n, units[0], sums, n)
+        look_up(tables[0][block], groups, index, n, units[0], sums)
     for t in range(1, len(units)):
         for n in range(sums.shape[0]):
-            _look_up(tables[t], groups, index, n, units[t], more, n)
+            look_up(tables[t][block], groups, index, n, units[t], more)
             for lane in range(LANES):
                 sums[n, lane] += more[n, lane]
 
@@ -267,42 +165,47 @@ def _in_blocks(values):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def convert_codes(x, numbers, lines, reads, curve, noise, out):
-    """out [C, V] += what converters make of the codes x [R, V]; returns the clipped.
+def convert_codes(x, numbers, lines, inputs, curve, noise, out):
+    """out [C, V] += what converters make of codes, x their bytes [R, V*itemsize]; the clipped.
 
     `numbers` int64 [V] are the vectors'. Codes are added up times their weights, not yet scaled.
     """
-    vectors, count, width = x.shape[1], len(reads.weights), len(lines.weights)
-    groups = -(-x.shape[0] // rows_together(reads.dac_bits))
-    tables = _tables(lines.cells, 0, width, groups, reads.dac_bits, False)
-    spreads = _tables(lines.variances, 0, width, groups, reads.dac_bits, True)
+    rows, count, width = x.shape[0], len(inputs.weights), len(lines.weights)
+    tables = _all_tables(lines.cells, 0, width, inputs.dac_bits, False)
+    spreads = _all_tables(lines.variances, 0, width, inputs.dac_bits, True)
     behind = lines.variances.shape[2] if noise.reference else width
-    own = _tables(lines.variances, width, behind, groups, reads.dac_bits, True)
+    own = _all_tables(lines.variances, width, behind, inputs.dac_bits, True)
     alone, fixed = _in_blocks(lines.alone), _in_blocks(lines.fixed)
     weights, columns = _in_blocks(lines.weights), _in_blocks(lines.columns)
-    blocks, clipped, most = len(weights), 0, 0
-    for v0 in range(0, vectors, VECTORS):
-        if min(VECTORS, vectors - v0) != most:
-            most = min(VECTORS, vectors - v0)
+    groups, blocks, clipped, most = groups_of(rows, inputs.dac_bits), len(weights), 0, 0
+    for v0 in range(0, len(numbers), VECTORS):
+        if min(VECTORS, len(numbers) - v0) != most:
+            most = min(VECTORS, len(numbers) - v0)
             n = count * most
             sums, more = np.empty((n, LANES)), np.empty((n, LANES))
             variance, shared = np.zeros((n, LANES)), np.zeros(n)
-            index, acc = np.empty((groups, n), np.uint8), np.empty((most, LANES))
-            draws = _room(n if noise.on else 0)
-        _indices(x, v0, most, reads, index)
+            index, totals = np.empty((groups, n), np.uint8), np.empty(most, np.int64)
+            acc, draws = np.empty((most, LANES)), _room(n if noise.on else 0)
+        fill_indices(x, 0, rows, v0, inputs, index, totals)
         if noise.on:
             _count(numbers[v0 : v0 + most], count, draws)
         if noise.reference:
-            _summed(own[0], lines.variance_units, groups, index, more, variance)
+            _summed(own, 0, lines.variance_units, index, more, variance)
             _shared_noise(variance, _place_of_reference(width), noise, draws, shared)
         for b in range(blocks):
-            _summed(tables[b], lines.units, groups, index, more, sums)
+            _summed(tables, b, lines.units, index, more, sums)
             if noise.on:
                 if len(lines.variance_units):
-                    _summed(spreads[b], lines.variance_units, groups, index, more, variance)
+                    _summed(spreads, b, lines.variance_units, index, more, variance)
                 _add_noise(sums, variance, b, noise, fixed[b], alone[b], shared, draws)
-            clipped += _convert(sums, reads.weights, curve, acc)
+            clipped += _convert(sums, inputs.weights, curve, acc)
             _add_lines(acc, weights[b], columns[b], out, v0)
+    # Lines that fill up the last block have a sum of 0, which a converter may clip too.
+    filled = blocks * LANES - width
+    if curve.rounds and (
+        -curve.lo / curve.step < -0.5 or -curve.lo / curve.step >= curve.top + 0.5
+    ):
+        clipped -= filled * count * len(numbers)
     return clipped
 
 

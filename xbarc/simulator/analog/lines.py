@@ -18,18 +18,6 @@ from xbarc.simulator.effect import Effect
 Integers = npt.NDArray[Any]
 
 
-class Reads(NamedTuple):
-    """How codes are read: `weights` float64 [J] of the reads in shift-and-add, and their cuts.
-
-    `bits` of a code, `dac_bits` of a level; signed codes in two passes or in two's complement.
-    """
-
-    weights: Any
-    bits: int
-    dac_bits: int
-    two_pass: bool
-
-
 class Curve(NamedTuple):
     """A converter: `clip(rint((a - lo) / step), 0, top)`; without `rounds` the sum as it is."""
 

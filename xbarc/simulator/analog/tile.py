@@ -8,7 +8,7 @@ product, and their noise into one draw of the same variance.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from xbarc.simulator.analog.lines import (
     Curve,
     Lines,
     Noise,
-    Reads,
     by_column,
     by_line,
 )
@@ -31,11 +30,14 @@ from xbarc.simulator.analog.programmed import Drive, draw_of
 from xbarc.simulator.arrays import PhysicalArray, Tile
 from xbarc.simulator.effect import Effect
 
+if TYPE_CHECKING:
+    from xbarc.simulator import tables
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[Any]
 
 TABLE_DAC_BITS = 4
-"""Wider levels make more combinations than a table has entries for."""
+"""Wider levels are multiplied: `xbarc.simulator.tables.DAC_BITS`."""
 
 BLOCK_BYTES = 1 << 22
 """The sums of a block of vectors, where BLAS makes them."""
@@ -67,12 +69,16 @@ class Codes:
         offset = 1 << (weight_bits - 1) if array.encoding == "offset" else 0
         return cls(bits, signed, target, weights, slices, offset)
 
-    @property
-    def reads(self) -> Reads:
-        """The same for the kernels."""
-        two_pass = self.signed and self.target.inputs.signed == "two-pass"
-        dac_bits = self.target.inputs.dac_bits
-        return Reads(self.weights.astype(np.float64), self.bits, dac_bits, two_pass)
+    def inputs(self, itemsize: int) -> "tables.Inputs":
+        """How codes of so many bytes are read, for the kernels."""
+        from xbarc.simulator import tables
+
+        mode = tables.UNSIGNED
+        if self.signed:
+            two_pass = self.target.inputs.signed == "two-pass"
+            mode = tables.TWO_PASS if two_pass else tables.TWOS_COMPLEMENT
+        weights = self.weights.astype(np.float64)
+        return tables.Inputs(self.bits, self.target.inputs.dac_bits, itemsize, mode, weights)
 
     def levels(self, x: Integers) -> Integers:
         """What word lines carry in each read: [J, *x.shape]."""
@@ -173,15 +179,11 @@ class AnalogTile:
         if adc is not None:
             curve = Curve(adc.lo, adc.step, float(adc.top), rounds=True)
         if a.by_table:
-            # The kernel is compiled once, for one type of codes.
-            codes = x.astype(np.int32)
-            return int(
-                kernels.convert_codes(
-                    codes, numbers, a.lines, self._codes.reads, curve, a.noise, out
-                )
-            )
+            codes, inputs = np.ascontiguousarray(x), self._codes.inputs(x.itemsize)
+            args = numbers, a.lines, inputs, curve, a.noise, out
+            return int(kernels.convert_codes(codes.view(np.uint8), *args))
         clipped = 0
-        weights = ONE_READ if self._squares is not None else self._codes.reads.weights
+        weights = ONE_READ if self._squares is not None else self._codes.weights.astype(np.float64)
         block = max(1, BLOCK_BYTES // (8 * len(weights) * a.lines.weights.size))
         for v in range(0, x.shape[1], block):
             sums = self._sums(a, x[:, v : v + block], numbers[v : v + block])

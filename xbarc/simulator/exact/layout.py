@@ -19,30 +19,15 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Planes:
-    """Cells of bit lines as bits: `words` uint32 [planes, W], 32 rows to a word, little end first.
-
-    `shift` and `negative` [planes]: what a plane's bit weighs, and whether it counts against the
-    sum; `of_line` [lines]: how many planes each bit line has (those all 0 are left out).
-    """
-
-    words: Integers
-    shift: Integers
-    negative: Integers
-    of_line: Integers
-
-
-@dataclass(frozen=True)
 class Block:
     """One segment laid out: R rows, C weight columns.
 
     `product` int64 [R, C]: the bit lines that no conversion changes, as one integer; `collapsed`
     how many these are, of `lines` that are converted at all. Of those left over: the range of their
     `sums`, how many each weight column has (`lines_of_column` [C]), what each weighs (`weight`
-    [lines]), their `planes`, and their cells' `levels` int16 [lines, R], signed, where these are
-    kept for BLAS. By weight column [C]: `weight_sum` of all conversions, for a converter's `lo`;
-    `idle` what the bit lines weigh that give nothing but `lo`; `correction` times the sum of the
-    inputs, taken out digitally (offset encoding).
+    [lines]), and their cells' `levels` int16 [lines, R], signed. By weight column [C]: `weight_sum`
+    of all conversions, for a converter's `lo`; `idle` what the bit lines weigh that give nothing
+    but `lo`; `correction` times the sum of the inputs, taken out digitally (offset encoding).
     """
 
     product: Integers
@@ -54,7 +39,6 @@ class Block:
     weight_sum: Integers
     idle: Integers
     correction: Integers
-    planes: Planes
     levels: Integers
 
     @property
@@ -72,7 +56,6 @@ def lay_out(
     input_weights: Integers,
     *,
     gated: bool,
-    keep_levels: bool,
 ) -> Block:
     """Encode one segment's weights [R, C], and split what must be converted from what need not.
 
@@ -99,7 +82,7 @@ def lay_out(
     convert = ~(exact | idle | off)  # [S, P, C]
 
     product, correction = _product(levels, weights, exact, _offset(weight_bits, target))
-    # Weight column by weight column: the lines left, and their bit planes that aren't all 0.
+    # Weight column by weight column: the lines left.
     by_column = convert.transpose(2, 0, 1)  # [C, S, P]
     cells = levels.transpose(4, 0, 1, 2, 3)[by_column]  # [lines, P', R]
     counted = ~(exact | off).transpose(2, 0, 1)
@@ -115,8 +98,7 @@ def lay_out(
         weight_sum=(counted * weights).sum((1, 2), dtype=np.int64) * int(input_weights.sum()),
         idle=(idle.transpose(2, 0, 1) * np.abs(weights)).sum((1, 2), dtype=np.int64),
         correction=correction,
-        planes=_bit_planes(cells, array.cell_bits),
-        levels=_signed(cells) if keep_levels else np.zeros((0, len(dense)), np.int16),
+        levels=_signed(cells),
     )
 
 
@@ -155,17 +137,3 @@ def _signed(cells: Integers) -> Integers:
     if cells.shape[1] == 2:
         signed -= cells[:, 1]
     return signed
-
-
-def _bit_planes(levels: Integers, cell_bits: int) -> Planes:
-    """Cut bit lines' cell levels [lines, P', R] into bit planes, leaving out those all 0."""
-    lines, parts, rows = levels.shape
-    words = -(-rows // 32)
-    packed = np.zeros((lines, parts, cell_bits, words * 4), np.uint8)
-    for bit in range(cell_bits):
-        bits = np.packbits((levels >> bit) & 1, axis=2, bitorder="little")
-        packed[:, :, bit, : bits.shape[2]] = bits
-    used = packed.any(3)
-    _, part, shift = np.nonzero(used)
-    planes = packed[used].view("<u4").astype(np.uint32)
-    return Planes(planes, shift.astype(np.uint8), part == 1, used.sum((1, 2)))

@@ -30,24 +30,25 @@ class Converted:
     block: Block
 
 
-def tables(parts: Sequence[Converted], slice_span: int, *, integer: bool) -> "kernels.Lines":
+def tables(
+    parts: Sequence[Converted], span: int, *, integer: bool, with_cells: bool
+) -> "kernels.Lines":
     """The kernels' tables of `parts`.
 
-    `slice_span`: what all slices of a weight span, 2^(S * cell_bits); `integer`: shift-and-add
-    works in integers.
+    `span`: what codes are multiplied by before they are added up in float32, slices or reads;
+    `integer`: shift-and-add works in integers; `with_cells`: the kernels make the sums.
     """
     from xbarc.simulator.exact import kernels
 
     blocks = [part.block for part in parts]
-    curves = _fast_curves(parts, slice_span)
+    curves = _fast_curves(parts, span)
     segments = kernels.Segments(
         row_begin=np.array([part.segment.row_begin for part in parts]),
         row_end=np.array([part.segment.row_end for part in parts]),
         col_begin=np.array([part.segment.col_begin for part in parts]),
         col_end=np.array([part.segment.col_end for part in parts]),
         first_site=_starts([part.segment.cols for part in parts])[:-1],
-        first_word=_starts([block.planes.words.size for block in blocks])[:-1],
-        first_plane=_starts([len(block.planes.shift) for block in blocks])[:-1],
+        first_cell=_starts([block.levels.size for block in blocks])[:-1],
     )
     curve_tables = kernels.Curves(
         lo=np.array([part.adc.lo for part in parts]),
@@ -62,15 +63,20 @@ def tables(parts: Sequence[Converted], slice_span: int, *, integer: bool) -> "ke
         weight_sum=np.concatenate([block.weight_sum for block in blocks]),
         correction=np.concatenate([block.correction for block in blocks]),
     )
-    planes = kernels.Planes(
-        first=_starts(np.concatenate([block.planes.of_line for block in blocks])),
-        shift=np.concatenate([block.planes.shift for block in blocks]),
-        negative=np.concatenate([block.planes.negative for block in blocks]),
-        words=np.concatenate([block.planes.words.reshape(-1) for block in blocks]),
-    )
+    cells = [block.levels.T.ravel() for block in blocks] if with_cells else []
+    column = [np.repeat(np.arange(part.segment.cols), part.block.lines_of_column) for part in parts]
     weight = np.concatenate([block.weight for block in blocks]).astype(np.float32)
     top = parts[0].adc.top
-    return kernels.Lines(segments, curve_tables, sites, planes, weight, top, integer)
+    return kernels.Lines(
+        segments,
+        curve_tables,
+        sites,
+        np.concatenate([np.zeros(0, np.int16), *cells]),
+        weight,
+        np.concatenate(column),
+        top,
+        integer,
+    )
 
 
 def largest_result(
@@ -97,7 +103,7 @@ def largest_result(
     return int(np.ceil(largest.max(initial=0)))
 
 
-def _fast_curves(parts: Sequence[Converted], slice_span: int) -> list[FastCurve | None]:
+def _fast_curves(parts: Sequence[Converted], span: int) -> list[FastCurve | None]:
     """A float32 curve for each part, where one gives the converter's codes for all its sums."""
     known: dict[tuple[Converter, tuple[int, int]], FastCurve | None] = {}
     found: list[FastCurve | None] = []
@@ -105,8 +111,8 @@ def _fast_curves(parts: Sequence[Converted], slice_span: int) -> list[FastCurve 
         key = (part.adc, part.block.sums)
         if key not in known:
             known[key] = converters.fast_curve(part.adc, *part.block.sums)
-        # All slices' codes of one conversion must add up exactly in float32 as well.
-        adds_up = part.adc.top * 2 * slice_span < FLOAT32_INTEGERS
+        # The codes that are added up in float32 must stay exact as well.
+        adds_up = part.adc.top * span < FLOAT32_INTEGERS
         found.append(known[key] if adds_up else None)
     return found
 

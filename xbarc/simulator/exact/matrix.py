@@ -22,15 +22,16 @@ from xbarc.simulator.exact.products import BLOCK_BYTES, plan_product
 from xbarc.simulator.exact.segments import Segment, check_segments, dense_block
 
 if TYPE_CHECKING:
+    from xbarc.simulator import tables
     from xbarc.simulator.exact import kernels
 
 Integers = npt.NDArray[Any]
 
-PLANE_BLOCK_BYTES = 24 << 10
-"""A block of input bit planes should stay in the first-level cache."""
+COUNTED = 1 << 15
+"""Sums below it are made by tables of int16; larger ones by BLAS."""
 
-BLAS_LEVEL_BITS = 24
-"""Bits in a product of levels (DAC x cell) from which BLAS beats counting common bits."""
+TABLE_DAC_BITS = 4
+"""Levels of wider DACs make too large tables (`xbarc.simulator.tables`): BLAS as well."""
 
 
 class Matrix:
@@ -93,9 +94,8 @@ class Matrix:
         self.integer = target.adc.mode in ("lossless", "saturate")
         self._conversions = self._saturated = 0
         self._counting = threading.Lock()
-        # Counted sums are int32.
         full = converters.full_scale(array.rows, inputs.dac_bits, array.cell_bits)
-        self._by_blas = array.cell_bits * inputs.dac_bits > BLAS_LEVEL_BITS or full >= 1 << 31
+        self._by_blas = inputs.dac_bits > TABLE_DAC_BITS or full >= COUNTED
         # What holds every sum exactly.
         self._sum_type = np.float32 if full < 1 << 24 else np.float64
 
@@ -111,8 +111,14 @@ class Matrix:
         self._segment_levels = [part.block.levels for part in parts] if self._by_blas else []
         self._lines: kernels.Lines | None = None
         if parts:
-            span = 1 << (target.slices(weight_bits) * array.cell_bits)
-            self._lines = left_over.tables(parts, span, integer=self.integer)
+            slices = 2 << (target.slices(weight_bits) * array.cell_bits)
+            reads = int(np.abs(self._input_weights).sum())
+            self._lines = left_over.tables(
+                parts,
+                slices if self._by_blas else reads,
+                integer=self.integer,
+                with_cells=not self._by_blas,
+            )
         column_sums = np.abs(product).sum(0, dtype=np.int64)
         self.bound = largest_input * int(column_sums.max(initial=0)) + left_over.largest_result(
             parts, q.shape[1], input_bits, self._input_weights, columns
@@ -174,7 +180,7 @@ class Matrix:
 
     def _convert(self, x: Integers, out: npt.NDArray[Any], lines: "kernels.Lines") -> int:
         """Add to `out` what the lines left over give for `x`; how many sums were clipped."""
-        convert = self._convert_by_blas if self._by_blas else self._convert_by_bits
+        convert = self._convert_by_blas if self._by_blas else self._convert_by_table
         # The kernels know one integer type.
         kind = np.int64 if self.integer else np.float64
         here = self._selected is None and out.dtype == kind
@@ -188,30 +194,22 @@ class Matrix:
             out += wide.astype(out.dtype)
         return saturated
 
-    def _inputs(self, itemsize: int) -> "kernels.Inputs":
-        from xbarc.simulator.exact import kernels
+    def _inputs(self, itemsize: int) -> "tables.Inputs":
+        from xbarc.simulator import tables
 
-        mode = kernels.UNSIGNED
+        mode = tables.UNSIGNED
         if self._input_signed:
             two_pass = self._target.inputs.signed == "two-pass"
-            mode = kernels.TWO_PASS if two_pass else kernels.TWOS_COMPLEMENT
-        return kernels.Inputs(
-            self._input_bits,
-            self._target.inputs.dac_bits,
-            itemsize,
-            mode,
-            self._input_weights,
+            mode = tables.TWO_PASS if two_pass else tables.TWOS_COMPLEMENT
+        weights = self._input_weights.astype(np.float64)
+        return tables.Inputs(
+            self._input_bits, self._target.inputs.dac_bits, itemsize, mode, weights
         )
 
-    def _convert_by_bits(self, x: Integers, out: npt.NDArray[Any], lines: "kernels.Lines") -> int:
+    def _convert_by_table(self, x: Integers, out: npt.NDArray[Any], lines: "kernels.Lines") -> int:
         from xbarc.simulator.exact import kernels
 
-        segments = lines.segments
-        words = -(-int((segments.row_end - segments.row_begin).max()) // 32)
-        plane_bytes = 4 * words * self._target.inputs.dac_bits * len(self._input_weights)
-        block = min(out.shape[1], max(32, PLANE_BLOCK_BYTES // plane_bytes // 32 * 32))
-        inputs = self._inputs(x.itemsize)
-        return int(kernels.convert_bits(x.view(np.uint8), out, inputs, lines, block))
+        return int(kernels.convert_codes(x.view(np.uint8), out, self._inputs(x.itemsize), lines))
 
     def _convert_by_blas(self, x: Integers, out: npt.NDArray[Any], lines: "kernels.Lines") -> int:
         rounds, clipped = len(self._input_weights), 0
@@ -308,7 +306,6 @@ class Matrix:
                 adc,
                 self._input_weights,
                 gated=self._gated,
-                keep_levels=self._by_blas,
             )
             product[in_weights] = block.product[in_block]
             line_count += block.lines
