@@ -297,16 +297,19 @@ def grouped_product(x, w, out, groups):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def convert_sums(sums, out, inputs, lines, g, n0, n1, totals):
-    """The same for segment g's weight columns n0 .. n1, given their sums [lines, J*V]."""
-    clipped = np.zeros(n1 - n0, np.int64)
-    site0 = lines.segments.first_site[g] - lines.segments.col_begin[g] + n0
+def convert_sums(sums, out, inputs, lines, g, v0, totals):
+    """out [N, v0 ..] += what segment g makes of its lines' sums [lines, J * V]; the clipped.
+
+    totals [V] are the sums of the codes.
+    """
+    clipped, vectors = 0, len(totals)
+    site0 = lines.segments.first_site[g]
     first = lines.sites.first_line[site0]
     top32, top64 = np.float32(lines.top), np.float64(lines.top)
-    codes = np.empty(len(totals))
+    codes = np.empty(vectors)
     acc32 = np.empty(sums.shape[1], np.float32)
     acc64 = np.empty(sums.shape[1], np.float64)
-    for i in range(n1 - n0):
+    for i in range(lines.segments.col_end[g] - lines.segments.col_begin[g]):
         site = site0 + i
         if lines.curves.fast[g]:
             acc32[:] = 0
@@ -315,7 +318,7 @@ def convert_sums(sums, out, inputs, lines, g, n0, n1, totals):
         for bit_line in range(lines.sites.first_line[site], lines.sites.first_line[site + 1]):
             line, weight = sums[bit_line - first], lines.weight[bit_line]
             if lines.curves.fast[g]:
-                clipped[i] += _convert_fast(
+                clipped += _convert_fast(
                     line,
                     acc32,
                     weight,
@@ -325,7 +328,7 @@ def convert_sums(sums, out, inputs, lines, g, n0, n1, totals):
                     lines.curves.clips[g],
                 )
             else:
-                clipped[i] += _convert_exact(
+                clipped += _convert_exact(
                     line, acc64, np.float64(weight), lines.curves.lo[g], lines.curves.step[g], top64
                 )
         if lines.curves.fast[g]:
@@ -333,7 +336,7 @@ def convert_sums(sums, out, inputs, lines, g, n0, n1, totals):
         else:
             _combine(acc64, inputs.weights, codes)
         _add_to_output(
-            out[n0 + i],
+            out[lines.segments.col_begin[g] + i, v0 : v0 + vectors],
             codes,
             totals,
             lines.curves.lo[g],
@@ -342,4 +345,4 @@ def convert_sums(sums, out, inputs, lines, g, n0, n1, totals):
             lines.sites.correction[site],
             lines.integer,
         )
-    return clipped.sum()
+    return clipped

@@ -16,6 +16,7 @@ from xbarc.hw.target import Target
 from xbarc.ir.analysis.coverage import inside
 from xbarc.simulator.engine import Conversions
 from xbarc.simulator.exact import lines as left_over
+from xbarc.simulator.exact.byte_products import available, byte_product
 from xbarc.simulator.exact.layout import lay_out
 from xbarc.simulator.exact.lines import Converted
 from xbarc.simulator.exact.products import BLOCK_BYTES, plan_product
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 Integers = npt.NDArray[Any]
 
 COUNTED = 1 << 15
-"""Sums below it are made by tables of int16; larger ones by BLAS."""
+"""Sums below it are made by tables of int16; larger ones by products."""
 
 TABLE_DAC_BITS = 4
-"""Levels of wider DACs make too large tables (`xbarc.simulator.tables`): BLAS as well."""
+"""Levels of wider DACs make too large tables (`xbarc.simulator.tables`): products too."""
 
 
 class Matrix:
@@ -95,7 +96,7 @@ class Matrix:
         self._conversions = self._saturated = 0
         self._counting = threading.Lock()
         full = converters.full_scale(array.rows, inputs.dac_bits, array.cell_bits)
-        self._by_blas = inputs.dac_bits > TABLE_DAC_BITS or full >= COUNTED
+        self._by_product = inputs.dac_bits > TABLE_DAC_BITS or full >= COUNTED
         # What holds every sum exactly.
         self._sum_type = np.float32 if full < 1 << 24 else np.float64
 
@@ -107,17 +108,20 @@ class Matrix:
             product, self._line_count, collapsed, parts = self._lay_out(q, segments)
         self.collapsed = collapsed / self._line_count if self._line_count else 1.0
         largest_input = 1 << (input_bits - 1) if input_signed else (1 << input_bits) - 1
-        self._product = plan_product(product, groups, largest_input) if collapsed else None
-        self._segment_levels = [part.block.levels for part in parts] if self._by_blas else []
+        self._product = (
+            plan_product(product, groups, input_bits, largest_input) if collapsed else None
+        )
+        levels = [part.block.levels for part in parts] if self._by_product else []
+        self._segment_levels = [_as_bytes(each) for each in levels]
         self._lines: kernels.Lines | None = None
         if parts:
             slices = 2 << (target.slices(weight_bits) * array.cell_bits)
             reads = int(np.abs(self._input_weights).sum())
             self._lines = left_over.tables(
                 parts,
-                slices if self._by_blas else reads,
+                slices if self._by_product else reads,
                 integer=self.integer,
-                with_cells=not self._by_blas,
+                with_cells=not self._by_product,
             )
         column_sums = np.abs(product).sum(0, dtype=np.int64)
         self.bound = largest_input * int(column_sums.max(initial=0)) + left_over.largest_result(
@@ -180,7 +184,7 @@ class Matrix:
 
     def _convert(self, x: Integers, out: npt.NDArray[Any], lines: "kernels.Lines") -> int:
         """Add to `out` what the lines left over give for `x`; how many sums were clipped."""
-        convert = self._convert_by_blas if self._by_blas else self._convert_by_table
+        convert = self._convert_by_product if self._by_product else self._convert_by_table
         # The kernels know one integer type.
         kind = np.int64 if self.integer else np.float64
         here = self._selected is None and out.dtype == kind
@@ -211,52 +215,34 @@ class Matrix:
 
         return int(kernels.convert_codes(x.view(np.uint8), out, self._inputs(x.itemsize), lines))
 
-    def _convert_by_blas(self, x: Integers, out: npt.NDArray[Any], lines: "kernels.Lines") -> int:
-        rounds, clipped = len(self._input_weights), 0
-        for g, levels in enumerate(self._segment_levels):
-            rows = slice(int(lines.segments.row_begin[g]), int(lines.segments.row_end[g]))
-            columns = slice(int(lines.segments.col_begin[g]), int(lines.segments.col_end[g]))
-            block = max(16, BLOCK_BYTES // (8 * rounds * (rows.stop - rows.start)))
-            for v in range(0, x.shape[1], block):
-                codes = x[rows, v : v + block]
-                # The kernel takes whole rows of an array.
-                part = np.zeros((out.shape[0], codes.shape[1]), out.dtype)
-                part[columns] = out[columns, v : v + block]
-                clipped += self._convert_segment(g, levels, codes, part, lines)
-                out[columns, v : v + block] = part[columns]
-        return clipped
-
-    def _convert_segment(
-        self,
-        g: int,
-        levels: Integers,
-        codes: Integers,
-        out: npt.NDArray[Any],
-        lines: "kernels.Lines",
+    def _convert_by_product(
+        self, x: Integers, out: npt.NDArray[Any], lines: "kernels.Lines"
     ) -> int:
-        """The sums of segment `g` by BLAS, some columns at a time, converted and added to `out`."""
+        """Convert segment by segment, some vectors at a time; the sums are a matrix product."""
         from xbarc.simulator.exact import kernels
 
-        segments, first_line = lines.segments, lines.sites.first_line
-        inputs, slices = self._inputs(codes.itemsize), self._target.inputs
+        inputs, clipped = self._inputs(x.itemsize), 0
+        for g, levels in enumerate(self._segment_levels):
+            rows = slice(int(lines.segments.row_begin[g]), int(lines.segments.row_end[g]))
+            widest = max(len(levels), rows.stop - rows.start)
+            block = max(16, BLOCK_BYTES // (8 * len(inputs.weights) * widest))
+            for v in range(0, x.shape[1], block):
+                codes = x[rows, v : v + block]
+                totals = codes.sum(0, dtype=np.int64)
+                sums = self._sums(levels, codes)
+                clipped += int(kernels.convert_sums(sums, out, inputs, lines, g, v, totals))
+        return clipped
+
+    def _sums(self, levels: Integers, codes: Integers) -> npt.NDArray[Any]:
+        """The sums [lines, J * v] of cells at levels [lines, R], for codes [R, v]."""
+        slices = self._target.inputs
         driven = encoding.input_levels(
             codes, self._input_bits, slices.dac_bits, self._input_signed, slices.signed
         )
-        drive = np.moveaxis(driven, 0, 1).reshape(len(codes), -1).astype(self._sum_type)
-        totals = codes.sum(0, dtype=np.int64)
-        first, last = int(segments.col_begin[g]), int(segments.col_end[g])
-        site = int(segments.first_site[g]) - first
-        of_segment = int(first_line[site + first])
-        per_site = max(1, len(levels) // max(1, last - first))
-        step = max(1, BLOCK_BYTES // (8 * per_site * drive.shape[1]))
-        clipped = 0
-        for n in range(first, last, step):
-            end = min(n + step, last)
-            begin_line, end_line = first_line[site + n] - of_segment, first_line[site + end]
-            chosen = levels[begin_line : end_line - of_segment].astype(self._sum_type)
-            sums = np.matmul(chosen, drive)
-            clipped += int(kernels.convert_sums(sums, out, inputs, lines, g, n, end, totals))
-        return clipped
+        flat = driven.swapaxes(0, 1).reshape(len(codes), -1)
+        if levels.dtype == np.int8 and slices.dac_bits <= 8:
+            return byte_product(levels, np.ascontiguousarray(flat, np.uint8))
+        return np.matmul(levels.astype(self._sum_type), flat.astype(self._sum_type))
 
     def _count_lines(self, q: Integers, segments: Sequence[Segment]) -> int:
         """Bit lines that are converted, over all segments."""
@@ -313,6 +299,12 @@ class Matrix:
             if block.left_over:
                 parts.append(Converted(segment, adc, block))
         return product, line_count, collapsed, parts
+
+
+def _as_bytes(levels: Integers) -> Integers:
+    """Levels [lines, R] as int8, where they fit and products of bytes are exact here."""
+    fits = levels.min(initial=0) >= -128 and levels.max(initial=0) <= 127
+    return levels.astype(np.int8) if fits and available(levels.shape[1]) else levels
 
 
 def _add_columns(out: npt.NDArray[Any], columns: Integers, sums: npt.NDArray[Any]) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarc.simulator.exact.byte_products import available, byte_product
+
 Integers = npt.NDArray[Any]
 
 BLOCK_BYTES = 2 << 20
@@ -54,9 +56,31 @@ class LoopProduct:
         kernels.grouped_product(x, self.weights, out, self.groups)
 
 
-def plan_product(w: Integers, groups: int, largest_input: int) -> MatmulProduct | LoopProduct:
-    """How to multiply by the integers w [Kg, N] exactly, and fast."""
+@dataclass(frozen=True)
+class ByteProduct:
+    """An integer product of bytes by onnxruntime."""
+
+    weights: npt.NDArray[np.int8]  # [N, K]
+
+    def multiply(self, x: Integers, out: npt.NDArray[Any]) -> None:
+        """Fill out [N, v] for x [K, v], uint8 or int8."""
+        block = max(256, BLOCK_BYTES // len(x))
+        for v in range(0, x.shape[1], block):
+            codes = np.ascontiguousarray(x[:, v : v + block])
+            out[:, v : v + block] = byte_product(self.weights, codes)
+
+
+def plan_product(
+    w: Integers, groups: int, input_bits: int, largest_input: int
+) -> MatmulProduct | LoopProduct | ByteProduct:
+    """How to multiply by the integers w [Kg, N] exactly, and fast.
+
+    Codes of `input_bits` are stored in a byte if they fit one; none is larger than `largest_input`.
+    """
     rows, cols = w.shape
+    bytes_only = input_bits <= 8 and w.min(initial=0) >= -128 and w.max(initial=0) <= 127
+    if groups == 1 and bytes_only and available(rows):
+        return ByteProduct(np.ascontiguousarray(w.T, np.int8))
     bound = largest_input * int(np.abs(w).sum(0).max(initial=0))
     if groups > 1 and cols // groups < NARROW_GROUP and bound < 1 << 31:
         return LoopProduct(np.ascontiguousarray(w, np.int32), groups)
