@@ -68,7 +68,10 @@ class Result(_Record):
 
 
 class Options(BaseModel):
-    """The options of `xbarc run` that change its result, by their names."""
+    """The options of `xbarc run` that change its result, by their names.
+
+    `plugin` has the files as they were given: effects and steps of a run may come from them.
+    """
 
     # An option that another version had is none to repeat the run with.
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -80,6 +83,7 @@ class Options(BaseModel):
     noise: str = ""
     device: str | None = None
     seed: int = 0
+    plugin: list[str] = []
     activity: bool = False
 
     def given(self) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def command(
             noise=noise,
             device=device,
             seed=seed,
+            plugin=[str(file) for file in plugin or ()],
             activity=activity,
         )
         try:

@@ -46,9 +46,10 @@ def run_row(i: int, run: Run) -> Sequence[Child]:
 
 
 def options_text(options: Options) -> Iterator[str]:
-    """Options as they are typed."""
+    """Options as they are typed; one that is given several times, as often."""
     for name, value in options.given().items():
-        yield f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}"
+        for one in value if isinstance(value, list) else [value]:
+            yield f"--{name}" if one is True else f"--{name} {shlex.quote(str(one))}"
 
 
 def saturation(run: Run) -> Child:
