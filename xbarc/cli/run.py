@@ -38,19 +38,9 @@ def command(
     ideal: Annotated[
         bool, typer.Option("--ideal", help="Lossless converters and ideal devices.")
     ] = False,
-    noise: Annotated[
-        str,
-        typer.Option(
-            "--noise", metavar="TEXT", help='Effects: "read{sigma=0.02},stuck{on=0.001}", or none.'
-        ),
-    ] = "",
-    device: Annotated[
-        str | None,
-        typer.Option("--device", metavar="NAME|FILE", help="A device's effects: xbarc devices."),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random in devices.")
-    ] = 0,
+    noise: options.Noise = "",
+    device: options.Device = None,
+    seed: options.Seed = 0,
     plugin: options.Plugins = None,
     activity: Annotated[
         bool, typer.Option("--activity", help="Driven rows, and energy that follows the values.")
