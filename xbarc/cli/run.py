@@ -137,10 +137,21 @@ def _print_summary(document: Mapping[str, Any], output: Path | None) -> None:
     clipped = {name: a["saturated"] for name, a in adc.items() if a["saturated"]}
     for name, share in sorted(clipped.items(), key=lambda item: -item[1])[:MOST_CLIPPED]:
         out.print(f"clipped            {share:.3%} of the conversions of {name}")
+    if "programming" in document:
+        out.print(_programming(document["programming"]["total"]))
     for line in _energies(document.get("activity", {})):
         out.print(line)
     if output is not None:
         out.print(f"outputs            {output}")
+
+
+def _programming(total: Mapping[str, Any]) -> str:
+    """What writing all cells took, in one line."""
+    energy = total["energy_uj"] + total["verify_energy_uj"]
+    return (
+        f"programming        {number(total['pulses'])} pulses, {number(total['pulses_per_cell'])} "
+        f"a cell, {number(energy)} uJ, {number(total['time_us'])} us"
+    )
 
 
 def _energies(activity: Mapping[str, Any]) -> Iterator[str]:
