@@ -2,8 +2,11 @@
 
 import html
 import json
+import re
+import shlex
 import tomllib
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -283,6 +286,21 @@ def test_a_plugins_effect_is_run(saved, tmp_path):
     assert "unknown device effect 'fatigue'" in str(
         call("run", "out.xbar", "--input", "x.npz", "--noise", "fatigue")
     )
+
+
+def test_the_report_repeats_a_run_with_its_plugins(saved, tmp_path):
+    Path("my fatigue.py").write_text(FATIGUE)
+    Path("sub").mkdir()
+    Path("sub/other.py").write_text(FATIGUE.replace('"fatigue"', '"other"'))
+    noise = ["--noise", "fatigue{share=0.5},other", "--seed", "3"]
+    told = run("--plugin", "my fatigue.py", "--plugin", "sub/other.py", *noise)
+    call("report", "out.xbar", "-o", "r.html")
+    page = html.unescape(Path("r.html").read_text())
+    (line,) = re.findall(r"^xbarc (run .*)$", page, re.MULTILINE)
+    again = call(*shlex.split(line), "--json")
+    # Repeated as typed: the effects come from the same files.
+    assert json.loads(again) == {**told, "images_per_second": ANY}
+    assert "--plugin 'my fatigue.py' --plugin sub/other.py" in line
 
 
 # --- The folder

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_addition_effect import FATIGUE
 from test_analog import product, vectors
 
 import xbarc
@@ -575,9 +576,96 @@ def test_the_command_writes_the_netlist(saved, monkeypatch, capsys):
     assert Path("tile.cir").read_text() == out
 
 
+NOISE = "ratio,programming{sigma=0.2},verify{tolerance=0.5}"
+
+
+def cell_conductances(text):
+    """Of the netlist's cells, in siemens: [word lines, bit lines]."""
+    found = re.findall(r"^Xc(\d+)_(\d+) .* cell g=(\S+)$", text, re.MULTILINE)
+    g = np.full((1 + int(found[-1][0]), 1 + int(found[-1][1])), np.nan)
+    for row, line, siemens in found:
+        g[int(row), int(line)] = float(siemens)
+    return g
+
+
+def added_up(text, currents):
+    """Currents [..., bit lines] of a netlist, its slices shifted and G- subtracted: [..., N]."""
+    about = r"^\* bit line (\d+): column (\d+) of the tile, slice (\d+), G([+-])$"
+    lines = re.findall(about, text, re.MULTILINE)
+    assert len(lines) == currents.shape[-1]
+    sums = np.zeros((*currents.shape[:-1], 1 + max(int(column) for _, column, _, _ in lines)))
+    for line, column, of_slice, sign in lines:
+        weight = 4 ** int(of_slice) * (1 if sign == "+" else -1)
+        sums[..., int(column)] += weight * currents[..., int(line)]
+    return sums
+
+
+def test_cells_of_the_command_s_netlist_are_those_of_a_run(tmp_path, monkeypatch, capsys):
+    """One row of the matrix at a time: what a run gives follows from the netlist's cells."""
+    monkeypatch.chdir(tmp_path)
+    product(overrides=["adc.mode=lossless"]).save("out.xbar")
+    program = xbarc.load("out.xbar")
+    layer = layer_of(program)
+    where = ["--layer", layer, "--tile", "0", "--noise"]
+    x = np.zeros((4, 6, 20), np.float32)
+    x.reshape(24, 20)[:20] = np.eye(20)
+    plain = program.run(x)["y"].reshape(24, 4)[:20]
+    some = plain != 0
+    _, ideal, _ = command(monkeypatch, capsys, *where, "ratio")
+    seen = []
+    for seed in (5, 6):
+        options = [NOISE, "--seed", str(seed), "--row", "0", "--col", "0"]
+        code, text, _ = command(monkeypatch, capsys, *where, *options)
+        assert code == 0 and f"seed {seed}\n" in text
+        found = program.run(x, noise=NOISE, seed=seed)["y"].reshape(24, 4)[:20]
+        moved, was = (added_up(t, cell_conductances(t)) for t in (text, ideal))
+        np.testing.assert_allclose(
+            found[some] / plain[some], moved[some] / was[some], rtol=0, atol=2e-3
+        )
+        seen.append(moved[some] / was[some])
+    # Far more than the rounding that was allowed above.
+    assert all(np.abs(one - 1).max() > 0.1 for one in seen)
+    assert np.abs(seen[0] - seen[1]).max() > 0.1
+
+
+def test_wires_of_a_noise_text_are_the_netlist_s(saved, monkeypatch, capsys):
+    program = xbarc.load("out.xbar")
+    where = ["--layer", saved, "--tile", "0"]
+    noise = ["--noise", 'wire{row=30.0 col=20.0 drive-from="both"}']
+    _, text, _ = command(monkeypatch, capsys, *where, *noise)
+    assert text == netlist(program, saved, 0, effects=(Wire(30.0, 20.0, drive_from="both"),))
+    # An option changes that of the text, and only that.
+    _, text, _ = command(monkeypatch, capsys, *where, *noise, "--col", "5", "--sense", "7")
+    wire = Wire(30.0, 5.0, sense=7.0, drive_from="both")
+    assert text == netlist(program, saved, 0, effects=(wire,))
+
+
+def test_effects_of_the_target_a_device_and_a_plugin(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("fatigue.py").write_text(FATIGUE)
+    product(overrides=["device.programming.sigma=0.1"]).save("out.xbar")
+    layer = layer_of(xbarc.load("out.xbar"))
+
+    def cells_of(*options):
+        code, text, err = command(monkeypatch, capsys, "--layer", layer, "--tile", "0", *options)
+        assert code == 0, err
+        return text, cell_conductances(text)
+
+    text, own = cells_of()
+    assert "effects: programming{sigma=0.1}, seed 0" in text
+    _, none = cells_of("--noise", "none")
+    assert len(np.unique(none.round(12))) == 4 < len(np.unique(own))
+    _, tired = cells_of("--plugin", "fatigue.py", "--noise", "fatigue{share=0.5}")
+    np.testing.assert_allclose(tired, own / 2, rtol=1e-12)
+    text, _ = cells_of("--device", "rram-wan")
+    assert "wan-2022" in text
+
+
 @pytest.mark.parametrize(
     ("layer", "options", "code", "message"),
     [
+        (None, ["--noise", "raed"], 2, "xbarc: unknown device effect 'raed': did you mean 'read'"),
+        (None, ["--noise", 'stuck{map="gone.npz"}'], 1, "xbarc: "),
         ("nosuch", [], 1, "xbarc: no layer 'nosuch': "),
         (None, ["--tile", "5"], 1, "xbarc: no tile of layer "),
         (None, ["--drive", "3"], 2, "xbarc: --drive 3: written R=V"),
@@ -641,3 +729,27 @@ def test_ngspice_reads_the_netlist_of_a_program(tmp_path):
     volts = np.array([inputs.get(r, 0.0) for r in range(20)])
     expected = volts @ conductances(first_array(program), (wire,), 0) * 1e-6
     np.testing.assert_allclose(simulated(text, tmp_path), expected, rtol=1e-6, atol=1e-18)
+
+
+@needs_ngspice
+def test_ngspice_finds_what_a_run_of_real_devices_gives(tmp_path, monkeypatch, capsys):
+    """Cells with errors behind wires: currents of ngspice, added up, against the simulator."""
+    monkeypatch.chdir(tmp_path)
+    product(overrides=["adc.mode=lossless", "inputs.dac_bits=8"]).save("out.xbar")
+    program = xbarc.load("out.xbar")
+    noise = f"{NOISE},wire{{row=30.0 col=20.0 sense=100.0}}"
+    where = ["--layer", layer_of(program), "--tile", "0"]
+    # Codes from 0 to 255 at inputs of 0 to 1 of the largest.
+    codes = np.random.default_rng(2).integers(0, 256, 20)
+    largest = vectors(4).max()
+    x = np.zeros((1, 6, 20), np.float32)
+    x[0, 0] = codes * (largest / 255)
+    drive = [part for r, c in enumerate(codes.tolist()) for part in ("--drive", f"{r}={c / 255}")]
+    currents = {}
+    for name, options in {"real": [noise, "--seed", "4"], "ideal": ["ratio"]}.items():
+        wires = [] if name == "real" else ["--row", "0", "--col", "0"]
+        _, text, _ = command(monkeypatch, capsys, *where, *wires, *drive, "--noise", *options)
+        currents[name] = added_up(text, simulated(text, tmp_path))
+    found = program.run(x, noise=noise, seed=4)["y"][0, 0] / program.run(x)["y"][0, 0]
+    np.testing.assert_allclose(found, currents["real"] / currents["ideal"], rtol=1e-3)
+    assert np.abs(found - 1).max() > 0.02

@@ -66,7 +66,7 @@ class Counts(Table):
     mesh_bits: Count = _key("bits that leave the layer, once to each layer that reads them")
     mesh_bit_hops: Amount = _key("the same bits, each times the routers that it passes")
     off_chip_bits: Count = _key("bits that go to another chip")
-    write_pulses: Count = _key("pulses that program the cells once")
+    write_pulses: Count = _key("pulses that program the cells once, `device.write_pulses` each")
     digital: dict[str, Count] = _key(
         "operations of the digital units by class: activation, pooling, elementwise, other"
     )
@@ -133,7 +133,9 @@ class Totals(Counts):
     read_power_before_w: Amount = _key("power of both before")
     read_power_ratio: Amount = _key("`read_power_w` / `read_power_before_w`; 1 where that is 0")
     read_power_baseline: str = _key("what `before` means: `nothing gated` or `the weights before`")
-    programming_energy_uj: Amount = _key("energy of the write pulses that program the cells once")
+    programming_energy_uj: Amount = _key(
+        "energy of `write_pulses`; a run's own: `xbarc run --json`"
+    )
     programming_time_ms: Amount = _key("time to program all crossbars at once, row by row")
     programming_verify_time_ms: Amount = _key("the part of it that a verify loop reads")
     programming_verify_energy_uj: Amount = _key("energy of these reads")

@@ -25,7 +25,7 @@ KEPT = 50
 """Older records go as new ones come."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Energy = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
@@ -43,8 +43,8 @@ class LayerAdc(_Record):
 class Energies(_Record):
     """Energy of one input in pJ: at a fixed energy per action, and by the values driven."""
 
-    fixed: Energy | None
-    values: Energy | None
+    fixed: Amount | None
+    values: Amount | None
 
 
 class LayerActivity(_Record):
@@ -53,6 +53,28 @@ class LayerActivity(_Record):
     driven_rows: Share
     conversions_needed: Share
     energy_pj: dict[str, Energies]
+
+
+class Written(_Record):
+    """What programming took: `cells` by `pulses`, and the reads of a verify loop.
+
+    `time_us` includes `verify_time_us`; `energy_uj` is that of the pulses alone.
+    """
+
+    cells: Annotated[int, Field(ge=0)]
+    pulses: Annotated[int, Field(ge=0)]
+    pulses_per_cell: Amount
+    energy_uj: Amount
+    verify_energy_uj: Amount
+    time_us: Amount
+    verify_time_us: Amount
+
+
+class Programming(_Record):
+    """`programming` of `xbarc run --json`; all layers are written at once."""
+
+    layers: dict[str, Written]
+    total: Written
 
 
 class Result(_Record):
@@ -65,10 +87,14 @@ class Result(_Record):
     effects: list[str] = []
     adc: dict[str, LayerAdc]
     activity: dict[str, LayerActivity] = {}
+    programming: Programming | None = None
 
 
 class Options(BaseModel):
-    """The options of `xbarc run` that change its result, by their names."""
+    """The options of `xbarc run` that change its result, by their names.
+
+    `plugin` has the files as they were given: effects and steps of a run may come from them.
+    """
 
     # An option that another version had is none to repeat the run with.
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -80,6 +106,7 @@ class Options(BaseModel):
     noise: str = ""
     device: str | None = None
     seed: int = 0
+    plugin: list[str] = []
     activity: bool = False
 
     def given(self) -> dict[str, Any]:

@@ -76,9 +76,11 @@ def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "bottleneck", "none" if worst is None else f"{worst['resource']} of {worst['layer']}"
     yield "power", f"{totals['power_w']:.4g} W at that rate"
     yield "cells", _power(totals)
+    pulses = totals["write_pulses"] // max(totals["memristors"], 1)
     yield (
         "programming",
-        f"{number(totals['programming_energy_uj'])} uJ, {totals['programming_time_ms']:.4g} ms",
+        f"{number(totals['programming_energy_uj'])} uJ, {totals['programming_time_ms']:.4g} ms, "
+        f"{pulses or 1} pulse{'s' if pulses > 1 else ''} a cell",
     )
 
 

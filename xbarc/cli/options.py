@@ -20,6 +20,19 @@ Plugins = Annotated[
         help="Python file with passes, device effects or other additions; it is run.",
     ),
 ]
+Noise = Annotated[
+    str,
+    typer.Option(
+        "--noise", metavar="TEXT", help='Effects: "read{sigma=0.02},stuck{on=0.001}", or none.'
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME|FILE", help="A device's effects: xbarc devices."),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random in devices.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a target key: array.rows=64."),

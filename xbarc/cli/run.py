@@ -38,19 +38,9 @@ def command(
     ideal: Annotated[
         bool, typer.Option("--ideal", help="Lossless converters and ideal devices.")
     ] = False,
-    noise: Annotated[
-        str,
-        typer.Option(
-            "--noise", metavar="TEXT", help='Effects: "read{sigma=0.02},stuck{on=0.001}", or none.'
-        ),
-    ] = "",
-    device: Annotated[
-        str | None,
-        typer.Option("--device", metavar="NAME|FILE", help="A device's effects: xbarc devices."),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random in devices.")
-    ] = 0,
+    noise: options.Noise = "",
+    device: options.Device = None,
+    seed: options.Seed = 0,
     plugin: options.Plugins = None,
     activity: Annotated[
         bool, typer.Option("--activity", help="Driven rows, and energy that follows the values.")
@@ -94,6 +84,7 @@ def command(
             noise=noise,
             device=device,
             seed=seed,
+            plugin=[str(file) for file in plugin or ()],
             activity=activity,
         )
         try:
@@ -146,10 +137,21 @@ def _print_summary(document: Mapping[str, Any], output: Path | None) -> None:
     clipped = {name: a["saturated"] for name, a in adc.items() if a["saturated"]}
     for name, share in sorted(clipped.items(), key=lambda item: -item[1])[:MOST_CLIPPED]:
         out.print(f"clipped            {share:.3%} of the conversions of {name}")
+    if "programming" in document:
+        out.print(_programming(document["programming"]["total"]))
     for line in _energies(document.get("activity", {})):
         out.print(line)
     if output is not None:
         out.print(f"outputs            {output}")
+
+
+def _programming(total: Mapping[str, Any]) -> str:
+    """What writing all cells took, in one line."""
+    energy = total["energy_uj"] + total["verify_energy_uj"]
+    return (
+        f"programming        {number(total['pulses'])} pulses, {number(total['pulses_per_cell'])} "
+        f"a cell, {number(energy)} uJ, {number(total['time_us'])} us"
+    )
 
 
 def _energies(activity: Mapping[str, Any]) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """`xbarc spice`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,24 +23,34 @@ def command(
     replica: Annotated[
         int, typer.Option("--replica", min=0, help="The copy, where a layer has several.")
     ] = 0,
+    noise: options.Noise = "",
+    device: options.Device = None,
+    seed: options.Seed = 0,
+    plugin: options.Plugins = None,
     row: Annotated[
-        float, typer.Option("--row", metavar="OHM", help="A segment of a word line.")
-    ] = 1.0,
+        float | None,
+        typer.Option("--row", metavar="OHM", help="A segment of a word line. Default: 1."),
+    ] = None,
     col: Annotated[
-        float, typer.Option("--col", metavar="OHM", help="A segment of a bit line.")
-    ] = 1.0,
+        float | None,
+        typer.Option("--col", metavar="OHM", help="A segment of a bit line. Default: 1."),
+    ] = None,
     source: Annotated[
-        float, typer.Option("--source", metavar="OHM", help="In series with a word line.")
-    ] = 0.0,
+        float | None,
+        typer.Option("--source", metavar="OHM", help="In series with a word line. Default: 0."),
+    ] = None,
     sense: Annotated[
-        float, typer.Option("--sense", metavar="OHM", help="In series with a bit line.")
-    ] = 0.0,
+        float | None,
+        typer.Option("--sense", metavar="OHM", help="In series with a bit line. Default: 0."),
+    ] = None,
     drive_from: Annotated[
-        Literal["left", "both"], typer.Option("--drive-from", help="Where word lines are driven.")
-    ] = "left",
+        Literal["left", "both"] | None,
+        typer.Option("--drive-from", help="Where word lines are driven. Default: left."),
+    ] = None,
     sense_at: Annotated[
-        Literal["bottom", "top"], typer.Option("--sense-at", help="Where bit lines are read.")
-    ] = "bottom",
+        Literal["bottom", "top"] | None,
+        typer.Option("--sense-at", help="Where bit lines are read. Default: bottom."),
+    ] = None,
     drive: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,23 +62,43 @@ def command(
         typer.Option("-o", "--output", metavar="TILE.cir", help="Default: standard output."),
     ] = None,
 ) -> None:
-    """Write the netlist of one array for ngspice: cells, wires, drivers, bit lines' currents."""
+    """Write the netlist of one array for ngspice: cells, wires, drivers, bit lines' currents.
+
+    Cells conduct what they do in a run with the same --noise, --device, --seed.
+
+    Wires are those of the effect wire there; options change it.
+    """
     from xbarc.api import load
+    from xbarc.driver import extensions
     from xbarc.report.spice import netlist
     from xbarc.simulator.devices.wire import Wire
+    from xbarc.simulator.noise import effects_for
     from xbarc.support.data import written_whole
 
-    wire = Wire(row, col, source, sense, drive_from, sense_at)
+    asked: dict[str, Any] = {
+        "row": row,
+        "col": col,
+        "source": source,
+        "sense": sense,
+        "drive_from": drive_from,
+        "sense_at": sense_at,
+    }
     inputs = _volts(drive) if drive else None
-    text = netlist(
-        load(program),
-        layer,
-        tile,
-        replica=replica,
-        crossbar=crossbar,
-        effects=(wire,),
-        inputs=inputs,
-    )
+    with extensions.using(plugin or ()):
+        loaded = load(program)
+        effects = effects_for(loaded, noise, device)
+        wire = next((effect for effect in effects if isinstance(effect, Wire)), Wire())
+        wire = replace(wire, **{name: given for name, given in asked.items() if given is not None})
+        text = netlist(
+            loaded,
+            layer,
+            tile,
+            replica=replica,
+            crossbar=crossbar,
+            effects=(*(effect for effect in effects if not isinstance(effect, Wire)), wire),
+            seed=seed,
+            inputs=inputs,
+        )
     if output is None:
         sys.stdout.write(text)
         return

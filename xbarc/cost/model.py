@@ -63,7 +63,7 @@ def batch_energy_uj(energy: Mapping[str, float], batch: int) -> float:
     return batch * sum(v for k, v in energy.items() if k not in ("total", "leakage"))
 
 
-def programming_energy_uj(write_pulses: int, target: Target) -> float:
+def programming_energy_uj(write_pulses: float, target: Target) -> float:
     """Energy of the write pulses: V^2 G t each, at the mean conductance, in uJ."""
     device = target.device
     mean_us = (device.g_on_us + device.g_off_us) / 2

@@ -12,6 +12,7 @@ import numpy as np
 from xbarc.artifact.runs import program_hash
 from xbarc.artifact.store import load
 from xbarc.cost.activity import follow_values
+from xbarc.cost.programming import programming
 from xbarc.support.data import (
     Array,
     first_samples,
@@ -53,7 +54,8 @@ def evaluate(
     model has a fixed batch, whole batches run until `limit` is reached, and outputs beyond `limit`
     are dropped. `noise` and `device` say what is wrong with devices, beside what the target says
     (`xbarc.simulator.noise`); `seed` is that of all that is random in them. `activity` adds what
-    the values drove in each layer, and the energy that follows them. Raises `XbarcError` if the
+    the values drove in each layer, and the energy that follows them. Where effects act when cells
+    are written, the document says what programming took. Raises `XbarcError` if the
     program or the data can't be used, `UsageError` where the options can't.
     """
     if ideal and (noise or device is not None):
@@ -100,8 +102,15 @@ def evaluate(
             for name, s in simulator.statistics().items()
         },
     }
+    rows = {row["name"]: row for row in program.report["layers"]}
+    if engine is not None and any(effect.writes for effect in engine.effects):
+        document["programming"] = programming(
+            rows,
+            simulator.pulses(),
+            program.target,
+            verified=any(effect.verifies for effect in engine.effects),
+        )
     if counter is not None:
-        rows = {row["name"]: row for row in program.report["layers"]}
         document["activity"] = follow_values(rows, counter.statistics(), program.target)
     return Evaluation(outputs, document, digest)
 

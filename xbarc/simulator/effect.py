@@ -47,6 +47,16 @@ class Effect(ArgSpecConvertible):
     name: ClassVar[str]
     order: ClassVar[int] = 0
 
+    @property
+    def writes(self) -> bool:
+        """Whether it acts when cells are written."""
+        return type(self).program is not Effect.program or self.verifies
+
+    @property
+    def verifies(self) -> bool:
+        """Whether it reads cells after a pulse, and may ask for another one."""
+        return type(self).again is not Effect.again
+
     def check(self, layers: Layers) -> None:
         """Raise `UsageError` where the options don't fit the program; nothing has run yet."""
 

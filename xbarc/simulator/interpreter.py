@@ -174,6 +174,21 @@ class Simulator:
             )
         return result
 
+    def pulses(self) -> dict[str, tuple[int, int]]:
+        """Cells of each layer's arrays, and pulses that wrote them, where the engine counts them.
+
+        Ideal devices take none.
+        """
+        counted = {
+            name: [matrix.pulses for matrix in matrices if hasattr(matrix, "pulses")]
+            for name, matrices in self._at.programmed.items()
+        }
+        return {
+            name: (sum(p.cells for p in found), sum(p.total for p in found))
+            for name, found in counted.items()
+            if found
+        }
+
     def _run_batch(self, inputs: Feeds, batch: Batch) -> list[Any]:
         """The outputs for one batch."""
         arguments = self._function.body.block.args

@@ -36,17 +36,23 @@ Tables = Mapping[str, Mapping[str, Any]]
 def engine_for(
     program: CompiledProgram, noise: str = "", device: str | Path | None = None
 ) -> AnalogEngine | None:
-    """The engine of `program` with the effects of `effects_of`; None where there are none.
+    """The engine of `program` with the effects of `effects_for`; None where there are none."""
+    effects = effects_for(program, noise, device)
+    return AnalogEngine(effects) if effects else None
+
+
+def effects_for(
+    program: CompiledProgram, noise: str = "", device: str | Path | None = None
+) -> tuple[Effect, ...]:
+    """The effects of `effects_of` for the target of `program`.
 
     Raises as `effects_of`, and where an effect doesn't fit the program.
     """
     effects = effects_of(program.target, noise, device)
-    if not effects:
-        return None
-    layers = _layers(program)
+    layers = _layers(program) if effects else {}
     for effect in effects:
         effect.check(layers)
-    return AnalogEngine(effects)
+    return effects
 
 
 def effects_of(

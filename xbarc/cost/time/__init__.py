@@ -13,7 +13,12 @@ take. The model is ours; `docs/time.md` says what it leaves out.
 
 from xbarc.cost.time.pipeline import Span, in_turn, row_pipeline, serve
 from xbarc.cost.time.program import StageTime, Times, program_times, times
-from xbarc.cost.time.programming import programming_time_ms, programming_totals, verify_energy_uj
+from xbarc.cost.time.programming import (
+    Writing,
+    programming_time_ms,
+    programming_totals,
+    verify_energy_uj,
+)
 from xbarc.cost.time.rates import Rates, adc_gsps, cycle_counts, cycles, rates_of
 from xbarc.cost.time.traffic import Transfer, hosts, in_order, placed, placed_hops, transfers
 from xbarc.cost.time.work import Bottleneck, Demand, Work, demand, digital_work
@@ -27,6 +32,7 @@ __all__ = [
     "Times",
     "Transfer",
     "Work",
+    "Writing",
     "adc_gsps",
     "cycle_counts",
     "cycles",

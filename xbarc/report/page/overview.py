@@ -49,6 +49,7 @@ def _notes(report: Mapping[str, Any]) -> Iterator[Child]:
         else f"with {percent(covered['mac_share'])} of the multiply-accumulates."
     )
     yield "All figures are for one input (a batch of one)."
+    yield programming(report["totals"])
     yield f"{covered['crossbar_operators']} of {operators} operators run on crossbars, {share}"
     for name, reason in covered["digital_reasons"].items():
         yield ["Digital: ", breakable(name), f": {reason}"]
@@ -66,3 +67,14 @@ def _notes(report: Mapping[str, Any]) -> Iterator[Child]:
     for name, moved in report["deviation"].items():
         size = "infinite" if moved is None else f"{moved:.3g}"
         yield f"Lossy pass {name}: relative deviation {size}."
+
+
+def programming(totals: Mapping[str, Any]) -> str:
+    """How many pulses the programming figures are for."""
+    cells = totals["memristors"]
+    pulses = totals["write_pulses"] // cells if cells else 1
+    if pulses == 1:
+        how = "one pulse for each cell, written blind"
+    else:
+        how = f"{pulses} pulses for each cell, with a read after each"
+    return f"Programming figures are for {how}; a run with the effect verify counts its own."

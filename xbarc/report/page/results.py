@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 
-from xbarc.artifact.runs import Options, Run
+from xbarc.artifact.runs import Options, Programming, Run, Written
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
 from xbarc.report.figures import data, percent
@@ -11,6 +11,9 @@ from xbarc.report.html import Child, Section, breakable, tag
 
 MOST_RUNS = 10
 """Runs that are shown, the newest first."""
+
+WRITTEN = ("cells", "pulses", "pulses_per_cell", "energy_uj", "verify_energy_uj", "time_us")
+"""What is shown of programming."""
 
 
 def section(runs: Sequence[Run]) -> Section:
@@ -26,7 +29,10 @@ def section(runs: Sequence[Run]) -> Section:
         [run_row(i, run) for i, run in enumerate(newest)],
         numbers=3,
     )
-    return Section("runs", heading, [table, saturation(newest[0])])
+    body = [table, saturation(newest[0])]
+    if (run := latest(runs, "programming")) is not None and run.result.programming is not None:
+        body.append(written(run, run.result.programming))
+    return Section("runs", heading, body)
 
 
 def run_row(i: int, run: Run) -> Sequence[Child]:
@@ -46,9 +52,10 @@ def run_row(i: int, run: Run) -> Sequence[Child]:
 
 
 def options_text(options: Options) -> Iterator[str]:
-    """Options as they are typed."""
+    """Options as they are typed; one that is given several times, as often."""
     for name, value in options.given().items():
-        yield f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}"
+        for one in value if isinstance(value, list) else [value]:
+            yield f"--{name}" if one is True else f"--{name} {shlex.quote(str(one))}"
 
 
 def saturation(run: Run) -> Child:
@@ -73,6 +80,27 @@ def saturation(run: Run) -> Child:
 
     rows = [row(name) for name in adc]
     return [lead, charts.table("Conversions that were clipped", ["Layer", "", "", ""], rows)]
+
+
+def written(run: Run, programming: Programming) -> Child:
+    """What programming took in a run, layer by layer and in all."""
+    about = (
+        f"In the newest run whose devices err when they are written ({run.devices}; seed "
+        f"{run.options.seed}). The report's own programming figures take the same number of pulses "
+        "for every cell."
+    )
+    head = ["Layer", "Cells", "Pulses", "a cell", "Energy", "of reads", "Time"]
+
+    def row(name: Child, place: str, figures: Written) -> Sequence[Child]:
+        place = f"run.programming.{place}"
+        return [name, *(data(f"{place}.{key}", getattr(figures, key)) for key in WRITTEN)]
+
+    rows = [
+        row(breakable(name), f"layers.{name}", figures)
+        for name, figures in programming.layers.items()
+    ]
+    rows.append(row("all, at once", "total", programming.total))
+    return [tag("p", about, class_="lead"), charts.grid("Programming in a run", head, rows)]
 
 
 def latest(runs: Sequence[Run], field: str) -> Run | None:
