@@ -1,5 +1,6 @@
 """Trials: many runs, each with devices drawn anew; what they say together, and what is kept."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -182,10 +184,18 @@ def test_a_trial_is_the_run_with_its_seed(saved):
     assert "trials             4, seeds 5 to 8\n" in shown
 
 
-def test_the_limit_and_batches_of_a_run_are_those_of_trials(saved):
+def test_the_limit_and_batches_of_a_run_are_those_of_trials(saved, monkeypatch):
+    asked, simulate = [], Simulator.run
+
+    def counted(self, feeds, **options):
+        asked.append((options["batch"], options["threads"]))
+        return simulate(self, feeds, **options)
+
+    monkeypatch.setattr(Simulator, "run", counted)
     options = ["--noise", NOISE, "--limit", "7", "--no-record"]
     found = run(*options, "--trials", 2, "--batch", 2, "--threads", 3)
     assert found["samples"] == 7
+    assert asked == [(2, 3), (2, 3)]
     assert accuracies(found) == [run(*options, "--seed", s)["accuracy"] for s in (0, 1)]
 
 
@@ -438,7 +448,10 @@ def test_a_line_that_was_cut_short_is_run_again_and_overwritten(saved, ran):
     assert run("--noise", NOISE, "--trials", 3) == found
     assert ran == [(None, None, 2)]
     assert file().read_bytes() == whole
-    # So is a header.
+    # So is a line that lacks its end alone, and a header.
+    file().write_bytes(whole[:-1])
+    assert run("--noise", NOISE, "--trials", 3) == found
+    assert file().read_bytes() == whole
     file().write_bytes(whole[:70])
     assert run("--noise", NOISE, "--trials", 3) == found
     assert [line.get("seed") for line in lines()] == [None, 0, 1, 2]
@@ -568,6 +581,43 @@ def test_two_that_append_at_once_lose_nothing(saved):
     assert sorted(trial.seed for trial in record.trials) == [*range(160)]
 
 
+def test_only_one_at_a_time_looks_at_the_file_and_writes(saved, monkeypatch):
+    """Whoever writes waits for a second one, who can't come as long as the first is there."""
+    both, met, write = threading.Barrier(2), [], kept._write
+
+    def waiting(descriptor, text):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+            met.append(text)
+        write(descriptor, text)
+
+    monkeypatch.setattr(kept, "_write", waiting)
+
+    def one(seed):
+        trial = Trial(seed=seed, accuracy=1, samples=1)
+        kept.append(Path("out.xbar"), "0" * 16, header(), trial)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(one, range(2)))
+    assert not met
+    assert len(lines()) == 3
+
+
+def test_where_there_are_no_locks_lines_are_appended_still(saved, monkeypatch):
+    trials, write = [Trial(seed=s, accuracy=1, samples=1) for s in range(3)], kept._write
+    kept.append(Path("out.xbar"), "0" * 16, header(), trials[0])
+
+    def late(descriptor, text):
+        with file().open("ab") as other:
+            other.write(trials[1].model_dump_json().encode() + b"\n")
+        write(descriptor, text)
+
+    monkeypatch.setattr(kept, "_write", late)
+    monkeypatch.setattr(kept, "fcntl", None)
+    kept.append(Path("out.xbar"), "0" * 16, header(), trials[2])
+    assert [line["seed"] for line in lines()[1:]] == [0, 1, 2]
+
+
 def test_old_files_make_room_and_others_stay(saved, monkeypatch):
     monkeypatch.setattr(kept, "KEPT", 2)
     folder = Path("out.xbar/runs")
@@ -591,7 +641,8 @@ def test_old_files_make_room_and_others_stay(saved, monkeypatch):
 
 def test_workers_give_the_same_bits_with_plugins_too(saved):
     options = ["--plugin", "mortal.py", "--vary", "mortal.share=0.1,0.9", "--trials", 3]
-    found = run(*options, "--workers", 2)
+    # One thread for two workers: each has one.
+    found = run(*options, "--workers", 2, "--threads", 1)
     assert found == run(*options, "--no-record")
     assert len(lines()) == 7
     # What they have done counts as anybody's does.

@@ -229,13 +229,16 @@ def _whole_lines(file: Path, descriptor: int, header: Header) -> bool:
     """
     with os.fdopen(os.dup(descriptor), "rb") as content:
         content.seek(0)
-        text = content.read()
-    found = _header(file, text)
-    if found is not None and not _alike(found, header):
-        raise XbarcError(f"{file}: trials of another program, or of other data")
-    whole = text.rfind(b"\n") + 1
-    if whole < len(text):
-        os.ftruncate(descriptor, whole)
+        found = _header(file, content.readline())
+        if found is not None and not _alike(found, header):
+            raise XbarcError(f"{file}: trials of another program, or of other data")
+        size = content.seek(0, os.SEEK_END)
+        content.seek(max(0, size - 1))
+        if content.read(1) in (b"", b"\n"):
+            return size > 0
+        content.seek(0)
+        whole = content.read().rfind(b"\n") + 1
+    os.ftruncate(descriptor, whole)
     return whole > 0
 
 
