@@ -38,7 +38,7 @@ Workers = Annotated[
         "--workers",
         metavar="N",
         min=1,
-        help="Trials on N processes (pip install 'xbarc[cluster]').",
+        help="Trials on N processes (the extra 'cluster').",
     ),
 ]
 Scheduler = Annotated[
