@@ -10,14 +10,23 @@ import numpy.typing as npt
 
 from xbarc.artifact import CompiledProgram, store
 from xbarc.hw.target import Target
-from xbarc.support.data import Array, Feeds, as_arrays
-from xbarc.support.errors import XbarcError
+from xbarc.support.data import (
+    Array,
+    Feeds,
+    InputSpec,
+    as_arrays,
+    match_inputs,
+    sample_count,
+    unknown_inputs,
+)
+from xbarc.support.errors import UsageError, XbarcError
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
     from tvm import IRModule
 
+    from xbarc.driver.trials import Trials
     from xbarc.pipeline import Instrumentation
     from xbarc.simulator.interpreter import Simulator
 
@@ -62,12 +71,51 @@ class Program(CompiledProgram):
         `UsageError` where the effects can't be.
         """
         simulator = self._simulator(noise, device, seed)
-        if not isinstance(inputs, Mapping):
-            if len(simulator.inputs) != 1:
-                names = ", ".join(s.name for s in simulator.inputs) or "none"
-                raise XbarcError(f"give the inputs by name: the program takes {names}")
-            inputs = {simulator.inputs[0].name: inputs}
-        return simulator.run(as_arrays(inputs), batch=batch, threads=threads)
+        feeds = _by_name(inputs, simulator.inputs)
+        return simulator.run(feeds, batch=batch, threads=threads)
+
+    def trials(
+        self,
+        inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+        labels: npt.ArrayLike,
+        *,
+        trials: int,
+        seed: int = 0,
+        noise: str = "",
+        device: str | Path | None = None,
+        vary: str | None = None,
+        by_layer: bool = False,
+        batch: int | None = None,
+        threads: int | None = None,
+    ) -> "Trials":
+        """The accuracy of `trials` runs with seeds from `seed` on: its mean, spread, and each.
+
+        `inputs`, `noise`, `device`, `batch` and `threads` as `run` takes them; `labels` are an
+        integer class a sample, or a mask. `vary` ("programming.sigma=0,0.02,0.05") runs the trials
+        at each value of an effect's option, `by_layer` with the effects in one layer at a time.
+        Nothing is kept: `xbarc run --trials` does that. Raises `XbarcError` if inputs or labels
+        don't fit, `UsageError` where there are no effects, or they can't be.
+        """
+        import numpy as np
+
+        from xbarc.driver.evaluate import Samples, check_labels
+        from xbarc.driver.trials import Conditions, bench, in_turn, run_trials, vary_of
+        from xbarc.simulator.interpreter import input_specs
+
+        if trials < 1:
+            raise UsageError(f"trials = {trials}: give a whole number from 1 up")
+        specs, truth = input_specs(self), np.asarray(labels)
+        feeds = _by_name(inputs, specs)
+        unknown_inputs(specs, list(feeds))
+        feeds = match_inputs(specs, feeds)
+        check_labels(truth, "labels")
+        count = sample_count(specs, feeds)
+        if len(truth) != count:
+            raise XbarcError(f"there are {len(truth)} labels for {count} samples")
+        varying = None if vary is None else vary_of(vary)
+        samples = Samples(feeds, truth, count, count)
+        at = bench(self, samples, Conditions(noise, device, varying, by_layer))
+        return run_trials(at, range(seed, seed + trials), in_turn(at, batch, threads))
 
     def _simulator(self, noise: str, device: str | Path | None, seed: int) -> "Simulator":
         from xbarc.simulator.interpreter import Simulator
@@ -108,6 +156,18 @@ class Program(CompiledProgram):
         half-written.
         """
         store.save(self, path)
+
+
+def _by_name(
+    inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike], specs: Sequence[InputSpec]
+) -> dict[str, Array]:
+    """Arrays by input; of a program with one input, the array alone will do."""
+    if not isinstance(inputs, Mapping):
+        if len(specs) != 1:
+            names = ", ".join(s.name for s in specs) or "none"
+            raise XbarcError(f"give the inputs by name: the program takes {names}")
+        inputs = {specs[0].name: inputs}
+    return as_arrays(inputs)
 
 
 def load(path: str | Path) -> Program:

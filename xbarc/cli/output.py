@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
 
 PIPE_WIDTH = 160
@@ -35,6 +36,27 @@ def console(pipe_width: int = PIPE_WIDTH) -> "Console":
     if found.is_terminal:
         return found
     return Console(highlight=False, markup=False, emoji=False, width=pipe_width)
+
+
+def progress_bar() -> "Progress":
+    """Bars on stderr, where that is a terminal; they are gone at the end."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    screen = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
 
 
 def table(*columns: str, title: str | None = None) -> "Table":

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from xbarc.cli import options
-from xbarc.cli.output import console, number, print_json, warn
+from xbarc.cli import options, trials
+from xbarc.cli.output import console, number, print_json, progress_bar, warn
 from xbarc.support.errors import XbarcError
 
 MOST_CLIPPED = 5
@@ -48,9 +48,32 @@ def command(
     record: Annotated[
         bool, typer.Option("--record/--no-record", help="Keep the result with the program.")
     ] = True,
+    count: trials.Count = None,
+    vary: trials.Vary = None,
+    by_layer: trials.ByLayer = False,
+    workers: trials.Workers = None,
+    scheduler: trials.Scheduler = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Run a compiled program on the functional simulator."""
+    asked = trials.Asked(count, vary, by_layer, workers, scheduler)
+    if asked.check(labels, ideal=ideal, output=output, activity=activity):
+        assert labels is not None
+        asked.run(
+            program,
+            data,
+            labels,
+            limit=limit,
+            batch=batch,
+            threads=threads,
+            noise=noise,
+            device=device,
+            seed=seed,
+            plugins=plugin or (),
+            record=record,
+            as_json=as_json,
+        )
+        return
     from xbarc.artifact import runs
     from xbarc.driver import extensions
     from xbarc.driver.evaluate import evaluate, save_outputs
@@ -100,23 +123,7 @@ def command(
 @contextmanager
 def _progress() -> Iterator[Any]:
     """A bar on stderr, where that is a terminal: called with (samples done, samples in all)."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    screen = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("simulating", total=None)
         yield lambda done, total: bar.update(task, advance=done, total=total)
 

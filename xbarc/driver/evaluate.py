@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xbarc.artifact import CompiledProgram
 from xbarc.artifact.runs import program_hash
 from xbarc.artifact.store import load
 from xbarc.cost.activity import follow_values
@@ -31,6 +32,32 @@ class Evaluation:
     outputs: dict[str, Array]
     document: dict[str, Any]
     program: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a run takes of its data: arrays by input, of `simulated` samples.
+
+    The first `count` of them are asked for: the others fill the last batch of a model that has a
+    fixed one. `truth` has a label for each sample, at least for those; None without labels.
+    """
+
+    feeds: dict[str, Array]
+    truth: Array | None
+    simulated: int
+    count: int
+
+    def of(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs of the samples asked for, without those that filled the batch."""
+        if self.count == self.simulated:
+            return dict(outputs)
+        n, all_ = self.count, (self.simulated,)
+        return {name: a[:n] if np.shape(a)[:1] == all_ else a for name, a in outputs.items()}
+
+    def accuracy(self, outputs: Mapping[str, Array]) -> float:
+        """Share of right answers of the first output, 0 to 1. Raises as `accuracy`."""
+        assert self.truth is not None
+        return accuracy(next(iter(self.of(outputs).values())), self.truth[: self.count])
 
 
 def evaluate(
@@ -61,8 +88,7 @@ def evaluate(
     if ideal and (noise or device is not None):
         raise UsageError("--ideal has ideal devices: leave --noise and --device out")
     program, digest = load(path), program_hash(path)
-    arrays = load_npz(data)
-    truth = None if labels is None else _labels(data, labels, arrays)
+    samples = samples_of(program, data, labels, limit)
     from xbarc.simulator.activity import ActivityCounter
     from xbarc.simulator.interpreter import Simulator
     from xbarc.simulator.noise import engine_for
@@ -71,30 +97,19 @@ def evaluate(
     counter = ActivityCounter(program) if activity else None
     observe = counter.observe if counter else None
     simulator = Simulator(program, ideal=ideal, observe=observe, engine=engine, seed=seed)
-    feeds = match_inputs(simulator.inputs, arrays)
-    if limit is not None:
-        feeds = first_samples(simulator.inputs, feeds, limit)
-    simulated = sample_count(simulator.inputs, feeds)
-    samples = simulated if limit is None else min(limit, simulated)
-    if truth is not None and len(truth) < samples:
-        raise XbarcError(f"{labels!r} has {len(truth)} entries for {samples} samples")
     start = time.perf_counter()
     outputs = simulator.run(
-        feeds,
+        samples.feeds,
         batch=batch,
         threads=threads,
-        progress=progress and (lambda done: progress(done, simulated)),
+        progress=progress and (lambda done: progress(done, samples.simulated)),
     )
     seconds = time.perf_counter() - start
-    if samples < simulated:
-        outputs = {
-            n: a[:samples] if np.shape(a)[:1] == (simulated,) else a for n, a in outputs.items()
-        }
-    document: dict[str, Any] = {"samples": samples}
-    if truth is not None:
-        document["accuracy"] = accuracy(next(iter(outputs.values())), truth[:samples])
+    document: dict[str, Any] = {"samples": samples.count}
+    if samples.truth is not None:
+        document["accuracy"] = samples.accuracy(outputs)
     document |= {
-        "images_per_second": simulated / seconds,
+        "images_per_second": samples.simulated / seconds,
         "seed": seed,
         "effects": [str(effect) for effect in engine.effects] if engine else [],
         "adc": {
@@ -112,20 +127,42 @@ def evaluate(
         )
     if counter is not None:
         document["activity"] = follow_values(rows, counter.statistics(), program.target)
-    return Evaluation(outputs, document, digest)
+    return Evaluation(samples.of(outputs), document, digest)
 
 
-def _labels(data: Path, name: str, arrays: dict[str, Array]) -> Array:
-    """The array `name`, taken out of `arrays`, which were read from `data`."""
-    if name not in arrays:
-        raise XbarcError(f"{data} has no array {name!r}: {nearest(name, arrays)}")
-    truth = arrays.pop(name)
+def samples_of(
+    program: CompiledProgram, data: Path, labels: str | None = None, limit: int | None = None
+) -> Samples:
+    """What `program` takes of the npz file `data`: options as those of `evaluate`.
+
+    Raises `XbarcError` where the file can't be used.
+    """
+    from xbarc.simulator.interpreter import input_specs
+
+    arrays, inputs = load_npz(data), input_specs(program)
+    truth = None
+    if labels is not None:
+        if labels not in arrays:
+            raise XbarcError(f"{data} has no array {labels!r}: {nearest(labels, arrays)}")
+        truth = arrays.pop(labels)
+        check_labels(truth, f"labels {labels!r}")
+    feeds = match_inputs(inputs, arrays)
+    if limit is not None:
+        feeds = first_samples(inputs, feeds, limit)
+    simulated = sample_count(inputs, feeds)
+    count = simulated if limit is None else min(limit, simulated)
+    if truth is not None and len(truth) < count:
+        raise XbarcError(f"{labels!r} has {len(truth)} entries for {count} samples")
+    return Samples(feeds, truth, simulated, count)
+
+
+def check_labels(truth: Array, what: str) -> None:
+    """Raise `XbarcError` where `truth` is neither an integer class a sample nor a mask."""
     if truth.ndim == 0 or truth.dtype.kind not in ("iub" if truth.ndim == 1 else "iubf"):
         raise XbarcError(
-            f"labels {name!r} are {truth.dtype}{list(truth.shape)}: "
+            f"{what} are {truth.dtype}{list(truth.shape)}: "
             "give an integer class a sample, or a mask"
         )
-    return truth
 
 
 def accuracy(output: Array, truth: Array) -> float:

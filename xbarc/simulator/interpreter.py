@@ -78,10 +78,7 @@ class Simulator:
         self._at = Preparation(program, target, engine or ExactEngine(), seed, observe)
         self._function = main_function(program.module)
         block = self._function.body.block
-        self.inputs = [
-            _spec(name, a.type)
-            for name, a in zip(names_in(self._function.arg_attrs), block.args, strict=True)
-        ]
+        self.inputs = input_specs(program)
         self.outputs = names_in(self._function.res_attrs)
         self._steps = _steps(block.ops, self._at)
         self._last_use = _last_uses(block.ops)
@@ -201,6 +198,13 @@ class Simulator:
             for value in self._last_use.get(index, ()):
                 del values[value]
         return [values[v] for v in self._result.operands]
+
+
+def input_specs(program: CompiledProgram) -> list[InputSpec]:
+    """The inputs of a program. Raises `XbarcError` where one is no plain tensor."""
+    function = main_function(program.module)
+    named = zip(names_in(function.arg_attrs), function.body.block.args, strict=True)
+    return [_spec(name, argument.type) for name, argument in named]
 
 
 def _steps(ops: Iterable[Operation], at: Preparation) -> list[tuple[Operation, Step]]:

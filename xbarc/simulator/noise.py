@@ -34,21 +34,27 @@ Tables = Mapping[str, Mapping[str, Any]]
 
 
 def engine_for(
-    program: CompiledProgram, noise: str = "", device: str | Path | None = None
+    program: CompiledProgram,
+    noise: str = "",
+    device: str | Path | None = None,
+    changed: Tables | None = None,
 ) -> AnalogEngine | None:
     """The engine of `program` with the effects of `effects_for`; None where there are none."""
-    effects = effects_for(program, noise, device)
+    effects = effects_for(program, noise, device, changed)
     return AnalogEngine(effects) if effects else None
 
 
 def effects_for(
-    program: CompiledProgram, noise: str = "", device: str | Path | None = None
+    program: CompiledProgram,
+    noise: str = "",
+    device: str | Path | None = None,
+    changed: Tables | None = None,
 ) -> tuple[Effect, ...]:
     """The effects of `effects_of` for the target of `program`.
 
     Raises as `effects_of`, and where an effect doesn't fit the program.
     """
-    effects = effects_of(program.target, noise, device)
+    effects = effects_of(program.target, noise, device, changed)
     layers = _layers(program) if effects else {}
     for effect in effects:
         effect.check(layers)
@@ -56,22 +62,27 @@ def effects_for(
 
 
 def effects_of(
-    target: Target, noise: str = "", device: str | Path | None = None
+    target: Target,
+    noise: str = "",
+    device: str | Path | None = None,
+    changed: Tables | None = None,
 ) -> tuple[Effect, ...]:
     """The effects of a target, a `device` (a name or a TOML file) and a `noise` text, in order.
 
-    `noise = "none"` is no effect at all.
+    `noise = "none"` is no effect at all. Options that are `changed` come after all of these, and
+    bring an effect that isn't there yet.
 
     Raises:
         UsageError: an unknown device, effect or option, a value out of range.
         XbarcError: a device's file can't be read.
     """
     text = _of_text(noise)
-    if NONE in text:
-        return ()
+    sources: list[Tables] = []
+    if NONE not in text:
+        tables = load_device(device).tables if device is not None else {}
+        sources = [target.device.effects, tables, text]
     merged: dict[str, dict[str, Any]] = {}
-    tables = load_device(device).tables if device is not None else {}
-    for source in (target.device.effects, tables, text):
+    for source in (*sources, changed or {}):
         for name, options in source.items():
             known = {k.replace("-", "_"): v for k, v in options.items() if k != "source"}
             merged[name] = {**merged.get(name, {}), **known}

@@ -14,6 +14,7 @@ import importlib.util
 import pkgutil
 import re
 import sys
+import threading
 import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,6 +33,9 @@ T = TypeVar("T")
 
 _files: ContextVar[tuple[types.ModuleType, ...]] = ContextVar("plug-in files", default=())
 # A plug-in is for one run, not for the process: scoped like numpy.errstate, not registered.
+
+_importing = threading.RLock()
+# A file's module stands in sys.modules while it is made; no other thread may find half of it.
 
 
 @contextmanager
@@ -214,18 +218,19 @@ def import_file(path: str | Path) -> types.ModuleType:
     digest = hashlib.sha256(str(path.resolve()).encode() + b"\0" + path.read_bytes())
     stem = re.sub(r"[^A-Za-z0-9_]", "_", path.stem)
     name = f"xbarc_plugin_{stem}_{digest.hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    loader = importlib.machinery.SourceFileLoader(name, str(path))
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    try:
-        loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise XbarcError(f"--plugin {path}: {cause(error)}") from error
+    with _importing:
+        if name in sys.modules:
+            return sys.modules[name]
+        loader = importlib.machinery.SourceFileLoader(name, str(path))
+        spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look their module up there
+        try:
+            loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise XbarcError(f"--plugin {path}: {cause(error)}") from error
     return module
 
 
