@@ -108,8 +108,7 @@ class AnalogMatrix:
         self, tiles: list[AnalogTile], x: Array, numbers: Array, out: npt.NDArray[Any]
     ) -> None:
         for tile in tiles:
-            sums, clipped = tile.multiply(x[tile.rows], numbers)
-            out[tile.columns] += sums.astype(out.dtype, copy=False)
+            clipped = tile.multiply(x, numbers, out)
             self._done.add(tile.lines * len(self.codes.weights) * x.shape[1], clipped)
 
     def _programmed(self, tile: Tile) -> tuple[AnalogTile, Pulses]:

@@ -209,6 +209,30 @@ def convert_codes(x, numbers, lines, inputs, curve, noise, out):
     return clipped
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_results(codes, step, base, totals, columns, out):
+    """out [columns, V] += step * codes [C, V] + base [C] - totals [V].
+
+    In float64, which holds integers exactly where step and base are integers.
+    """
+    for i in range(len(columns)):
+        line, found = out[columns[i]], codes[i]
+        for v in range(len(totals)):
+            line[v] += step * found[v] + base[i] - totals[v]
+
+
+@njit(cache=True, nogil=True)
+def add_planes(planes, out):
+    """out [L, n] = planes [P, L, n] int32 put together, 8 bits apart, little end first: exact."""
+    for line in range(out.shape[0]):
+        total = out[line]
+        total[:] = 0
+        for p in range(planes.shape[0]):
+            weight, plane = np.float64(1 << (8 * p)), planes[p, line]
+            for i in range(len(total)):
+                total[i] += weight * np.float64(plane[i])
+
+
 @njit(cache=True, error_model="numpy")
 def _place_of_reference(lines):
     """The block behind the lines: its first numbers are the reference line's."""
@@ -260,12 +284,12 @@ def add_noise(sums, variance, numbers, lines, noise):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def convert_sums(sums, lines, columns, weights, curve, out):
-    """out [C, V] += what converters make of sums [L, J * V]; returns the clipped.
+def convert_sums(sums, lines, columns, weights, curve, v0, out):
+    """out [C, v0 ..] += what converters make of sums [L, J * V]; returns the clipped.
 
     `lines` and `columns` [L]: what lines weigh, and for which column; `weights` [J]: what reads do.
     """
-    vectors, clipped = out.shape[1], 0
+    vectors, clipped = sums.shape[1] // len(weights), 0
     acc = np.empty(vectors)
     for i in range(len(lines)):
         acc[:] = 0
@@ -282,7 +306,7 @@ def convert_sums(sums, lines, columns, weights, curve, out):
             else:
                 for v in range(vectors):
                     acc[v] += weight * line[v]
-        total, weight = out[columns[i]], lines[i]
+        total, weight = out[columns[i], v0 : v0 + vectors], lines[i]
         for v in range(vectors):
             total[v] += weight * acc[v]
     return clipped

@@ -150,19 +150,25 @@ class AnalogTile:
             seed,
         )
 
-    def multiply(self, x: Integers, numbers: Integers) -> tuple[npt.NDArray[Any], int]:
-        """What the tile gives for codes x [R, v] of the vectors `numbers` [v]: [C, v], clipped."""
-        totals = self._codes.offset * x.sum(axis=0, dtype=np.int64) if self._codes.offset else 0
-        sums, clipped = np.zeros((len(self.columns), x.shape[1])), 0
+    def multiply(self, x: Integers, numbers: Integers, out: npt.NDArray[Any]) -> int:
+        """Add what the tile gives for codes x [K, v] of the vectors `numbers` [v] to out [N, v].
+
+        Returns how many sums were clipped.
+        """
+        from xbarc.simulator.analog import kernels
+
+        codes = x[self.rows]
+        found, clipped = np.zeros((len(self.columns), x.shape[1])), 0
         for array in self.arrays:
-            clipped += self._add(array, x, numbers, sums)
-        adc = self._converter
-        if adc is None:
-            return sums - totals, clipped
-        whole = self._weight_sums()[:, None]
-        if adc.integer:
-            return sums.astype(np.int64) + int(adc.lo) * whole.astype(np.int64) - totals, clipped
-        return adc.step * sums + adc.lo * whole - totals, clipped
+            clipped += self._add(array, codes, numbers, found)
+        totals = np.zeros(x.shape[1])
+        if self._codes.offset:
+            totals += self._codes.offset * codes.sum(axis=0, dtype=np.int64)
+        adc, step, base = self._converter, 1.0, np.zeros(len(self.columns))
+        if adc is not None:
+            step, base = adc.step, adc.lo * self._weight_sums()
+        kernels.add_results(found, step, base, totals, self.columns, out)
+        return clipped
 
     def _weight_sums(self) -> Floats:
         """What all conversions of each column weigh together: [C]."""
@@ -190,10 +196,8 @@ class AnalogTile:
             for effect in a.bends:
                 draw = draw_of(effect.name, a.array, self._seed)
                 sums = effect.convert(sums, a.array, draw)
-            part = np.zeros((len(out), min(block, x.shape[1] - v)))
             lines = a.lines.weights, a.lines.columns
-            clipped += int(kernels.convert_sums(sums, *lines, weights, curve, part))
-            out[:, v : v + block] += part
+            clipped += int(kernels.convert_sums(sums, *lines, weights, curve, v, out))
         return clipped
 
     def _sums(self, a: LinesOfArray, x: Integers, numbers: Integers) -> Floats:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from xbarc.hw import bit_lines, converters, encoding
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.coverage import inside
+from xbarc.simulator.byte_products import available, byte_product
 from xbarc.simulator.engine import Conversions
 from xbarc.simulator.exact import lines as left_over
-from xbarc.simulator.exact.byte_products import available, byte_product
 from xbarc.simulator.exact.layout import lay_out
 from xbarc.simulator.exact.lines import Converted
 from xbarc.simulator.exact.products import BLOCK_BYTES, plan_product

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarc.simulator.exact.byte_products import available, byte_product
+from xbarc.simulator.byte_products import available, byte_product
 
 Integers = npt.NDArray[Any]
 
