@@ -3,8 +3,11 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
+from models import text_model
 
 from xbarc.graph.run import Session, largest_difference, random_inputs, same_function
+from xbarc.simulator.byte_products import available, byte_product
+from xbarc.simulator.steps.digital import digital_unit
 from xbarc.support.errors import XbarcError
 
 CHAIN = """<ir_version: 8, opset_import: ["": 18]>
@@ -135,3 +138,31 @@ def test_deviation_sees_shapes_types_and_nan():
     assert largest_difference(nan, nan.copy()) == 0.0
     assert largest_difference(one, one * 3) == 2.0
     assert largest_difference(np.array([0, 255], np.uint8), np.array([255, 255], np.uint8)) == 255
+
+
+def test_quantised_operators_are_the_same_on_every_processor():
+    """Pairs of 255 x 127 don't fit 16 bits, in which processors without VNNI add them."""
+    model = text_model(
+        """g (float[N,40] x) => (float[N,3] y)
+        <float s = {1.0}, uint8 z = {0}, int8 zw = {0}, int8[40,3] w>
+        { q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)
+          v = DequantizeLinear(w, s, zw) y = MatMul(d, v) }""",
+        w=np.full((40, 3), 127, np.int8),
+    )
+    x = np.full((2, 40), 255, np.float32)
+    (found,) = Session(ir.from_proto(model)).run({"x": x}).values()
+    digital = digital_unit(model.SerializeToString(), "digital.onnx")
+    for products in (found, *digital(x)):
+        np.testing.assert_array_equal(products, np.full((2, 3), 40 * 255 * 127))
+
+
+def test_products_of_bytes_are_those_of_integers():
+    """Every code and weight at its ends, both types of codes, and shapes that fill no register."""
+    rng = np.random.default_rng(0)
+    for n, k, v in [(1, 1, 1), (5, 130, 7), (16, 128, 33), (40, 300, 64)]:
+        weights = rng.choice(np.array([-128, -1, 0, 127], np.int8), (n, k))
+        for kind in (np.uint8, np.int8):
+            codes = rng.choice(np.array([0, 1, 128, 255], np.uint8), (k, v)).view(kind)
+            expected = weights.astype(np.int64) @ codes.astype(np.int64)
+            np.testing.assert_array_equal(byte_product(weights, codes), expected)
+    assert available(128) and not available(1 << 20)

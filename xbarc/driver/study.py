@@ -14,6 +14,7 @@ from xbarc.artifact.trials import Header, Options, Trial
 from xbarc.driver import extensions
 from xbarc.driver.evaluate import samples_of
 from xbarc.driver.trials import Bench, Conditions, Runner, Trials, Watch, bench, in_turn, run_trials
+from xbarc.simulator.analog.engine import RESULTS
 from xbarc.simulator.noise import load_device
 from xbarc.support.errors import XbarcError
 
@@ -50,6 +51,7 @@ class Study:
         device = None if c.device is None else load_device(c.device).text
         return trials.key_of(
             {
+                "results": RESULTS,
                 "program": program_hash(self.program),
                 "data": _sha256(self.data),
                 "labels": self.labels,

@@ -15,7 +15,7 @@ import onnx
 import onnx.parser
 import onnxruntime as ort
 
-from xbarc.graph.run import ERRORS_ONLY
+from xbarc.graph.run import session_options
 
 Integers = npt.NDArray[Any]
 Kind = Literal["int8", "uint8"]
@@ -77,8 +77,6 @@ def _session(kind: Kind) -> ort.InferenceSession:
     text = f"""<ir_version: 8, opset_import: ["": 13]>
     product (uint8[n,k] w, {kind}[k,v] x, {kind} z) => (int32[n,v] y)
     <uint8 half = {{{HALF}}}> {{ y = MatMulInteger(w, x, half, z) }}"""
-    options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    options.intra_op_num_threads = 1
     model = onnx.parser.parse_model(text).SerializeToString()
+    options = session_options(threads=1)
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -27,6 +27,9 @@ from xbarc.simulator.engine import Conversions
 from xbarc.support.data import Array
 from xbarc.support.threads import thread_count
 
+RESULTS = 2
+"""Raised whenever the same effects and seed give other numbers than before."""
+
 
 @dataclass(frozen=True)
 class AnalogEngine:

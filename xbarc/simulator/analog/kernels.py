@@ -77,21 +77,34 @@ def _draw(block, key, draws):
 
 
 @njit(cache=True, error_model="numpy")
+def _deviation(variance):
+    """The standard deviation, to float32's precision."""
+    return np.sqrt(np.float32(variance))
+
+
+@njit(cache=True, error_model="numpy")
 def _shared_noise(variance, block, noise, draws, shared):
     """shared [n]: the noise of the reference line, whose variance stands in lane 0 of `block`."""
     _draw(block, noise.key, draws)
     for n in range(len(shared)):
-        shared[n] = np.sqrt(variance[n, 0]) * draws.z[n, 0]
+        shared[n] = _deviation(variance[n, 0]) * draws.z[n, 0]
 
 
 @njit(cache=True, error_model="numpy")
 def _add_noise(sums, variance, block, noise, fixed, alone, shared, draws):
-    """sums [n, LANES] += sqrt(variance) z, less what the reference line adds to those alone."""
+    """sums [n, LANES] += sqrt(variance) z, less what the reference line adds to those alone.
+
+    `variance` is overwritten.
+    """
     _draw(block, noise.key, draws)
-    z = draws.z
-    for n in range(sums.shape[0]):
-        for lane in range(LANES):
-            sums[n, lane] += np.sqrt(variance[n, lane] + fixed[lane]) * z[n, lane]
+    if fixed.any():
+        for n in range(sums.shape[0]):
+            for lane in range(LANES):
+                variance[n, lane] += fixed[lane]
+    # As one long line each: the compiler makes more of it.
+    line, spread, z = sums.reshape(-1), variance.reshape(-1), draws.z.reshape(-1)
+    for i in range(len(line)):
+        line[i] += _deviation(spread[i]) * z[i]
     if noise.reference:
         for n in range(sums.shape[0]):
             for lane in range(LANES):
@@ -197,6 +210,8 @@ def convert_codes(x, numbers, lines, inputs, curve, noise, out):
             if noise.on:
                 if len(lines.variance_units):
                     _summed(spreads, b, lines.variance_units, index, more, variance)
+                else:
+                    variance[:] = 0
                 _add_noise(sums, variance, b, noise, fixed[b], alone[b], shared, draws)
             clipped += _convert(sums, inputs.weights, curve, acc)
             _add_lines(acc, weights[b], columns[b], out, v0)
@@ -260,7 +275,7 @@ def add_noise(sums, variance, numbers, lines, noise):
         counters[2] = np.uint32(_place_of_reference(count) * _PER_BLOCK)
         fill_normals(counters, noise.key, words, work, z)
         for at in range(n):
-            z[0, at] *= np.sqrt(variance[count, at])
+            z[0, at] *= _deviation(variance[count, at])
         for line in range(count):
             if lines.alone[line] != 0:
                 for at in range(n):
@@ -277,10 +292,10 @@ def add_noise(sums, variance, numbers, lines, noise):
                 fixed = lines.fixed[line]
                 if len(variance):
                     for at in range(n):
-                        sums[line, at] += np.sqrt(variance[line, at] + fixed) * z[k, at]
+                        sums[line, at] += _deviation(variance[line, at] + fixed) * z[k, at]
                 else:
                     for at in range(n):
-                        sums[line, at] += np.sqrt(fixed) * z[k, at]
+                        sums[line, at] += _deviation(fixed) * z[k, at]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
-from xbarc.graph.run import ERRORS_ONLY, ORT_FAILURES, one_line
+from xbarc.graph.run import ORT_FAILURES, one_line, session_options
 from xbarc.ir.dialect import DigitalOp
 from xbarc.simulator.step import Preparation, Step, StepKind
 from xbarc.support.errors import XbarcError
@@ -28,10 +28,8 @@ def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
     """
     if _reads_files(content):
         raise XbarcError(f"{name}: its tensors stand in other files, which a program never reads")
-    options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
     # The cores take a batch each; threads of its own would get in their way.
-    options.intra_op_num_threads = 1
+    options = session_options(threads=1)
     try:
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except ORT_FAILURES as error:
