@@ -38,7 +38,8 @@ def _by_planes(cells: Integers, levels: npt.NDArray[np.uint8]) -> npt.NDArray[np
     """Cells cut into bytes, -128 .. 127, little end first, each multiplied by itself."""
     from xbarc.simulator.analog.kernels import add_planes
 
-    rest, planes = cells.T.astype(np.int64), []
+    planes: list[npt.NDArray[np.int8]] = []
+    rest = cells.T.astype(np.int64)
     while not planes or rest.any():
         low = rest.astype(np.int8)
         planes.append(low)
