@@ -155,7 +155,7 @@ def test_figures_are_those_that_the_trials_printed():
 @pytest.mark.usefixtures("saved")
 def test_commands_of_the_page_find_all_trials_done(monkeypatch):
     run("--noise", "ratio,programming{sigma=0.5}", "--limit", 20, "--trials", 3, "--seed", 5)
-    run("--device", "rram", "--vary", "programming.sigma=0.3,0,1e-05", "--trials", 2)
+    run("--device", "rram", "--vary", "programming.sigma=0.3,0,1e-05,12", "--trials", 2)
     run("--device", "pcm", "--vary", "drift.compensation=none,global", "--trials", 2)
     run("--noise", "programming{sigma=0.5}", "--by-layer", "--trials", 2)
     files = {f: f.read_bytes() for f in Path("out.xbar/runs").glob("*.trials.jsonl")}
@@ -307,6 +307,18 @@ def test_numbers_are_in_order_and_words_as_they_ran():
     assert [group.value for group in found.groups] == ["none", "all"]
 
 
+def test_studies_have_the_name_that_they_were_asked_by():
+    def name(**options):
+        return studies_of([alone(0.5, **options)])[0].name
+
+    assert name(device="rram", noise="read") == "rram + read"
+    assert name(noise="read") == "read"
+    assert name(effects=["read", "ratio"]) == "read, ratio"
+    assert name(effects=["read", "ratio"], vary="read.sigma") == "ratio"
+    assert name(effects=["read{mode=a}"], vary="read.sigma") == "read{mode=a}"
+    assert name(effects=["read"], vary="read.sigma") == "no other effect"
+
+
 def test_seeds_in_words():
     def seeds(*found):
         return studies_of([study([(None, None, s, 0.5) for s in found])])[0].groups[0].seeds
@@ -328,7 +340,7 @@ def test_a_legend_only_where_other_effects_differ():
     two = section(page([], [curve(["read"]), curve(["read", "ratio"])]))
     assert two.count("<svg") == 1
     (legend,) = re.findall(r'<ul class="legend">.*?</ul>', two)
-    assert Page(legend).texts == ["read", "read, ratio"]
+    assert Page(legend).texts == ["no other effect", "ratio"]
     apart_ = section(page([], [curve(["read"]), curve(["read"], data="2" * 64)]))
     assert apart_.count("<svg") == 2
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from xbarc.artifact.runs import Run
 from xbarc.artifact.trials import Header, Record, Trial, Value, Which
@@ -21,7 +22,7 @@ class Group:
         """The accuracy of each trial, 0 to 1."""
         return [trial.accuracy for trial in self.trials]
 
-    @property
+    @cached_property
     def summary(self) -> Summary:
         """What they say together."""
         return summary(self.accuracies)
@@ -56,9 +57,15 @@ class Study:
 
     @property
     def name(self) -> str:
-        """The devices as they were asked for: a device, a noise text, or the target's effects."""
+        """The devices as they were asked for: a device, a noise text, or the target's effects.
+
+        Where an option varies, these are the effects beside it.
+        """
         asked = [part for part in (self.header.options.device, self.header.options.noise) if part]
-        return " + ".join(asked) or ", ".join(self.header.effects)
+        if asked:
+            return " + ".join(asked)
+        varied = (self.header.vary or "").rpartition(".")[0]
+        return ", ".join(e for e in self.header.effects if e != varied) or "no other effect"
 
     @property
     def data(self) -> tuple[str, str, int | None]:

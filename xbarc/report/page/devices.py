@@ -265,7 +265,7 @@ def curves(studies: Sequence[Numbered], ideal: float | None) -> Markup:
         f"{shown(group.value)}: {in_words(group)}" for _, study in studies for group in study.groups
     )
     caption = f"Accuracy against {vary}"
-    devices = f"; devices: {first.name}" if len(studies) == 1 else ""
+    devices = f"; beside it: {first.name}" if len(studies) == 1 else ""
     about = f"{count(first.samples)} samples of {first.header.input}{devices}"
     table = charts.grid(
         caption,
