@@ -7,14 +7,15 @@ concurrent runs don't lose records.
 """
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xbarc.artifact.store import MANIFEST
 from xbarc.support.errors import XbarcError
@@ -26,6 +27,8 @@ KEPT = 50
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Conductance = Annotated[float, Field(allow_inf_nan=False)]
+"""In uS. An effect of a plug-in may leave cells below 0."""
 
 
 class _Record(BaseModel):
@@ -77,6 +80,46 @@ class Programming(_Record):
     total: Written
 
 
+class Level(_Record):
+    """The cells that were meant to be at a level, or at one of several (`level` to `to_level`).
+
+    `wanted_us`: their mean wanted conductance; `mean_us`: the mean of what they conduct; `std_us`:
+    the standard deviation of what each misses its wanted conductance by. `counts`: cells in each
+    bin of `Conductances.edges_us`.
+    """
+
+    level: Annotated[int, Field(ge=0)]
+    to_level: Annotated[int, Field(ge=0)]
+    cells: Annotated[int, Field(ge=1)]
+    wanted_us: Amount
+    mean_us: Conductance
+    std_us: Amount
+    counts: list[Annotated[int, Field(ge=0)]]
+
+
+class Conductances(_Record):
+    """`conductances` of `xbarc run --json`: what cells conduct, level by level.
+
+    Of all `cells` of `arrays`, spread evenly over the `arrays_in_all`, as written and aged, without
+    wires. Bin i of a level's counts is from `edges_us[i]` to the next; the first and the last one
+    also have what lies beyond.
+    """
+
+    arrays: Annotated[int, Field(ge=1)]
+    arrays_in_all: Annotated[int, Field(ge=1)]
+    cells: Annotated[int, Field(ge=1)]
+    levels: Annotated[list[Level], Field(min_length=1, max_length=256)]
+    edges_us: Annotated[list[Conductance], Field(min_length=2, max_length=1024)]
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if any(a >= b for a, b in itertools.pairwise(self.edges_us)):
+            raise ValueError("edges_us must rise")
+        if any(len(level.counts) != len(self.edges_us) - 1 for level in self.levels):
+            raise ValueError("a level needs a count for each bin")
+        return self
+
+
 class Result(_Record):
     """The document of `xbarc run --json`."""
 
@@ -88,6 +131,7 @@ class Result(_Record):
     adc: dict[str, LayerAdc]
     activity: dict[str, LayerActivity] = {}
     programming: Programming | None = None
+    conductances: Conductances | None = None
 
 
 class Options(BaseModel):

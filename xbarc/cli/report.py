@@ -17,12 +17,13 @@ def command(
 ) -> None:
     """Write one self-contained HTML page: figures, pictures, sources, how to repeat it."""
     from xbarc.api import load
-    from xbarc.artifact.runs import recorded
+    from xbarc.artifact import runs, trials
     from xbarc.report import report_page, write_page
 
     loaded = load(program)
-    runs, faults = recorded(program)
-    write_page(output, report_page(loaded, program, runs))
-    for fault in faults:
+    kept, faults = runs.recorded(program)
+    studies, others = trials.recorded(program)
+    write_page(output, report_page(loaded, program, kept, studies))
+    for fault in (*faults, *others):
         warn(fault)
     print(output)

@@ -82,7 +82,8 @@ def evaluate(
     are dropped. `noise` and `device` say what is wrong with devices, beside what the target says
     (`xbarc.simulator.noise`); `seed` is that of all that is random in them. `activity` adds what
     the values drove in each layer, and the energy that follows them. Where effects act when cells
-    are written, the document says what programming took. Raises `XbarcError` if the
+    are written, the document says what programming took; where they act then or after, what cells
+    conduct level by level. Raises `XbarcError` if the
     program or the data can't be used, `UsageError` where the options can't.
     """
     if ideal and (noise or device is not None):
@@ -90,6 +91,7 @@ def evaluate(
     program, digest = load(path), program_hash(path)
     samples = samples_of(program, data, labels, limit)
     from xbarc.simulator.activity import ActivityCounter
+    from xbarc.simulator.conductances import programmed_levels
     from xbarc.simulator.interpreter import Simulator
     from xbarc.simulator.noise import engine_for
 
@@ -125,6 +127,10 @@ def evaluate(
             program.target,
             verified=any(effect.verifies for effect in engine.effects),
         )
+    if engine is not None:
+        levels = programmed_levels(program, engine.effects, seed)
+        if levels is not None:
+            document["conductances"] = levels
     if counter is not None:
         document["activity"] = follow_values(rows, counter.statistics(), program.target)
     return Evaluation(samples.of(outputs), document, digest)

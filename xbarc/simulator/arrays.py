@@ -4,7 +4,7 @@ A tile stands on one crossbar, or on several where slices or polarities take arr
 On a crossbar the bit lines of a weight column stand side by side, slice by slice, G+ beside G-.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -135,8 +135,11 @@ def tiles_of(
     target: Target,
     replica: int,
     cell: Cell | None = None,
+    only: Container[int] | None = None,
 ) -> Iterator[Tile]:
     """The tiles of one replica of an mvm, row blocks in order; `cell` is what cells are like.
+
+    `only`: the numbers of the tiles that are asked for; all without it.
 
     Cells at which no weight stands hold a weight of 0, and are cells as well. What is gated isn't
     there: rows and columns of a tile in which all weights are zero, and bit lines on which all
@@ -149,6 +152,8 @@ def tiles_of(
     q, gated, array = arrays[weights.symbol], op.gated is not None, target.array
     order = np.lexsort(placed.tiles.T[[2, 0]])
     for index in order.tolist():
+        if only is not None and index not in only:
+            continue
         r0, r1, c0, c1 = placed.tiles[index].tolist()
         dense = placed.dense(q, (r0, r1, c0, c1))
         some = np.not_equal(dense, 0) if gated else np.ones(dense.shape, bool)

@@ -53,6 +53,11 @@ class Effect(ArgSpecConvertible):
         return type(self).program is not Effect.program or self.verifies
 
     @property
+    def ages(self) -> bool:
+        """Whether it acts on what cells conduct after they were written."""
+        return type(self).age is not Effect.age
+
+    @property
     def verifies(self) -> bool:
         """Whether it reads cells after a pulse, and may ask for another one."""
         return type(self).again is not Effect.again

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from xbarc.artifact import CompiledProgram
 from xbarc.artifact.runs import Run
+from xbarc.artifact.trials import Record
 from xbarc.report.html import Markup, page, tag
 from xbarc.report.page import (
     activity,
     choices,
     components,
+    devices,
     floorplan,
     layers,
     occupancy,
@@ -22,8 +24,13 @@ from xbarc.report.page import (
 )
 
 
-def report_page(program: CompiledProgram, path: Path, runs: Sequence[Run] = ()) -> Markup:
-    """The whole page of the program at `path`, with what its `runs` left, oldest first."""
+def report_page(
+    program: CompiledProgram,
+    path: Path,
+    runs: Sequence[Run] = (),
+    trials: Sequence[Record] = (),
+) -> Markup:
+    """The whole page of the program at `path`: what its `runs` left, oldest first, and `trials`."""
     report = program.report
     sections = [
         overview.section(report, runs),
@@ -35,9 +42,10 @@ def report_page(program: CompiledProgram, path: Path, runs: Sequence[Run] = ()) 
         occupancy.section(program),
         patches.section(program),
         results.section(runs),
+        devices.section(runs, trials),
         activity.section(runs),
         sources.section(program),
-        repeat.section(program, path, runs),
+        repeat.section(program, path, runs, trials),
     ]
     shown = [s for s in sections if s is not None]
     name, target = str(report["model"]), str(report["target"])

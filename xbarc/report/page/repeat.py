@@ -7,14 +7,18 @@ from pathlib import Path
 from xbarc.artifact import CompiledProgram
 from xbarc.artifact.runs import Run
 from xbarc.artifact.store import manifest
+from xbarc.artifact.trials import Record, Value
 from xbarc.driver.compile import ALWAYS
 from xbarc.report import charts
 from xbarc.report.figures import count
 from xbarc.report.html import Markup, Section, breakable, tag
 from xbarc.report.page.results import MOST_RUNS, options_text
+from xbarc.report.studies import Study, studies_of
 
 
-def section(program: CompiledProgram, path: Path, runs: Sequence[Run]) -> Section:
+def section(
+    program: CompiledProgram, path: Path, runs: Sequence[Run], trials: Sequence[Record]
+) -> Section:
     """How to get this program again: commands, pipeline, versions, hashes."""
     origin = program.origin
     model, versions = origin.get("model", {}), origin.get("versions", {})
@@ -27,7 +31,7 @@ def section(program: CompiledProgram, path: Path, runs: Sequence[Run]) -> Sectio
         own.insert(1, (f"{weights['name']} (the weights)", weights["sha256"]))
     built = [["xbarc", origin.get("xbarc", "unknown")], *([n, v] for n, v in versions.items())]
     body = [
-        tag("pre", tag("code", "\n".join(commands(program, path, runs)))),
+        tag("pre", tag("code", "\n".join(commands(program, path, runs, trials)))),
         tag("p", "Passes, in order: ", tag("code", ", ".join(program.report["passes"])), "."),
         tag(
             "div",
@@ -48,8 +52,10 @@ def hash_table(caption: str, hashes: Sequence[tuple[str, str]]) -> Markup:
     return charts.grid(caption, ["File", "Hash"], rows, numbers=9)
 
 
-def commands(program: CompiledProgram, path: Path, runs: Sequence[Run]) -> Iterator[str]:
-    """The commands that make this program, and the runs on this page."""
+def commands(
+    program: CompiledProgram, path: Path, runs: Sequence[Run], trials: Sequence[Record]
+) -> Iterator[str]:
+    """The commands that make this program, and the runs and trials on this page."""
     report, name = program.report, shlex.quote(path.name)
     compiled = ["xbarc compile", shlex.quote(str(report["model"]))]
     compiled += ["--target", shlex.quote(f"{path.name}/target.toml")]
@@ -77,4 +83,26 @@ def commands(program: CompiledProgram, path: Path, runs: Sequence[Run]) -> Itera
         if line not in seen:
             yield line
         seen.add(line)
+    for study in studies_of(trials):
+        yield f"xbarc run {name} {study_text(study)}"
     yield f"xbarc report {name} -o report.html"
+
+
+def study_text(study: Study) -> str:
+    """What asks for the trials of a study again."""
+    header = study.header
+    words = ["--input", header.input]
+    for option, value in header.options.model_dump(exclude_defaults=True).items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{option}", str(one)]
+    if header.vary is not None:
+        words += ["--vary", f"{header.vary}={','.join(exact(g.value) for g in study.groups)}"]
+    words += ["--by-layer"] * header.by_layer
+    seeds = [trial.seed or 0 for group in study.groups for trial in group.trials]
+    words += ["--trials", str(max(seeds) - min(seeds) + 1), "--seed", str(min(seeds))]
+    return shlex.join(words)
+
+
+def exact(value: Value | None) -> str:
+    """A value of an option as it is typed."""
+    return f"{value:.17g}" if isinstance(value, float) and value.is_integer() else str(value)
