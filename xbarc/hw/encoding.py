@@ -134,15 +134,21 @@ def input_levels(
         x: input codes, any shape, in the range that `check_inputs` allows.
 
     Returns:
-        `[J, *x.shape]`, levels 0 .. 2^dac_bits-1: int64, or `x` itself where one read takes it.
+        `[J, *x.shape]`, levels 0 .. 2^dac_bits-1: uint8 or uint16, or `x` itself where one read
+        takes it.
     """
     if not signed and dac_bits >= bits:
         return x[None]
-    wide = x.astype(np.int64)
+    kind = np.uint8 if dac_bits <= 8 else np.uint16
+    wide, mask = x.astype(np.int32), (1 << dac_bits) - 1
+    passes = [wide]
+    if signed:
+        two_pass = signed_inputs == "two-pass"
+        passes = [np.maximum(wide, 0), np.maximum(-wide, 0)] if two_pass else [wide]
     count = slice_count(bits, dac_bits)
-    if not signed:
-        return digits(wide, dac_bits, count)
-    if signed_inputs == "two-pass":
-        positive, negative = np.maximum(wide, 0), np.maximum(-wide, 0)
-        return np.concatenate([digits(part, dac_bits, count) for part in (positive, negative)])
-    return digits(wide & ((1 << bits) - 1), dac_bits, count)
+    found = np.empty((len(passes) * count, *x.shape), kind)
+    for i, codes in enumerate(passes):
+        for j in range(count):
+            # Cutting a negative code gives the levels of its two's complement.
+            np.copyto(found[i * count + j], (codes >> (j * dac_bits)) & mask, casting="unsafe")
+    return found

@@ -158,7 +158,9 @@ def code_tables(dtype: npt.DTypeLike, bits: int, signed: bool, target: Target) -
     dtype = np.dtype(dtype)
     values = np.arange(1 << (8 * dtype.itemsize)).astype(f"u{dtype.itemsize}").view(dtype)
     inputs = target.inputs
-    levels = encoding.input_levels(values, bits, inputs.dac_bits, signed, inputs.signed)
+    levels = encoding.input_levels(values, bits, inputs.dac_bits, signed, inputs.signed).astype(
+        np.int64
+    )
     driven = (levels > 0).sum(axis=0)
     two_pass = signed and inputs.signed == "two-pass"
     if inputs.dac_bits == 1:
