@@ -317,6 +317,8 @@ def test_studies_have_the_name_that_they_were_asked_by():
     assert name(effects=["read", "ratio"], vary="read.sigma") == "ratio"
     assert name(effects=["read{mode=a}"], vary="read.sigma") == "read{mode=a}"
     assert name(effects=["read"], vary="read.sigma") == "no other effect"
+    noise = "ratio,read{sigma=0.2}"
+    assert name(effects=["ratio", "read"], vary="read.sigma", noise=noise) == "ratio"
 
 
 def test_seeds_in_words():

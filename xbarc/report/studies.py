@@ -61,11 +61,12 @@ class Study:
 
         Where an option varies, these are the effects beside it.
         """
+        if self.header.vary:
+            # What was asked for may name the option that varies, with a value that isn't there.
+            varied = self.header.vary.rpartition(".")[0]
+            return ", ".join(e for e in self.header.effects if e != varied) or "no other effect"
         asked = [part for part in (self.header.options.device, self.header.options.noise) if part]
-        if asked:
-            return " + ".join(asked)
-        varied = (self.header.vary or "").rpartition(".")[0]
-        return ", ".join(e for e in self.header.effects if e != varied) or "no other effect"
+        return " + ".join(asked) or ", ".join(self.header.effects)
 
     @property
     def data(self) -> tuple[str, str, int | None]:
