@@ -27,6 +27,7 @@ WIDER = {
     "lossless, offset": ["adc.mode=lossless", "array.encoding=offset"],
     "lossless, analog": ["adc.mode=lossless", "adc.subtract=analog", "inputs.dac_bits=2"],
     "lossless, two's complement": ["adc.mode=lossless", "inputs.signed=twos-complement"],
+    "lossless, 8 bits a read": ["adc.mode=lossless", "inputs.dac_bits=8"],
     "2 bits a read": ["inputs.dac_bits=2", "adc.mode=full-scale", "adc.bits=6"],
 }
 

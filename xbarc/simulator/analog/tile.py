@@ -265,7 +265,9 @@ def _squares(codes: Codes) -> Floats:
     every = np.arange(count) - (count >> 1 if codes.signed else 0)
     found = np.zeros(count)
     levels = codes.levels(every)
-    found[every & (count - 1)] = (codes.weights.astype(np.float64) ** 2) @ (levels**2)
+    found[every & (count - 1)] = (codes.weights.astype(np.float64) ** 2) @ levels.astype(
+        np.float64
+    ) ** 2
     return found
 
 
