@@ -407,13 +407,21 @@ def test_word_lines_miss_their_levels(large):
     assert np.unique(error).size == error.size
 
 
+def bent(u, curves, top):
+    """Sums [L, reads] in LSB as converters with these curves take them."""
+    gain, offset, bow = (part[:, None] for part in (curves.gain, curves.offset, curves.bow))
+    p = np.clip(u / top, 0, 1)
+    return u * (1 + gain) + offset + bow * 4 * p * (1 - p)
+
+
 def test_lines_that_share_a_converter_share_its_errors(large):
     shared = replace_target(large, columns_per_adc=16)
     (effect,) = effects_of(shared.target, "adc{offset=2.0 gain=0.01 inl=1.0}")
     made, _, _ = programmed(shared, "adc{offset=2.0 gain=0.01 inl=1.0}")
     array = made.converted
     sums = np.tile(np.linspace(0, 255, 256), (128, 1))
-    found = effect.convert(sums, array, Draw(0, "adc", "x", 0, 0, 0)) - sums
+    curves = effect.distortion(array, Draw(0, "adc", "x", 0, 0, 0))
+    found = bent(sums, curves, 255) - sums
     by_converter = found.reshape(8, 16, 256)
     assert (by_converter == by_converter[:, :1]).all()
     assert np.unique(by_converter[:, 0, 0]).size == 8
@@ -434,9 +442,11 @@ def test_an_offset_is_in_steps_of_the_converter(large):
     (effect,) = effects_of(coarse.target, "adc{offset=1.0}")
     made, _, _ = programmed(coarse, "adc{offset=1.0}")
     draw = Draw(0, "adc", "x", 0, 0, 0)
-    found = effect.convert(np.zeros((128, 1)), made.converted, draw)
+    curves = effect.distortion(made.converted, draw)
     z = draw.generator().standard_normal((1, 3))
-    np.testing.assert_allclose(found, 25.6 * z[0, 1])
+    assert made.converted.adc.step == pytest.approx(25.6)
+    np.testing.assert_allclose(curves.offset, z[0, 1])
+    assert not curves.gain.any() and not curves.bow.any()
     assert effect.conversion(made.converted) == 0
     (noisy,) = effects_of(coarse.target, "adc{noise=0.5}")
     assert noisy.conversion(made.converted) == pytest.approx(12.8)

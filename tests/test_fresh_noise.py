@@ -88,7 +88,9 @@ def test_tables_and_products_give_the_same_bits(keys, dac_bits, signed, monkeypa
         keys = [*keys, "array.polarity_in=arrays"]
     hardware = [*keys, f"inputs.dac_bits={dac_bits}", f"inputs.signed={signed}"]
     program = compiled("im2col", [*hardware, "adc.mode=full-scale", "adc.bits=6"])
-    noise = "ratio,programming{sigma=0.1},read{sigma=0.05},drift{nu_sigma=0.01},adc{noise=0.2}"
+    noise = (
+        "ratio,programming{sigma=0.1},read{sigma=0.05},adc{noise=0.2 offset=0.5 gain=0.02 inl=0.4}"
+    )
     made = {}
     for bits in (4, 0):
         monkeypatch.setattr(analog_tile, "TABLE_DAC_BITS", bits)

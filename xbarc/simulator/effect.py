@@ -6,7 +6,8 @@
     drive    what word lines carry
     read     noise that is fresh in each read
     scale    one factor an array, before its converters
-    convert  what the converters make of column sums; `conversion`: their own fresh noise
+    convert  what the converters make of column sums; `conversion`: their own fresh noise;
+             `distortion`: the same as a curve, which the simulator draws faster
 
 `xbarc.simulator.analog` applies them in their `order`, those of one order as they were given.
 """
@@ -33,6 +34,19 @@ Flags = npt.NDArray[np.bool_]
 
 Layers = Mapping[str, tuple[int, int, int, int, int]]
 """Of each layer: copies, tiles, crossbars of a tile, rows and columns of a crossbar."""
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """How converters are off, one a line: gain relative to 1, offset and bow in LSB, each [L].
+
+    With u the sum in LSB from the bottom of the range and p = u / (2^bits - 1), held to 0 .. 1, a
+    converter takes u (1 + gain) + offset + 4 bow p (1 - p).
+    """
+
+    gain: Floats
+    offset: Floats
+    bow: Floats
 
 
 @dataclass(frozen=True)
@@ -101,15 +115,17 @@ class Effect(ArgSpecConvertible):
         """The standard deviation of a sum in each conversion, in level steps."""
         return 0.0
 
-    @property
-    def bends(self) -> bool:
-        """Whether `convert` changes anything; where nothing does, simulation is faster."""
-        return type(self).convert is not Effect.convert
-
-    def convert(self, sums: Floats, array: "PhysicalArray", draw: "Draw") -> Floats:
-        """Sums [bit lines, reads] in level steps, as the converters take them.
+    def distortion(self, array: "PhysicalArray", draw: "Draw") -> Distortion | None:
+        """How converters are off, where a curve says it; those of several effects add up.
 
         `array` has the lines that are converted, one a pair under analog subtraction.
+        """
+        return None
+
+    def convert(self, sums: Floats, array: "PhysicalArray", draw: "Draw") -> Floats:
+        """Sums [bit lines, reads] in level steps, as the converters take them: any function.
+
+        `array` as for `distortion`.
         """
         return sums
 

@@ -112,6 +112,23 @@ def _add_noise(sums, variance, block, noise, fixed, alone, shared, draws):
 
 
 @njit(cache=True, error_model="numpy")
+def _bent(u, top, gain, offset, bow):
+    """What a converter that is off takes for u, the sum in LSB."""
+    p = min(max(u / top, 0.0), 1.0)
+    return u * (1.0 + gain) + offset + bow * 4.0 * p * (1.0 - p)
+
+
+@njit(cache=True, error_model="numpy")
+def _bend(sums, curve, gain, offset, bow):
+    """Sums [n, LANES] in level steps as converters of these lines [LANES] take them."""
+    for n in range(sums.shape[0]):
+        for lane in range(LANES):
+            u = (sums[n, lane] - curve.lo) / curve.step
+            u = _bent(u, curve.top, gain[lane], offset[lane], bow[lane])
+            sums[n, lane] = curve.lo + u * curve.step
+
+
+@njit(cache=True, error_model="numpy")
 def _convert(sums, weights, curve, acc):
     """acc [V, LANES] = weights [J] times what the converter makes of sums [J * V, LANES], added up.
 
@@ -190,6 +207,7 @@ def convert_codes(x, numbers, lines, inputs, curve, noise, out):
     own = _all_tables(lines.variances, width, behind, inputs.dac_bits, True)
     alone, fixed = _in_blocks(lines.alone), _in_blocks(lines.fixed)
     weights, columns = _in_blocks(lines.weights), _in_blocks(lines.columns)
+    gain, offset, bow = _in_blocks(lines.gain), _in_blocks(lines.offset), _in_blocks(lines.bow)
     groups, blocks, clipped, most = groups_of(rows, inputs.dac_bits), len(weights), 0, 0
     for v0 in range(0, len(numbers), VECTORS):
         if min(VECTORS, len(numbers) - v0) != most:
@@ -213,6 +231,8 @@ def convert_codes(x, numbers, lines, inputs, curve, noise, out):
                 else:
                     variance[:] = 0
                 _add_noise(sums, variance, b, noise, fixed[b], alone[b], shared, draws)
+            if curve.bent:
+                _bend(sums, curve, gain[b], offset[b], bow[b])
             clipped += _convert(sums, inputs.weights, curve, acc)
             _add_lines(acc, weights[b], columns[b], out, v0)
     # Lines that fill up the last block have a sum of 0, which a converter may clip too.
@@ -299,15 +319,20 @@ def add_noise(sums, variance, numbers, lines, noise):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def convert_sums(sums, lines, columns, weights, curve, v0, out):
+def convert_sums(sums, lines, weights, curve, v0, out):
     """out [C, v0 ..] += what converters make of sums [L, J * V]; returns the clipped.
 
-    `lines` and `columns` [L]: what lines weigh, and for which column; `weights` [J]: what reads do.
+    `weights` [J] of the reads.
     """
     vectors, clipped = sums.shape[1] // len(weights), 0
     acc = np.empty(vectors)
-    for i in range(len(lines)):
+    for i in range(len(lines.weights)):
         acc[:] = 0
+        if curve.bent:
+            gain, offset, bow = lines.gain[i], lines.offset[i], lines.bow[i]
+            for at in range(sums.shape[1]):
+                u = (sums[i, at] - curve.lo) / curve.step
+                sums[i, at] = curve.lo + _bent(u, curve.top, gain, offset, bow) * curve.step
         for j in range(len(weights)):
             line, weight = sums[i, j * vectors : (j + 1) * vectors], weights[j]
             if curve.rounds:
@@ -321,7 +346,7 @@ def convert_sums(sums, lines, columns, weights, curve, v0, out):
             else:
                 for v in range(vectors):
                     acc[v] += weight * line[v]
-        total, weight = out[columns[i], v0 : v0 + vectors], lines[i]
+        total, weight = out[lines.columns[i], v0 : v0 + vectors], lines.weights[i]
         for v in range(vectors):
             total[v] += weight * acc[v]
     return clipped

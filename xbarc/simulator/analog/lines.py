@@ -13,18 +13,22 @@ import numpy.typing as npt
 
 from xbarc.simulator.analog.programmed import Drive, ProgrammedArray, draw_of
 from xbarc.simulator.arrays import PhysicalArray
-from xbarc.simulator.effect import Effect
+from xbarc.simulator.effect import Distortion, Effect
 
 Integers = npt.NDArray[Any]
 
 
 class Curve(NamedTuple):
-    """A converter: `clip(rint((a - lo) / step), 0, top)`; without `rounds` the sum as it is."""
+    """A converter: `clip(rint((a - lo) / step), 0, top)`; without `rounds` the sum as it is.
+
+    `bent`: each line's converter is off in its own way.
+    """
 
     lo: float
     step: float
     top: float
     rounds: bool
+    bent: bool
 
 
 class Lines(NamedTuple):
@@ -44,6 +48,9 @@ class Lines(NamedTuple):
     fixed: Any  # float64 [L]: the part of the noise's variance that no input changes
     weights: Any  # float64 [L]
     columns: Any  # int64 [L]
+    gain: Any  # float64 [L]: as `xbarc.simulator.effect.Distortion`
+    offset: Any
+    bow: Any
 
 
 class Noise(NamedTuple):
@@ -77,8 +84,9 @@ class Converted:
     """The lines of one array that have a converter, L of them, and what converters see of them.
 
     `array` has these lines alone. `terms`: one, or two where a pair stands on two arrays.
-    `reference` [R] int32 are the variances of the reference line, None without noise of its own;
-    the lines marked by `alone` [L] share it. `fixed`: the variance of a conversion's own noise.
+    `distortion`: how the converters are off, None if they aren't. `reference` [R] int32 are the
+    variances of the reference line, None without noise of its own; the lines marked by `alone` [L]
+    share it. `fixed`: the variance of a conversion's own noise.
     """
 
     array: PhysicalArray
@@ -88,6 +96,7 @@ class Converted:
     fixed: float
     key: npt.NDArray[np.uint32]
     weights: npt.NDArray[np.float64]
+    distortion: Distortion | None
 
     @property
     def noisy(self) -> bool:
@@ -146,7 +155,18 @@ def _converted(
     fixed = float(sum(effect.conversion(c) ** 2 for effect in effects))
     key = draw_of("noise", p, seed).words()
     weights = slice_weights[c.slice, c.polarity].astype(np.float64)
-    return Converted(c, tuple(terms), reference, alone, fixed, key, weights)
+    curves = _distortion(c, effects, seed)
+    return Converted(c, tuple(terms), reference, alone, fixed, key, weights, curves)
+
+
+def _distortion(c: PhysicalArray, effects: Sequence[Effect], seed: int) -> Distortion | None:
+    """What all effects together do to the converters of these lines."""
+    each = [effect.distortion(c, draw_of(effect.name, c, seed)) for effect in effects]
+    found = [d for d in each if d is not None]
+    if not found:
+        return None
+    parts = ((d.gain, d.offset, d.bow) for d in found)
+    return Distortion(*(np.sum(same, axis=0) for same in zip(*parts, strict=True)))
 
 
 def _term(a: ProgrammedArray, lines: Integers) -> Term:
@@ -213,6 +233,9 @@ def _lines(
         fixed=c.fixed * (share.astype(np.float64) ** 2).sum(axis=0),
         weights=weights,
         columns=columns,
+        gain=np.zeros(share.shape[1]) if c.distortion is None else c.distortion.gain,
+        offset=np.zeros(share.shape[1]) if c.distortion is None else c.distortion.offset,
+        bow=np.zeros(share.shape[1]) if c.distortion is None else c.distortion.bow,
     )
 
 

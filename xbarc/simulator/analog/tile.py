@@ -86,9 +86,6 @@ class Codes:
         return encoding.input_levels(x, self.bits, inputs.dac_bits, self.signed, inputs.signed)
 
 
-AS_IT_IS = Curve(0.0, 1.0, 0.0, rounds=False)
-"""No converter: the sum as it is."""
-
 ONE_READ = np.ones(1)
 
 
@@ -97,11 +94,13 @@ class LinesOfArray:
     """The `lines` of one array that are converted.
 
     `array` has these alone. `drives` [T]: what carries each term's codes. `bends`: the effects that
-    change sums before they are converted. `by_table`: sums are made by tables.
+    change sums before they are converted, `bent`: its converters have curves of their own.
+    `by_table`: sums are made by tables.
     """
 
     array: PhysicalArray
     lines: Lines
+    bent: bool
     drives: tuple[Drive | None, ...]
     noise: Noise
     bends: tuple[Effect, ...]
@@ -135,8 +134,9 @@ class AnalogTile:
         seed: int,
     ) -> Self:
         """`converted` are the lines of its arrays."""
-        bends = tuple(effect for effect in effects if effect.bends)
-        linear = tile.converter is None and not bends and not any(c.driven for c in converted)
+        bends = tuple(e for e in effects if type(e).convert is not Effect.convert)
+        off = any(c.driven or c.distortion is not None for c in converted)
+        linear = tile.converter is None and not bends and not off
         return cls(
             _as_slice(tile.rows),
             tile.columns,
@@ -181,9 +181,8 @@ class AnalogTile:
         """Add what an array gives for codes x [R, v] to out [C, v]; how many sums were clipped."""
         from xbarc.simulator.analog import kernels
 
-        adc, curve = self._converter, AS_IT_IS
-        if adc is not None:
-            curve = Curve(adc.lo, adc.step, float(adc.top), rounds=True)
+        adc = a.array.adc
+        curve = Curve(adc.lo, adc.step, float(adc.top), self._converter is not None, a.bent)
         if a.by_table:
             codes, inputs = np.ascontiguousarray(x), self._codes.inputs(x.itemsize)
             args = numbers, a.lines, inputs, curve, a.noise, out
@@ -196,8 +195,7 @@ class AnalogTile:
             for effect in a.bends:
                 draw = draw_of(effect.name, a.array, self._seed)
                 sums = effect.convert(sums, a.array, draw)
-            lines = a.lines.weights, a.lines.columns
-            clipped += int(kernels.convert_sums(sums, *lines, weights, curve, v, out))
+            clipped += int(kernels.convert_sums(sums, a.lines, weights, curve, v, out))
         return clipped
 
     def _sums(self, a: LinesOfArray, x: Integers, numbers: Integers) -> Floats:
@@ -242,13 +240,14 @@ def _one_by_one(c: Converted, bends: tuple[Effect, ...], codes: Codes) -> LinesO
     top = (1 << dac_bits) - 1
     fits = _largest(lines.cells) * top < 1 << 31 and _largest(lines.variances) * top**2 < 1 << 31
     by_table = fits and dac_bits <= TABLE_DAC_BITS and not bends and not c.driven
-    return LinesOfArray(c.array, lines, _drives(c), _noise(c), bends, by_table)
+    bent = c.distortion is not None
+    return LinesOfArray(c.array, lines, bent, _drives(c), _noise(c), bends, by_table)
 
 
 def _collapsed(c: Converted, codes: Codes) -> LinesOfArray:
     """Lines of which only their sum matters."""
     lines = by_column(c, codes.weights)
-    return LinesOfArray(c.array, lines, _drives(c), _noise(c), (), by_table=False)
+    return LinesOfArray(c.array, lines, False, _drives(c), _noise(c), (), by_table=False)
 
 
 def _drives(c: Converted) -> tuple[Drive | None, ...]:

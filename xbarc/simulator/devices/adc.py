@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from xbarc.simulator.arrays import PhysicalArray
 from xbarc.simulator.draws import Draw
-from xbarc.simulator.effect import Effect, Floats
+from xbarc.simulator.effect import Distortion, Effect
 from xbarc.simulator.spread import not_negative
 from xbarc.support.errors import UsageError
 
@@ -48,21 +46,12 @@ class Adc(Effect):
         """The noise of a conversion, in level steps."""
         return (self.noise or 0.0) * array.adc.step
 
-    @property
-    def bends(self) -> bool:
-        """Whether anything but noise is wrong."""
-        return bool(self.offset or self.gain or self.inl)
-
-    def convert(self, sums: Floats, array: PhysicalArray, draw: Draw) -> Floats:
-        """Sums as converters of this curve see them."""
+    def distortion(self, array: PhysicalArray, draw: Draw) -> Distortion | None:
+        """The curves of the converters of these lines."""
         offset, gain, inl = self.offset or 0.0, self.gain or 0.0, self.inl or 0.0
+        if not (offset or gain or inl):
+            return None
         shared = array.target.columns_per_adc()
-        converter = array.bit_lines // shared  # [L]
         count = -(-array.target.array.cols // shared)
-        z = draw.generator().standard_normal((count, 3))[converter]
-        adc = array.adc
-        u = (sums - adc.lo) / adc.step
-        p = np.clip(u / adc.top, 0.0, 1.0)
-        bow = inl * z[:, 2:] * 4 * p * (1 - p)
-        seen = u * (1 + gain * z[:, :1]) + offset * z[:, 1:2] + bow
-        return np.asarray(adc.lo + seen * adc.step)
+        z = draw.generator().standard_normal((count, 3))[array.bit_lines // shared]  # [L, 3]
+        return Distortion(gain * z[:, 0], offset * z[:, 1], inl * z[:, 2])
