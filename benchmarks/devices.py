@@ -54,13 +54,14 @@ class Bench:
     def spread(
         self, program: Program, noise: str, device: str | None = None, trials: int | None = None
     ) -> str:
-        """Mean and standard deviation over the trials, and the worst, in percent."""
+        """In percent: mean and standard deviation over the trials and the worst; one alone."""
         count = min(self.trials, trials or self.trials)
         found = program.trials(
             self.images, self.labels, trials=count, noise=noise, device=device
         ).accuracy
-        std = found.std or 0.0
-        return f"{100 * found.mean:.2f} ± {100 * std:.2f} ({100 * found.worst:.2f})"
+        if found.std is None:
+            return f"{100 * found.mean:.2f}"
+        return f"{100 * found.mean:.2f} ± {100 * found.std:.2f} ({100 * found.worst:.2f})"
 
 
 def adc(at: Bench) -> None:
@@ -84,12 +85,12 @@ def programming(at: Bench) -> None:
 
 
 def read(at: Bench) -> None:
-    """Each cell's conductance errs anew in each read, by a share of it; 3 trials."""
+    """Each cell's conductance errs anew in each read, by a share of it; one trial."""
     whole, sliced = at.program(WHOLE), at.program(["adc.mode=lossless"])
     head("read noise, %", "whole", "sliced, lossless converter")
     for percent in (1, 2, 5, 10):
         noise = f"read{{sigma={percent / 100}}}"
-        row(percent, *(at.spread(program, noise, trials=3) for program in (whole, sliced)))
+        row(percent, *(at.spread(program, noise, trials=1) for program in (whole, sliced)))
 
 
 def drift(at: Bench) -> None:
@@ -103,10 +104,7 @@ def drift(at: Bench) -> None:
 
 
 def wire(at: Bench) -> None:
-    """Resistance between neighbouring cells, of word lines and bit lines alike.
-
-    A cell at its highest level conducts 750 uS on mca128, 100 uS on the device `rram`.
-    """
+    """Resistance between neighbouring cells, of word lines and bit lines alike."""
     ohms, cells = (0.0, 0.5, 1.0, 2.0, 5.0), {"750 uS": None, "100 uS": 100.0}
     head("rows", "cell", *(f"{ohm:g} ohm" for ohm in ohms))
     for rows in (64, 128, 256):
