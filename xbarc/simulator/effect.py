@@ -118,6 +118,8 @@ class Effect(ArgSpecConvertible):
     def distortion(self, array: "PhysicalArray", draw: "Draw") -> Distortion | None:
         """How converters are off, where a curve says it; those of several effects add up.
 
+        Curves act behind whatever `convert` does.
+
         `array` has the lines that are converted, one a pair under analog subtraction.
         """
         return None
