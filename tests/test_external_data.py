@@ -113,7 +113,10 @@ X = np.random.default_rng(2).standard_normal((3, 4)).astype(np.float32)
 
 def run_plainly(proto: onnx.ModelProto | Path, x: np.ndarray = X) -> np.ndarray:
     source = str(proto) if isinstance(proto, Path) else proto.SerializeToString()
-    session = ort.InferenceSession(source, providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    # In float, as xbarc runs it: fused integer operators round otherwise.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
