@@ -13,11 +13,13 @@ Importing this module imports Numba: only what runs a program does.
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from xbarc.hw.target import Target
 from xbarc.simulator.cache import njit
 
 ENTRIES = 16
@@ -40,6 +42,16 @@ class Inputs(NamedTuple):
     itemsize: int  # bytes of a code as it is stored: 1 or 2
     mode: int  # UNSIGNED, TWO_PASS or TWOS_COMPLEMENT
     weights: Any  # float64 [J]: what each activation weighs
+
+
+def inputs_of(
+    target: Target, bits: int, itemsize: int, *, signed: bool, weights: npt.NDArray[np.int64]
+) -> Inputs:
+    """How `target` reads codes; `weights` [J] are those of the reads."""
+    mode = UNSIGNED
+    if signed:
+        mode = TWO_PASS if target.inputs.signed == "two-pass" else TWOS_COMPLEMENT
+    return Inputs(bits, target.inputs.dac_bits, itemsize, mode, weights.astype(np.float64))
 
 
 @intrinsic

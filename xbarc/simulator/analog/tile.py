@@ -1,7 +1,7 @@
 """One tile of the analog engine: codes to what its crossbars give.
 
 There are three ways to the same numbers (numerics: Physical arrays). Sums by table are the fastest
-where inputs have few levels a read. Products by BLAS serve all else. Where no converter rounds and
+where inputs have few levels a read. Matrix products serve all else. Where no converter rounds and
 none bends a sum, what follows is linear in the sums: slices, polarities and reads collapse into one
 product, and their noise into one draw of the same variance.
 """
@@ -73,12 +73,9 @@ class Codes:
         """How codes of so many bytes are read, for the kernels."""
         from xbarc.simulator import tables
 
-        mode = tables.UNSIGNED
-        if self.signed:
-            two_pass = self.target.inputs.signed == "two-pass"
-            mode = tables.TWO_PASS if two_pass else tables.TWOS_COMPLEMENT
-        weights = self.weights.astype(np.float64)
-        return tables.Inputs(self.bits, self.target.inputs.dac_bits, itemsize, mode, weights)
+        return tables.inputs_of(
+            self.target, self.bits, itemsize, signed=self.signed, weights=self.weights
+        )
 
     def levels(self, x: Integers) -> Integers:
         """What word lines carry in each read: [J, *x.shape]."""

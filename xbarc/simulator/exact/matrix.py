@@ -201,13 +201,12 @@ class Matrix:
     def _inputs(self, itemsize: int) -> "tables.Inputs":
         from xbarc.simulator import tables
 
-        mode = tables.UNSIGNED
-        if self._input_signed:
-            two_pass = self._target.inputs.signed == "two-pass"
-            mode = tables.TWO_PASS if two_pass else tables.TWOS_COMPLEMENT
-        weights = self._input_weights.astype(np.float64)
-        return tables.Inputs(
-            self._input_bits, self._target.inputs.dac_bits, itemsize, mode, weights
+        return tables.inputs_of(
+            self._target,
+            self._input_bits,
+            itemsize,
+            signed=self._input_signed,
+            weights=self._input_weights,
         )
 
     def _convert_by_table(self, x: Integers, out: npt.NDArray[Any], lines: "kernels.Lines") -> int:
