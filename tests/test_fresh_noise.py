@@ -8,6 +8,7 @@ import reference_array
 from scipy import stats
 from test_devices import compiled
 from test_whole_network import HARDWARE, MAPPINGS
+from xdsl.dialects.builtin import DenseArrayBase, f64
 
 from xbarc.ir.dialect import MvmOp
 from xbarc.simulator.analog import tile as analog_tile
@@ -87,7 +88,10 @@ def test_tables_and_products_give_the_same_bits(keys, dac_bits, signed, monkeypa
     if "adc.subtract=analog" not in keys:
         keys = [*keys, "array.polarity_in=arrays"]
     hardware = [*keys, f"inputs.dac_bits={dac_bits}", f"inputs.signed={signed}"]
-    program = compiled("im2col", [*hardware, "adc.mode=full-scale", "adc.bits=6"])
+    program = compiled("im2col", [*hardware, "adc.mode=calibrated", "adc.bits=6"])
+    for op in (op for op in program.module.walk() if isinstance(op, MvmOp)):
+        # Even a line without current is below the range: lines that fill up a block mustn't count.
+        op.properties["adc"] = DenseArrayBase.from_list(f64, [0.5, 20.0])
     noise = (
         "ratio,programming{sigma=0.1},read{sigma=0.05},adc{noise=0.2 offset=0.5 gain=0.02 inl=0.4}"
     )
@@ -110,4 +114,4 @@ def test_tables_and_products_give_the_same_bits(keys, dac_bits, signed, monkeypa
             matrix.multiply(x.astype(stream.dtype), out, first=(1 << 33) + 5)
         np.testing.assert_array_equal(*results)
         assert by_table.conversions == by_product.conversions
-        assert np.unique(results[0]).size > 20
+        assert np.unique(results[0]).size > 5
