@@ -1,7 +1,10 @@
 """The pipeline: its text, where passes are found, and what is seen while it runs."""
 
+import errno
+import os
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -398,6 +401,21 @@ def test_large_weights_are_not_printed(model):
     run_graph_passes([Scale(1.0)], model, None, seen)
     assert "7.25" not in stream.getvalue()
     assert value.const_value.numpy()[0] == 7.25
+
+
+def test_a_dump_cut_short_leaves_nothing_and_names_the_file(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("onnx_ir.save", lambda model, path, **_: _cut_short(path))
+    with pytest.raises(XbarcError, match=r"can't write .*00-input\.onnx: No space left"):
+        run_graph_passes([], model, None, Instrumentation(dump_dir=tmp_path))
+    assert not os.listdir(tmp_path)
+    (tmp_path / "sub").write_text("mine")
+    with pytest.raises(XbarcError, match="can't write to .*sub"):
+        run_graph_passes([], model, None, Instrumentation(dump_dir=tmp_path / "sub"))
+
+
+def _cut_short(path):
+    Path(path).write_bytes(b"half")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_weights_from_another_folder_are_dumped(model, tmp_path):

@@ -1,7 +1,6 @@
 """A program on disk: whole, reproducible, checked, and nothing but data."""
 
 import copy
-import errno
 import hashlib
 import json
 import os
@@ -201,111 +200,6 @@ def test_a_program_that_ran_can_be_copied(program, inputs):
     assert "_prepared" not in vars(copy.copy(program))
 
 
-# --- Written whole or not at all ----------------------------------------------------------------
-
-
-def test_an_older_program_is_replaced_whole(program, saved):
-    (saved / "digital" / "7.onnx").write_bytes(b"left over")
-    (saved / "note.txt").write_text("mine")
-    program.save(saved)
-    assert "digital/7.onnx" not in tree(saved)
-    assert os.listdir(saved.parent) == ["m.xbar"]
-
-
-def test_an_empty_directory_is_taken(program, tmp_path):
-    (tmp_path / "m.xbar").mkdir()
-    program.save(tmp_path / "m.xbar")
-    assert xbarc.load(tmp_path / "m.xbar").target == program.target
-
-
-@pytest.mark.parametrize("what", ["file", "directory"])
-def test_what_is_no_program_is_never_replaced(program, tmp_path, what):
-    path = tmp_path / "m.xbar"
-    if what == "file":
-        path.write_text("mine")
-    else:
-        path.mkdir()
-        (path / "thesis.tex").write_text("mine")
-    with pytest.raises(XbarcError, match="exists and is no xbarc program"):
-        program.save(path)
-    assert os.listdir(tmp_path) == ["m.xbar"]
-    assert (path if what == "file" else path / "thesis.tex").read_text() == "mine"
-
-
-def test_a_parent_that_is_a_file(program, tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(XbarcError, match=r"can't write .*m\.xbar: (Not a directory|File exists)"):
-        program.save(tmp_path / "file" / "m.xbar")
-
-
-def full(*_, **__):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def torn(*_, **__):
-    raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
-
-
-def interrupted(*_, **__):
-    raise KeyboardInterrupt
-
-
-WRITERS = [
-    ("pathlib.Path.write_text", full),
-    ("pathlib.Path.write_bytes", full),
-    ("pathlib.Path.mkdir", full),
-    ("tempfile.mkdtemp", full),
-    ("safetensors.numpy.save_file", full),
-    ("safetensors.numpy.save_file", torn),
-    ("pathlib.Path.rename", full),
-    ("pathlib.Path.write_text", interrupted),
-    ("safetensors.numpy.save_file", interrupted),
-    ("pathlib.Path.rename", interrupted),
-]
-
-
-@pytest.mark.parametrize("there", [False, True], ids=["new", "replaced"])
-@pytest.mark.parametrize(("writer", "failure"), WRITERS)
-def test_a_full_disk_or_ctrl_c_leaves_what_was_there(
-    program, tmp_path, monkeypatch, writer, failure, there
-):
-    path = tmp_path / "m.xbar"
-    if there:
-        program.save(path)
-    before = tree(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(writer, failure)
-        if failure is interrupted:
-            with pytest.raises(KeyboardInterrupt):
-                program.save(path)
-        else:
-            with pytest.raises(XbarcError, match=r"can't write .*m\.xbar: .*No space left"):
-                program.save(path)
-    assert tree(tmp_path) == before
-    assert os.listdir(tmp_path) == (["m.xbar"] if there else [])
-
-
-@pytest.mark.parametrize("failure", [full, interrupted])
-def test_a_failure_between_the_two_renames_brings_the_old_program_back(
-    program, saved, monkeypatch, failure
-):
-    from pathlib import Path
-
-    rename, calls = Path.rename, []
-
-    def second_fails(self, target):
-        calls.append(target)
-        return failure() if len(calls) == 2 else rename(self, target)
-
-    before = tree(saved.parent)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", second_fails)
-        with pytest.raises((XbarcError, KeyboardInterrupt)):
-            program.save(saved)
-    assert len(calls) == 3
-    assert tree(saved.parent) == before
-
-
 # --- Damage -------------------------------------------------------------------------------------
 
 FILES = ["program.mlir", "weights.safetensors", "target.toml", "report.json", "digital/0.onnx"]
@@ -493,14 +387,39 @@ def test_a_digital_part_that_is_no_model(saved, inputs):
         xbarc.load(saved).run(inputs)
 
 
-def test_a_digital_part_reads_no_other_file(saved, inputs, tmp_path, monkeypatch):
+def _as_initializer(part, tensor):
+    part.graph.initializer.append(tensor)
+
+
+def _as_sparse_initializer(part, tensor):
+    indices = onnx.helper.make_tensor("i", onnx.TensorProto.INT64, [8], range(8))
+    sparse = onnx.SparseTensorProto(values=tensor, indices=indices, dims=[16])
+    part.graph.sparse_initializer.append(sparse)
+
+
+def _in_a_function(part, tensor):
+    opset = onnx.helper.make_opsetid("", 18)
+    node = onnx.helper.make_node("Constant", [], ["t"], value=tensor)
+    part.functions.append(onnx.helper.make_function("own", "F", [], ["t"], [node], [opset]))
+
+
+def _in_a_branch(part, tensor):
+    node = onnx.helper.make_node("Constant", [], ["t"], value=tensor)
+    branch = onnx.helper.make_graph([node], "b", [], [])
+    part.graph.node.append(onnx.helper.make_node("If", ["c"], ["d"], then_branch=branch))
+
+
+@pytest.mark.parametrize(
+    "put", [_as_initializer, _as_sparse_initializer, _in_a_function, _in_a_branch]
+)
+def test_a_digital_part_reads_no_other_file(saved, inputs, tmp_path, monkeypatch, put):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "secret").write_bytes(b"\0" * 8 * 4)
     part = onnx.load(saved / "digital" / "0.onnx")
     tensor = onnx.TensorProto(name="s", data_type=1, dims=[8], data_location=1)
     tensor.external_data.add(key="location", value="secret")
-    part.graph.initializer.append(tensor)
-    onnx.save(part, saved / "digital" / "0.onnx")
+    put(part, tensor)
+    onnx.save(part, saved / "digital" / "0.onnx", save_as_external_data=False)
     resign(saved)
     with pytest.raises(XbarcError, match="which a program never reads"):
         xbarc.load(saved).run(inputs)

@@ -551,8 +551,11 @@ def test_kept_trials_are_checked_when_read(saved):
     records, faults = recorded(Path("out.xbar"))
     assert sorted(len(record.trials) for record in records) == [2, 5]
     assert len(faults) == 1
-    x = np.load("x.npz")["x"]
-    xbarc.compile(text_model(CLASSIFIER), "mca64", calibration=x).save("out.xbar")
+    other = xbarc.compile(text_model(CLASSIFIER), "mca64", calibration=np.load("x.npz")["x"])
+    with pytest.raises(XbarcError, match=r"also holds runs/mine\.trials\.jsonl"):
+        other.save("out.xbar")
+    Path("out.xbar/runs/mine.trials.jsonl").unlink()
+    other.save("out.xbar")
     assert recorded(Path("out.xbar")) == ([], [])
     shutil.copytree("kept", "out.xbar/runs")
     records, faults = recorded(Path("out.xbar"))

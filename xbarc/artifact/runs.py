@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,13 +18,16 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from xbarc.artifact.store import MANIFEST
+from xbarc.artifact.manifest import MANIFEST
 from xbarc.support.errors import XbarcError
 
 FORMAT = 1
 FOLDER = "runs"
 KEPT = 50
 """Older records go as new ones come."""
+NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-\d+\.(json|tmp)")
+BEGIN = b'{\n "format": '
+"""What every record begins with."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -186,7 +190,7 @@ def record(
 
     Raises `XbarcError` where the folder can't be written to, or another program stands there now.
     """
-    folder, now = path / FOLDER, datetime.now(UTC)
+    folder, now = folder_of(path), datetime.now(UTC)
     file = folder / f"{now:%Y%m%dT%H%M%S.%f}Z-{os.getpid()}.json"
     entry = {
         "format": FORMAT,
@@ -203,11 +207,15 @@ def record(
             raise XbarcError(f"the run isn't kept: {path} was compiled again meanwhile")
         folder.mkdir(exist_ok=True)
         try:
-            temporary.write_text(text, encoding="utf-8")
+            with temporary.open("w", encoding="utf-8") as out:
+                out.write(text)
+                out.flush()
+                os.fsync(out.fileno())
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
-        for old in sorted(folder.glob("*.json"))[:-KEPT]:
+        kept = sorted(f for f in folder.glob("*.json") if is_ours(f))
+        for old in kept[:-KEPT]:
             old.unlink(missing_ok=True)
     except OSError as error:
         raise XbarcError(f"the run isn't kept in {folder}: {error.strerror}") from None
@@ -218,7 +226,11 @@ def recorded(path: Path) -> tuple[list[Run], list[str]]:
     """The runs kept with the program at `path`, oldest first, and why others were left out."""
     runs, faults = [], []
     wanted = program_hash(path)
-    for file in sorted((path / FOLDER).glob("*.json")):
+    try:
+        files = sorted(folder_of(path).glob("*.json"))
+    except XbarcError as error:
+        return [], [str(error)]
+    for file in files:
         try:
             run = Run.model_validate_json(file.read_bytes())
         except OSError as error:
@@ -234,6 +246,30 @@ def recorded(path: Path) -> tuple[list[Run], list[str]]:
             continue
         runs.append(run)
     return runs, faults
+
+
+def folder_of(path: Path) -> Path:
+    """Where the runs of the program at `path` are kept.
+
+    Raises `XbarcError` where that is a link: what lies there belongs to something else.
+    """
+    folder = path / FOLDER
+    if folder.is_symlink():
+        raise XbarcError(f"{folder} is a link to {os.readlink(folder)}: runs aren't kept there")
+    return folder
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file is a run that xbarc kept, by its name and its beginning, or was writing."""
+    if not NAME.fullmatch(file.name) or file.is_symlink() or not file.is_file():
+        return False
+    if file.suffix == ".tmp":
+        return True
+    try:
+        with file.open("rb") as content:
+            return content.read(len(BEGIN)) == BEGIN
+    except OSError:
+        return False
 
 
 def program_hash(path: Path) -> str:

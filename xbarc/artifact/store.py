@@ -16,10 +16,6 @@ program.
 
 import hashlib
 import json
-import os
-import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +25,17 @@ import safetensors
 import safetensors.numpy
 from xdsl.dialects.builtin import ModuleOp
 
+from xbarc.artifact.folder import new_file_mode, old_program, written
+from xbarc.artifact.manifest import (
+    FILE,
+    FORMAT,
+    MANIFEST,
+    PROGRAM,
+    REPORT,
+    TARGET,
+    WEIGHTS,
+    manifest,
+)
 from xbarc.artifact.program import CompiledProgram
 from xbarc.artifact.report import fault as report_fault
 from xbarc.hw.target import dump_target, parse_target
@@ -38,17 +45,6 @@ from xbarc.ir.dialect import CROSSBAR, CrossbarAttr, DigitalOp, MvmOp, WeightsOp
 from xbarc.support.data import Array
 from xbarc.support.document import to_json
 from xbarc.support.errors import XbarcError
-
-FORMAT = 1
-"""Changes when an older xbarc couldn't read a program."""
-
-
-PROGRAM, WEIGHTS, TARGET = "program.mlir", "weights.safetensors", "target.toml"
-REPORT, MANIFEST = "report.json", "manifest.json"
-
-FILE = re.compile(
-    r"program\.mlir|weights\.safetensors|target\.toml|report\.json|digital/[\w.-]+\.onnx"
-)
 
 
 class StoredWeights(Mapping[str, Array]):
@@ -76,14 +72,6 @@ class StoredWeights(Mapping[str, Array]):
         return len(self._names)
 
 
-def check_free(path: Path) -> None:
-    """Raises `XbarcError` where something stands at `path` that no program may replace."""
-    if path.exists() and not (path / MANIFEST).is_file() and not _is_empty(path):
-        raise XbarcError(
-            f"{path} exists and is no xbarc program: remove it, or choose another name"
-        )
-
-
 def save(program: CompiledProgram, path: str | Path) -> None:
     """Write `program` to the directory `path`; an older program there is replaced.
 
@@ -91,21 +79,12 @@ def save(program: CompiledProgram, path: str | Path) -> None:
     half-written.
     """
     path = Path(path)
-    check_free(path)
-    temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        # mkdtemp makes it private; a program is as readable as any other output.
-        temporary.chmod(0o777 & ~_umask())
-        _write(program, temporary)
-        _swap(temporary, path)
+        with written(path) as folder:
+            _write(program, folder)
     except (OSError, safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise XbarcError(f"can't write {path}: {reason}") from None
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(program: CompiledProgram, folder: Path) -> None:
@@ -115,7 +94,7 @@ def _write(program: CompiledProgram, folder: Path) -> None:
     arrays = {name: np.ascontiguousarray(a) for name, a in program.weights.items()}
     safetensors.numpy.save_file(arrays, folder / WEIGHTS)
     # safetensors makes it private; a program's files are as readable as any other output.
-    (folder / WEIGHTS).chmod(0o666 & ~_umask())
+    (folder / WEIGHTS).chmod(new_file_mode())
     (folder / "digital").mkdir()
     for name, content in program.digital.items():
         (folder / name).write_bytes(content)
@@ -134,6 +113,11 @@ def load(path: str | Path) -> CompiledProgram:
     Raises `XbarcError` where it isn't there, isn't whole, or a file isn't what was written.
     """
     path = Path(path)
+    if (old := old_program(path)) is not None:
+        raise XbarcError(
+            f"{path}: a run was killed while it replaced this program, which stands at {old}: "
+            "rename it, or compile again"
+        )
     listed = manifest(path)
     files = listed["files"]
     for name, digest in files.items():
@@ -172,29 +156,6 @@ def load(path: str | Path) -> CompiledProgram:
     return CompiledProgram(module, weights, digital, target, origin, report)
 
 
-def manifest(path: Path) -> dict[str, Any]:
-    """What the manifest of the program in the directory `path` says.
-
-    Raises `XbarcError` where there is none, it is damaged, or of another format.
-    """
-    if not path.is_dir():
-        what = "not a directory" if path.exists() else "no such program"
-        raise XbarcError(f"{path}: {what}")
-    try:
-        found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except OSError:
-        raise XbarcError(f"{path}: not an xbarc program: it has no {MANIFEST}") from None
-    except (ValueError, RecursionError) as error:
-        raise XbarcError(f"{path}: {MANIFEST} is damaged: {error}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
-        raise XbarcError(f"{path}: {MANIFEST} is damaged: it lists no files")
-    if found.get("format") != FORMAT:
-        raise XbarcError(
-            f"{path}: of format {found.get('format')}, this xbarc reads {FORMAT}: compile again"
-        )
-    return found
-
-
 def _check_parts(
     path: Path, module: ModuleOp, weights: StoredWeights, digital: Mapping[str, bytes]
 ) -> None:
@@ -220,33 +181,6 @@ def _check_parts(
                 raise XbarcError(f"{path}: {error}") from None
         if isinstance(op, DigitalOp) and op.file.data not in digital:
             raise XbarcError(f"{path}: no file {op.file.data}")
-
-
-def _swap(new: Path, path: Path) -> None:
-    """Put the directory `new` at `path`; what stood there goes away only after that."""
-    if not path.exists():
-        new.rename(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    try:
-        path.rename(old / path.name)
-        new.rename(path)
-    except BaseException:  # also Ctrl-C between the two
-        if not path.exists():
-            (old / path.name).rename(path)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and next(path.iterdir(), None) is None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sha256(path: Path) -> str:

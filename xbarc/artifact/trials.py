@@ -20,7 +20,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from xbarc.artifact.runs import FOLDER, KEPT, Share, program_hash
+from xbarc.artifact.runs import KEPT, Share, folder_of, program_hash
 from xbarc.support.errors import XbarcError
 
 try:
@@ -126,8 +126,8 @@ def key_of(parts: Mapping[str, Any]) -> str:
 
 
 def file_of(path: Path, key: str) -> Path:
-    """Where the trials of the program at `path` are kept."""
-    return path / FOLDER / f"{key}{SUFFIX}"
+    """Where the trials of the program at `path` are kept. Raises `XbarcError` as `folder_of`."""
+    return folder_of(path) / f"{key}{SUFFIX}"
 
 
 def read(file: Path) -> tuple[Record | None, list[str]]:
@@ -160,7 +160,11 @@ def recorded(path: Path) -> tuple[list[Record], list[str]]:
     """The trials kept with the program at `path`, and why files and lines were left out."""
     found, faults = [], []
     wanted = program_hash(path)
-    for file in sorted((path / FOLDER).glob(f"*{SUFFIX}")):
+    try:
+        files = sorted(folder_of(path).glob(f"*{SUFFIX}"))
+    except XbarcError:
+        return [], []  # `runs.recorded` says so
+    for file in files:
         try:
             record, wrong = read(file)
         except XbarcError as error:
@@ -212,6 +216,8 @@ def append(path: Path, key: str, header: Header, trial: Trial) -> None:
 @contextmanager
 def _appending(file: Path) -> Iterator[int]:
     """The file open for appending, while no other process appends to it."""
+    if file.is_symlink():
+        raise XbarcError(f"{file} is a link: trials aren't kept there")
     descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         if fcntl is not None:
@@ -271,13 +277,21 @@ def _header(file: Path, text: bytes) -> Header | None:
         raise XbarcError(f"{file}: not trials that xbarc wrote") from None
 
 
+def is_ours(file: Path) -> bool:
+    """Whether a file holds trials that xbarc kept, or began to."""
+    if not NAME.fullmatch(file.name) or file.is_symlink() or not file.is_file():
+        return False
+    try:
+        with file.open("rb") as content:
+            _header(file, content.readline())
+    except (OSError, XbarcError):
+        return False
+    return True
+
+
 def _make_room(new: Path) -> None:
     """Of the files that are ours, keep the newest ones, and the `new` one."""
-    ours = []
-    for file in new.parent.glob(f"*{SUFFIX}"):
-        with suppress(XbarcError), file.open("rb") as content:
-            if file != new and _header(file, content.readline()) is not None:
-                ours.append(file)
+    ours = [f for f in new.parent.glob(f"*{SUFFIX}") if f != new and is_ours(f)]
     ours.sort(key=lambda file: (file.stat().st_mtime, file.name))
     for old in ours[: max(0, len(ours) + 1 - KEPT)]:
         old.unlink(missing_ok=True)

@@ -27,7 +27,10 @@ def command(
     from xbarc.api import load
     from xbarc.artifact.runs import recorded
     from xbarc.report import compare_page, compare_programs, write_page
+    from xbarc.support.files import check_output
 
+    if output is not None:
+        check_output(output)
     if len(programs) < 2:
         raise UsageError("compare takes two programs at least")
     document = compare_programs([(path, load(path), recorded(path)[0]) for path in programs])

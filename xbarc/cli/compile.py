@@ -43,10 +43,13 @@ def command(
 ) -> None:
     """Compile a model for a target."""
     from xbarc.api import compile
-    from xbarc.artifact.store import check_free
+    from xbarc.artifact.folder import check_free
+    from xbarc.support.files import refuse_inside
 
     path = output or Path(f"{model.with_suffix('').name}.xbar")
     check_free(path)
+    if dump_dir is not None:
+        refuse_inside(dump_dir / "dump")
     program = compile(
         model,
         target,

@@ -50,6 +50,10 @@ def command(
     if sets and target is None:
         raise UsageError("--set needs --target")
     seen = options.instrumentation(print_ir_after, time_passes=time_passes)
+    if output is not None:
+        from xbarc.support.files import check_output
+
+        check_output(output, reads=(file, calibration, params, constants, *(plugin or ())))
     if not _is_model(file, plugin or ()):
         for given, option in (
             (calibration, "--calibration"),
@@ -124,7 +128,7 @@ def _write(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
         return
-    from xbarc.support.data import written_whole
+    from xbarc.support.files import written_whole
 
     with written_whole(output) as out:
         out.write(text.encode())

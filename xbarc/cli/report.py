@@ -19,7 +19,9 @@ def command(
     from xbarc.api import load
     from xbarc.artifact import runs, trials
     from xbarc.report import report_page, write_page
+    from xbarc.support.files import check_output
 
+    check_output(output)
     loaded = load(program)
     kept, faults = runs.recorded(program)
     studies, others = trials.recorded(program)

@@ -77,10 +77,10 @@ def command(
     from xbarc.artifact import runs
     from xbarc.driver import extensions
     from xbarc.driver.evaluate import evaluate, save_outputs
-    from xbarc.support.data import check_output
+    from xbarc.support.files import check_output
 
     if output is not None:
-        check_output(output)
+        check_output(output, reads=(data, *(plugin or ())))
     with extensions.using(plugin or ()), _progress() as progress:
         result = evaluate(
             program,

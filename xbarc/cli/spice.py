@@ -73,7 +73,7 @@ def command(
     from xbarc.report.spice import netlist
     from xbarc.simulator.devices.wire import Wire
     from xbarc.simulator.noise import effects_for
-    from xbarc.support.data import written_whole
+    from xbarc.support.files import check_output, written_whole
 
     asked: dict[str, Any] = {
         "row": row,
@@ -84,6 +84,8 @@ def command(
         "sense_at": sense_at,
     }
     inputs = _volts(drive) if drive else None
+    if output is not None:
+        check_output(output, reads=plugin or ())
     with extensions.using(plugin or ()):
         loaded = load(program)
         effects = effects_for(loaded, noise, device)

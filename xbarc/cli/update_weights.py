@@ -28,7 +28,7 @@ def command(
     others is refused.
     """
     from xbarc.api import load
-    from xbarc.artifact.store import check_free
+    from xbarc.artifact.folder import check_free
 
     path = output or program
     before = load(program)

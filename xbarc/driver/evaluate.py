@@ -20,9 +20,9 @@ from xbarc.support.data import (
     load_npz,
     match_inputs,
     sample_count,
-    written_whole,
 )
 from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.files import written_whole
 
 
 @dataclass(frozen=True)

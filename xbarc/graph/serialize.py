@@ -11,9 +11,28 @@ from functools import partial
 import numpy as np
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import Message
 
 SMALL_BYTES = 1024
 """Tensors up to this size travel inside the protobuf: shape inference reads their values."""
+
+
+def names_files(model: onnx.ModelProto) -> bool:
+    """Whether any tensor of the model lies in another file, wherever a tensor may stand.
+
+    In sparse tensors, in the bodies of functions, in fields that are added to ONNX later.
+    """
+    waiting: list[Message] = [model]
+    while waiting:
+        message = waiting.pop()
+        if isinstance(message, onnx.TensorProto):
+            if message.data_location == onnx.TensorProto.EXTERNAL or message.external_data:
+                return True
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                waiting.extend([value] if isinstance(value, Message) else value)
+    return False
 
 
 External = tuple[str, ir.ExternalTensor, Callable[[ir.TensorProtocol], None]]

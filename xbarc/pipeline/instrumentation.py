@@ -1,6 +1,7 @@
 """What is seen of a pipeline while it runs: prints, dumps, times, verification."""
 
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from xdsl.passes import ModulePass
 from xbarc.pipeline.passes import GraphPass
 from xbarc.support import plugins
 from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.files import check_output, written_whole
 
 if TYPE_CHECKING:  # each of these costs tenths of a second, and `xbarc --help` needs none
     import numpy as np
@@ -112,11 +114,15 @@ class Instrumentation:
         if is_pass and self._wants(label):
             print(f"// IR after {label}\n{print_module(module)}", end="", file=self.stream)
         if self.dump_dir is not None and (is_pass or "mlir" not in self._dumped):
-            self._dump_path(label, "mlir").write_text(print_module(module), encoding="utf-8")
+            with written_whole(self._dump_path(label, "mlir")) as file:
+                file.write(print_module(module).encode())
 
     def _dump_path(self, label: str, suffix: str) -> Path:
         assert self.dump_dir is not None
-        self.dump_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self.dump_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise XbarcError(f"can't write to {self.dump_dir}: {error.strerror}") from None
         path = self.dump_dir / f"{self._step:02d}-{label}.{suffix}"
         self._dumped.add(suffix)
         self._step += 1
@@ -150,4 +156,12 @@ def _save_graph(model: "ir.Model", path: Path) -> None:
     # An external tensor's path holds from its own model's folder only; protobuf ends at 2 GB.
     beside = any(isinstance(t, ir.ExternalTensor) for t in tensors)
     beside = beside or sum(t.nbytes for t in tensors) > 1 << 30
-    ir.save(model, path, external_data=f"{path.name}.data" if beside else None)
+    check_output(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            whole = Path(folder) / path.name
+            ir.save(model, whole, external_data=f"{path.name}.data" if beside else None)
+            for file in sorted(Path(folder).iterdir(), reverse=True):  # the data before the model
+                file.replace(path.parent / file.name)
+    except OSError as error:
+        raise XbarcError(f"can't write {path}: {error.strerror or error}") from None

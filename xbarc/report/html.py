@@ -2,13 +2,12 @@
 
 import html
 import importlib.resources
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from xbarc.support.errors import XbarcError
+from xbarc.support.files import written_whole
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """What HTML can't hold: layer names may have any characters."""
@@ -88,11 +87,5 @@ def style() -> str:
 
 def write_page(path: Path, document: str) -> None:
     """Write a page, whole or not at all. Raises `XbarcError` where the disk refuses."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(document, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise XbarcError(f"can't write {path}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        file.write(document.encode())

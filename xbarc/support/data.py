@@ -1,14 +1,11 @@
 """Arrays that come in: npz files, and what fits an input, cut into batches."""
 
-import errno
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,36 +47,6 @@ def load_npz(path: str | Path) -> dict[str, Array]:
         # numpy's own words on pickles tell how to run what the file says.
         why = "pickled objects are never loaded" if "pickle" in str(error) else error
         raise XbarcError(f"{path}: not an npz file of plain arrays: {why}") from None
-
-
-def check_output(path: Path) -> None:
-    """Raises `XbarcError` where no file can be written to `path`, as far as that shows before."""
-    if path.exists() and not path.is_file():
-        raise XbarcError(f"can't write {path}: it exists and is no file")
-    if not path.parent.is_dir():
-        code = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
-        raise XbarcError(f"can't write {path}: {os.strerror(code)}")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise XbarcError(f"can't write {path}: {os.strerror(errno.EACCES)}")
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once it is written to its end, or leaves no trace.
-
-    Raises `XbarcError` where something that is no file stands there, or the disk refuses.
-    """
-    check_output(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-        temporary.replace(path)
-    except OSError as error:
-        raise XbarcError(f"can't write {path}: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def match_inputs(specs: Sequence[InputSpec], arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from xbarc.artifact import CompiledProgram
+from xbarc.artifact.manifest import manifest
 from xbarc.artifact.runs import Run
-from xbarc.artifact.store import manifest
 from xbarc.artifact.trials import Record, Value
 from xbarc.driver.compile import ALWAYS
 from xbarc.report import charts

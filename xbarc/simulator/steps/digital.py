@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import onnx
-import onnx_ir as ir
 import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from xbarc.graph.run import ORT_FAILURES, one_line, session_options
+from xbarc.graph.serialize import names_files
 from xbarc.ir.dialect import DigitalOp
 from xbarc.simulator.step import Preparation, Step, StepKind
 from xbarc.support.errors import XbarcError
@@ -26,7 +26,7 @@ def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
     Raises `XbarcError` where onnxruntime refuses the file, or it names other files; the function
     does where it fails.
     """
-    if _reads_files(content):
+    if _names_files(content):
         raise XbarcError(f"{name}: its tensors stand in other files, which a program never reads")
     # The cores take a batch each; threads of its own would get in their way.
     options = session_options(threads=1)
@@ -49,21 +49,11 @@ def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
     return run
 
 
-def _reads_files(content: bytes) -> bool:
-    """Whether a tensor of the model is stored outside it."""
+def _names_files(content: bytes) -> bool:
     try:
-        model = ir.from_proto(onnx.load_model_from_string(content))
-    except (DecodeError, ir.serde.SerdeError, ValueError):
+        return names_files(onnx.load_model_from_string(content))
+    except (DecodeError, ValueError):
         return False  # onnxruntime says what is wrong
-    tensors = [v.const_value for graph in model.graphs() for v in graph.initializers.values()]
-    tensors += [
-        a.as_tensor()
-        for graph in model.graphs()
-        for node in graph
-        for a in node.attributes.values()
-        if a.type == ir.AttributeType.TENSOR
-    ]
-    return any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
 
 
 STEP = StepKind(DigitalOp.name, prepare)
