@@ -674,7 +674,7 @@ NOT_COUNTED = {
     "an LSTM": (
         """g (float[N,2,8] x) => (float[N,1,2,4] y) <float[8,8] m, float[1,16,8] w, float[1,16,4] r>
         { a = MatMul(x, m) y = LSTM<hidden_size=4>(a, w, r) }""",
-        "LSTM: LSTM has no mapping",
+        "LSTM: each of its steps waits for the step before: recurrence has no mapping",
     ),
 }  # fmt: skip
 

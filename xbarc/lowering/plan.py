@@ -64,7 +64,7 @@ def plan(model: ir.Model) -> Plan:
         if not kinds.multiplies(node):
             continue
         kind = kinds.of(node)
-        found = find_layer(node, kind) if kind else f"{node.op_type} has no mapping"
+        found = find_layer(node, kind) if kind else _unmapped(node, kinds)
         if isinstance(found, Layer):
             layers[node] = found
         else:
@@ -77,6 +77,10 @@ def plan(model: ir.Model) -> Plan:
         list(reads),
         _steps(model, reads, layers),
     )
+
+
+def _unmapped(node: ir.Node, kinds: Kinds) -> str:
+    return kinds.operators.of(node).digital or f"{node.op_type} has no mapping"
 
 
 def _needed(model: ir.Model, layers: Mapping[ir.Node, Layer]) -> dict[ir.Node, list[ir.Value]]:

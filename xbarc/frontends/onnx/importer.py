@@ -10,8 +10,10 @@ What `load` gives:
 - no functions, Identity, inference Dropout or dead nodes; shapes inferred, target shapes of Reshape
   constant where they can be;
 - axis 0 of an input symbolic where the model leaves it open (the batch), all else static;
-- QLinearConv, QLinearMatMul, ConvInteger, MatMulInteger as Conv and MatMul between DequantizeLinear
-  and QuantizeLinear (`qoperator`), other quantised operators as they were;
+- QLinearConv, QLinearMatMul, QGemm, ConvInteger, MatMulInteger as Conv, MatMul and Gemm between
+  DequantizeLinear and QuantizeLinear (`qoperator`), dynamically quantised products with real inputs
+  (`dynamic`), onnxruntime's Attention behind its projection (`attention`), other quantised
+  operators as they were;
 - unique node names, the model's own wherever it gave one.
 
 Nothing in a model is executed but its operators, by onnxruntime, on its constants.
@@ -26,6 +28,8 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
+from xbarc.frontends.onnx.attention import split_attention
+from xbarc.frontends.onnx.dynamic import to_static
 from xbarc.frontends.onnx.inputs import fix_inputs
 from xbarc.frontends.onnx.limits import check_calls
 from xbarc.frontends.onnx.opset import raise_opset
@@ -66,7 +70,7 @@ def load(
     raise_opset(model)
     lift_constants(model)
     simplify(model)
-    if to_qdq(model):
+    if to_static(model) | split_attention(model) | to_qdq(model):
         simplify(model)
     check_weights(model)
     _name_nodes(model)

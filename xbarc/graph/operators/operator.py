@@ -18,6 +18,7 @@ class Operator:
     `products`: how often it multiplies and accumulates, which is then its cost (not at all).
     `rows`: which rows of its operands a row of its results waits for (all of all).
     `channels`: which channels of its operands and results hang together (none may go).
+    `digital`: why one that multiplies never stands on crossbars.
     `shrink`: makes its attributes and constants fit when channels go (nothing of them says sizes).
     """
 
@@ -27,6 +28,7 @@ class Operator:
     products: Products | None = None
     rows: RowRule | None = None
     channels: ChannelRule | None = None
+    digital: str = ""
     shrink: ShrinkRule | None = None
 
     @property

@@ -28,6 +28,24 @@ def quantized_convolution(inputs: Sequence[Shape | None], output: Shape | None) 
     return _each_result(_at(inputs, 3), output)
 
 
+def quantized_matrix(inputs: Sequence[Shape | None], output: Shape | None) -> int | None:
+    """QGemm: one product a result and entry of the inner axis, which may come first or last."""
+    weights = _at(inputs, 3)
+    if weights is None or output is None or output[-1] not in weights:
+        return None
+    return math.prod(output[:-1]) * math.prod(weights)
+
+
+def attention(inputs: Sequence[Shape | None], output: Shape | None) -> int | None:
+    """Queries by keys, and what comes of it by values: [batch, length, heads * size] or by head."""
+    queries, keys, values = (_at(inputs, index) for index in range(3))
+    if queries is None or keys is None or values is None or output is None:
+        return None
+    if len(queries) != len(keys) or len(keys) not in (3, 4):
+        return None  # packed
+    return keys[-2] * (math.prod(queries) + math.prod(output))
+
+
 def transposed_convolution(inputs: Sequence[Shape | None], output: Shape | None) -> int | None:
     """ConvTranspose: one product an input value and weight of its channel."""
     first, weights = _at(inputs, 0), _at(inputs, 1)

@@ -11,6 +11,10 @@ def family(op_types: str, **rules: Any) -> tuple[Operator, ...]:
     return tuple(Operator(op_type, **rules) for op_type in op_types.split())
 
 
+INTEGERS = "its weights, scales or zero points change at run time, or its scales aren't float32"
+RECURRENT = "each of its steps waits for the step before: recurrence has no mapping"
+MOVING = "its weights change at run time"
+
 LAYERS = (
     Operator(
         "Conv",
@@ -27,10 +31,17 @@ LAYERS = (
     ),
     Operator("Gemm", products=products.matrix, channels=channels.gemm),
     Operator("MatMul", products=products.matrix, channels=channels.matmul),
-    Operator("ConvInteger", products=products.convolution, rows=rows.window),
-    Operator("QLinearConv", products=products.quantized_convolution, rows=rows.quantized_window),
-    *family("MatMulInteger QLinearMatMul", products=products.matrix),
-    *family("Einsum GRU LSTM RNN", products=products.uncounted),
+    Operator("ConvInteger", products=products.convolution, rows=rows.window, digital=INTEGERS),
+    Operator(
+        "QLinearConv",
+        products=products.quantized_convolution,
+        rows=rows.quantized_window,
+        digital=INTEGERS,
+    ),
+    *family("MatMulInteger QLinearMatMul", products=products.matrix, digital=INTEGERS),
+    Operator("Einsum", products=products.uncounted),
+    *family("GRU LSTM RNN", products=products.uncounted, digital=RECURRENT),
+    Operator("Attention", products=products.attention, digital=MOVING),
 )
 
 POINTWISE = (
@@ -148,10 +159,23 @@ MOVES = (
 )
 
 ONNXRUNTIME = "com.microsoft"
+PACKED = "it has a past, a packed mask, or weights or scales that change at run time"
 
 CONTRIBUTED = (
     Operator("Gelu", ONNXRUNTIME, cost=costs.ACTIVATION),
-    Operator("QLinearConv", ONNXRUNTIME, products=products.quantized_convolution),
+    Operator("QLinearConv", ONNXRUNTIME, products=products.quantized_convolution, digital=INTEGERS),
+    Operator("QGemm", ONNXRUNTIME, products=products.quantized_matrix, digital=INTEGERS),
+    *family(
+        "DynamicQuantizeMatMul MatMulIntegerToFloat",
+        domain=ONNXRUNTIME,
+        products=products.matrix,
+        digital=INTEGERS,
+    ),
+    Operator("DynamicQuantizeLSTM", ONNXRUNTIME, products=products.uncounted, digital=RECURRENT),
+    Operator("MultiHeadAttention", ONNXRUNTIME, products=products.attention, digital=MOVING),
+    *family(
+        "Attention QAttention", domain=ONNXRUNTIME, products=products.uncounted, digital=PACKED
+    ),
     *family(
         "DequantizeLinear QLinearAdd QLinearMul QuantizeLinear",
         domain=ONNXRUNTIME,
