@@ -1,9 +1,12 @@
 """What every test runs under."""
 
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from xbarc import cli
 
 # No test is about time: a busy machine is slow at making examples too.
 patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -19,3 +22,20 @@ if os.environ.get("CI"):
 def _cache(tmp_path_factory):
     """No test reads what an earlier run kept, or writes to the user's folder."""
     os.environ["XBARC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def xbarc(monkeypatch, capsys):
+    """Run a command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["xbarc", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run

@@ -12,8 +12,6 @@ import onnx
 import pytest
 from models import reference, text_model
 
-from xbarc import cli
-
 MODEL = """
 g (float[N,3,6,6] x) => (float[N,4] y) <float[4,3,3,3] w, float[4] b, float[4,4] f> {
     c = Conv(x, w, b)
@@ -45,23 +43,6 @@ def folder(tmp_path, monkeypatch):
     np.savez("data.npz", x=x, y=reference(model, {"x": x})["y"].argmax(1))
     np.savez("calibration.npz", x=x)
     return tmp_path
-
-
-@pytest.fixture
-def xbarc(monkeypatch, capsys):
-    """Run a command line in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["xbarc", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return run
 
 
 @pytest.fixture
@@ -107,7 +88,10 @@ def test_run_json_has_the_contracts_keys(compiled, xbarc):
     code, out, err = xbarc("run", compiled, "--input", "data.npz", "--labels", "y", "--json")
     assert (code, err) == (0, "")
     told = json.loads(out)
-    assert set(told) == {"samples", "accuracy", "images_per_second", "seed", "effects", "adc"}
+    assert set(told) == {
+        *("samples", "metric", "accuracy", "float", "images_per_second", "seed", "effects"),
+        *("inputs", "adc"),
+    }
     assert told["samples"] == 40
     assert told["accuracy"] >= 0.9
     assert all(set(a) == {"saturated", "lossless"} for a in told["adc"].values())
@@ -609,7 +593,9 @@ def test_the_json_keys_are_those_of_the_contract(compiled, xbarc):
     assert list(report)[:3] == ["model", "target", "passes"]
     assert {"layers", "totals", "deviation"} <= set(report)
     told = json.loads(xbarc("run", compiled, "--input", "calibration.npz", "--json")[1])
-    assert set(told) == {"samples", "images_per_second", "seed", "effects", "adc"}
+    assert set(told) == {
+        *("samples", "float", "images_per_second", "seed", "effects", "inputs", "adc"),
+    }
     assert told["samples"] == 40
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import xbarc
 from xbarc.artifact.runs import Options, program_hash, record, recorded
 from xbarc.cli import app
-from xbarc.report import compare_page, compare_programs
+from xbarc.report import compare_page, compare_programs, report_page
 from xbarc.report.compare import names, ratio
 from xbarc.report.figures import flatten
 
@@ -105,6 +105,42 @@ def test_an_accuracy_says_of_what_devices_it_is(folder, options, effects, device
     assert [p["devices"] for p in found] == [devices, None]
     entries = [(p, xbarc.load(p), recorded(p)[0]) for p in (path, folder / "b.xbar")]
     assert devices in compare_page(compare_programs(entries))
+
+
+def ran(path, accuracy, samples=8, **options):
+    result = {"samples": samples, "images_per_second": 1.0, "adc": {}, "accuracy": accuracy}
+    record(path, program_hash(path), "x.npz", Options(**options), result)
+
+
+@pytest.mark.parametrize("other", [{"ideal": True}, {"noise": "read"}, {"device": "pcm"}])
+def test_the_headline_is_the_newest_run_as_compiled(folder, other):
+    for accuracy, options in [(0.5, {}), (0.6, {}), (0.9, other)]:
+        ran(folder / "a.xbar", accuracy, **options)
+    ran(folder / "b.xbar", 0.9, **other)
+    found = document(folder, "a.xbar", "b.xbar")["programs"]
+    assert [p["accuracy"] for p in found] == [0.6, 0.9]
+    page = report_page(xbarc.load(folder / "a.xbar"), folder / "a.xbar", *kept(folder / "a.xbar"))
+    card = next(t for t in page.split('class="cards"')[1:] if "Accuracy" in t)
+    assert 'value="0.6"' in card.split("</dd>")[0]
+
+
+def kept(path):
+    return recorded(path)[0], []
+
+
+def test_runs_of_another_kind_arent_compared(folder):
+    ran(folder / "a.xbar", 0.5, samples=50)
+    ran(folder / "b.xbar", 0.6, samples=500, ideal=True)
+    done = invoke("compare", folder / "a.xbar", folder / "b.xbar")
+    lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
+    assert "50.0 %" in lines["Accuracy"]
+    assert "×" not in lines["Accuracy"]
+    assert "samples, devices differ" in lines["not comparable"]
+    ran(folder / "b.xbar", 0.75, samples=50)
+    done = invoke("compare", folder / "a.xbar", folder / "b.xbar")
+    lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
+    assert "×1.5" in lines["Accuracy"]
+    assert "not comparable" not in lines
 
 
 def test_the_terminal_has_every_program_and_layer(folder):

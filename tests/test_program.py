@@ -71,6 +71,8 @@ def test_the_files_are_those_of_the_contract(saved):
         "manifest.json",
         "digital/0.onnx",
         "digital/1.onnx",
+        "float.onnx",
+        "float.data",
     }
     manifest = json.loads((saved / "manifest.json").read_text())
     digests = {n: hashlib.sha256(c).hexdigest() for n, c in tree(saved).items()}

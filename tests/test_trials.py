@@ -357,7 +357,11 @@ def test_what_a_program_answers_is_what_the_command_answers(saved):
     [
         (np.zeros(30, int), {}, "all trials would be alike"),
         (np.zeros(29, int), {"noise": NOISE}, "there are 29 labels for 30 samples"),
-        (np.zeros(30), {"noise": NOISE}, "give an integer class a sample, or a mask"),
+        (
+            np.zeros(30),
+            {"noise": NOISE},
+            "give an integer class a sample, one-hot classes, or a mask",
+        ),
         (np.zeros(30, int), {"noise": NOISE, "trials": 0}, "trials = 0: give a whole number"),
     ],
 )
@@ -383,7 +387,10 @@ def test_trials_that_are_there_arent_run_again(saved, ran):
         "program": program_hash(Path("out.xbar")),
         "input": "x.npz",
         "data": head["data"],
-        "options": {"labels": "y", "limit": None, "noise": NOISE, "device": None, "plugin": []},
+        "options": {
+            **{"labels": "y", "metric": None, "limit": None},
+            **{"noise": NOISE, "device": None, "plugin": []},
+        },
         "effects": [NOISE],
         "vary": None,
         "by_layer": False,

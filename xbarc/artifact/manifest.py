@@ -18,6 +18,7 @@ REPORT = "report.json"
 
 FILE = re.compile(
     r"program\.mlir|weights\.safetensors|target\.toml|report\.json|digital/[\w.-]+\.onnx"
+    r"|float\.(onnx|data)"
 )
 
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -124,11 +124,43 @@ class Conductances(_Record):
         return self
 
 
+class InputCodes(_Record):
+    """`inputs` of `xbarc run --json`: what the data do with the codes of a first layer.
+
+    `clipped`: share of the activations beyond the codes; `used`: the part of the codes' range that
+    they reach; `reach`: their least and greatest.
+    """
+
+    clipped: Share
+    used: Share
+    reach: tuple[float | None, float | None]
+
+
+class Float(_Record):
+    """`float` of `xbarc run --json`: the float network on the same samples.
+
+    `accuracy`, `psnr_db` or `snr_db` as the run's own; `agreement`: the share of the crossbars'
+    answers that are the float network's; `output_snr_db`: the first output's signal-to-noise ratio
+    against the float network's, null where they are alike.
+    """
+
+    accuracy: Share | None = None
+    psnr_db: float | None = None
+    snr_db: float | None = None
+    agreement: Share | None = None
+    output_snr_db: float | None = None
+
+
 class Result(_Record):
     """The document of `xbarc run --json`."""
 
     samples: Annotated[int, Field(ge=1)]
+    metric: str | None = None
     accuracy: Share | None = None
+    psnr_db: float | None = None
+    snr_db: float | None = None
+    float_: Annotated[Float | None, Field(alias="float")] = None
+    inputs: dict[str, InputCodes] = {}
     images_per_second: float
     seed: int = 0
     effects: list[str] = []
@@ -148,6 +180,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     labels: str | None = None
+    metric: str | None = None
     limit: int | None = None
     batch: int | None = None
     ideal: bool = False
@@ -176,11 +209,28 @@ class Run(_Record):
     result: Result
 
     @property
+    def as_compiled(self) -> bool:
+        """Whether it ran what the target says, with nothing wrong beside and nothing idealised."""
+        o = self.options
+        return not (o.ideal or o.noise or o.device)
+
+    @property
     def devices(self) -> str:
         """What the devices of this run were: a figure of ideal ones isn't the chip's."""
         if self.options.ideal:
             return "ideal devices and converters"
         return ", ".join(self.result.effects) or "ideal devices"
+
+
+def headline(runs: Sequence[Run]) -> Run | None:
+    """The run whose accuracy stands for the program: the newest as compiled that has one.
+
+    Where there is none, the newest that has an accuracy.
+    """
+    accurate = [run for run in runs if run.result.accuracy is not None]
+    return next((run for run in reversed(accurate) if run.as_compiled), None) or next(
+        reversed(accurate), None
+    )
 
 
 def record(

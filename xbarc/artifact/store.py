@@ -5,6 +5,7 @@ Nothing in it is executed on load:
     program.mlir         the tile IR
     weights.safetensors  integer weights, scales, biases, by symbol
     digital/*.onnx       what the digital unit runs
+    float.onnx           the network in float, what runs are compared with; float.data its weights
     target.toml          the resolved target
     report.json          the figures of `xbarc cost`, and how the compilation went
     manifest.json        versions, the model's hash, the pipeline, the tile IR before mapping, the
@@ -17,6 +18,7 @@ program.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import safetensors
 import safetensors.numpy
 from xdsl.dialects.builtin import ModuleOp
 
+from xbarc.artifact import float_network
 from xbarc.artifact.folder import new_file_mode, old_program, written
 from xbarc.artifact.manifest import (
     FILE,
@@ -98,6 +101,8 @@ def _write(program: CompiledProgram, folder: Path) -> None:
     (folder / "digital").mkdir()
     for name, content in program.digital.items():
         (folder / name).write_bytes(content)
+    if program.network is not None:
+        float_network.save(program.network(), folder)
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     manifest = {
         "format": FORMAT,
@@ -153,7 +158,8 @@ def load(path: str | Path) -> CompiledProgram:
     digital = {n: (path / n).read_bytes() for n in files if n.startswith("digital/")}
     _check_parts(path, module, weights, digital)
     origin = {k: v for k, v in listed.items() if k not in ("format", "files")}
-    return CompiledProgram(module, weights, digital, target, origin, report)
+    network = partial(float_network.load, path) if float_network.GRAPH in files else None
+    return CompiledProgram(module, weights, digital, target, origin, report, network)
 
 
 def _check_parts(

@@ -72,6 +72,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     labels: str
+    metric: str | None = None
     limit: int | None = None
     noise: str = ""
     device: str | None = None

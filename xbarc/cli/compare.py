@@ -69,7 +69,8 @@ def _tables(document: Mapping[str, Any]) -> Iterator["Table"]:
 
 
 def _totals(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
-    from xbarc.report.figures import HEADLINES, others, title
+    from xbarc.report.compare import unlike
+    from xbarc.report.figures import HEADLINES, others, quantity, title, unit_key
 
     programs, totals = document["programs"], document["totals"]
     made = table("", *called)
@@ -77,8 +78,13 @@ def _totals(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
     made.add_row("Model", *(str(p["model"]) for p in programs))
     made.add_row("Target", *(str(p["target"]) for p in programs))
     if any(p["accuracy"] is not None for p in programs):
-        made.add_row("Accuracy", *_compared("accuracy", [p["accuracy"] for p in programs]))
+        apart, accuracies = unlike(programs), [p["accuracy"] for p in programs]
+        plain = [quantity(unit_key("accuracy"), a) for a in accuracies]
+        made.add_row("Accuracy", *(plain if apart else _compared("accuracy", accuracies)))
         made.add_row("with", *(p["devices"] or "-" for p in programs))
+        made.add_row("over samples", *(str(p["samples"] or "-") for p in programs))
+        if apart:
+            made.add_row("not comparable", *[f"{', '.join(apart)} differ"] * len(programs))
     named = {key: name for key, name in HEADLINES.items() if key in totals}
     for key, name in (named | {key: title(key) for key in others(totals)}).items():
         made.add_row(name, *_compared(key, totals[key]))

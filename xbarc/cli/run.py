@@ -14,6 +14,12 @@ from xbarc.support.errors import XbarcError
 MOST_CLIPPED = 5
 """Layers whose clipped conversions are printed; --json has all."""
 
+CLIPPED, USED = 0.01, 0.4
+"""More clipped inputs, or a smaller part of the codes in use, is worth a warning."""
+
+UNITS = {"accuracy": "%", "psnr_db": " dB", "snr_db": " dB"}
+"""The figures of a metric by their keys, and how each is printed."""
+
 
 def command(
     program: options.ProgramPath,
@@ -21,6 +27,14 @@ def command(
     labels: Annotated[
         str | None,
         typer.Option("--labels", metavar="KEY", help="Array of the npz with classes or masks."),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="top1, top5, mask, iou, psnr, snr: where the labels don't say it themselves.",
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Only the first N samples.")
@@ -45,6 +59,9 @@ def command(
     activity: Annotated[
         bool, typer.Option("--activity", help="Driven rows, and energy that follows the values.")
     ] = False,
+    beside_float: Annotated[
+        bool, typer.Option("--float/--no-float", help="The float network on the same inputs.")
+    ] = True,
     record: Annotated[
         bool, typer.Option("--record/--no-record", help="Keep the result with the program.")
     ] = True,
@@ -63,6 +80,7 @@ def command(
             program,
             data,
             labels,
+            metric=metric,
             limit=limit,
             batch=batch,
             threads=threads,
@@ -86,6 +104,7 @@ def command(
             program,
             data,
             labels=labels,
+            metric=metric,
             limit=limit,
             batch=batch,
             threads=threads,
@@ -94,6 +113,7 @@ def command(
             device=device,
             seed=seed,
             activity=activity,
+            beside_float=beside_float,
             progress=progress,
         )
     if output is not None:
@@ -101,6 +121,7 @@ def command(
     if record:
         given = runs.Options(
             labels=labels,
+            metric=metric,
             limit=limit,
             batch=batch,
             ideal=ideal,
@@ -114,6 +135,8 @@ def command(
             runs.record(program, result.program, data.name, given, result.document)
         except XbarcError as error:
             warn(str(error))
+    for line in _scaled_otherwise(result.document["inputs"]):
+        warn(line)
     if as_json:
         print_json(result.document)
         return
@@ -132,8 +155,8 @@ def _print_summary(document: Mapping[str, Any], output: Path | None) -> None:
     """Samples, accuracy, speed, and what the converters did."""
     out, adc = console(), document["adc"]
     out.print(f"samples            {document['samples']}")
-    if "accuracy" in document:
-        out.print(f"accuracy           {document['accuracy']:.2%}")
+    for line in _answers(document):
+        out.print(line)
     out.print(f"simulated          {document['images_per_second']:.1f} samples/s")
     for effect in document["effects"]:
         out.print(f"effect             {effect}")
@@ -150,6 +173,49 @@ def _print_summary(document: Mapping[str, Any], output: Path | None) -> None:
         out.print(line)
     if output is not None:
         out.print(f"outputs            {output}")
+
+
+def _answers(document: Mapping[str, Any]) -> Iterator[str]:
+    """How right the crossbars are, and the float network beside them."""
+    beside = document.get("float", {})
+    for key in (k for k in UNITS if k in document):
+        unit = UNITS[key]
+        name = {"top1": "accuracy", "top5": "top-5 accuracy"}.get(document["metric"])
+        parts = [f"crossbars {_figure(document[key], unit)}"]
+        if key in beside:
+            parts.insert(0, f"float {_figure(beside[key], unit)}")
+        yield f"{name or document['metric']:<18} {' | '.join(parts)}{_agreement(beside)}"
+        return
+    if beside.get("agreement") is not None:
+        yield f"against float      agree {beside['agreement']:.2%}"
+    elif "output_snr_db" in beside:
+        yield f"against float      {_figure(beside['output_snr_db'], ' dB')} signal to noise"
+
+
+def _agreement(beside: Mapping[str, Any]) -> str:
+    return f" | agree {beside['agreement']:.2%}" if beside.get("agreement") is not None else ""
+
+
+def _figure(value: float | None, unit: str) -> str:
+    if value is None:
+        return "alike"
+    return f"{value:.2%}" if unit == "%" else f"{value:.2f}{unit}"
+
+
+def _scaled_otherwise(inputs: Mapping[str, Any]) -> Iterator[str]:
+    """What shows that data are scaled unlike those of the calibration."""
+    for name, codes in inputs.items():
+        low, high = codes["reach"]
+        if codes["clipped"] > CLIPPED:
+            what = f"{codes['clipped']:.1%} of the inputs are beyond its codes and are clipped"
+        elif codes["used"] < USED:
+            what = f"the inputs use {codes['used']:.0%} of its codes' range"
+        else:
+            continue
+        yield (
+            f"layer {name}: {what} (they reach from {number(low)} to {number(high)}): are they "
+            "scaled as the calibration data were?"
+        )
 
 
 def _programming(total: Mapping[str, Any]) -> str:

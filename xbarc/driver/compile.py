@@ -20,6 +20,7 @@ from xbarc.driver.stages import (
     VERIFY_SAMPLES,
     Imported,
     calibrate_model,
+    float_network,
     import_model,
     lower_model,
     map_layers,
@@ -166,6 +167,7 @@ def _compile(
         lowered, target, decided.mapping, decided.tile, decided.registry, instrumentation=seen
     )
     program = mapped.program
+    program.network = float_network(calibrated, lowered)
     passes = [str(p) for p in (*decided.graph, *mapped.passes)]
     program.origin = {"passes": passes, LOWERED: print_module(lowered.module).splitlines()}
     if target.adc.mode == "calibrated":

@@ -5,15 +5,16 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xbarc.artifact import CompiledProgram
 from xbarc.artifact.runs import program_hash
-from xbarc.artifact.store import load
+from xbarc.artifact.store import load, manifest
 from xbarc.cost.activity import follow_values
 from xbarc.cost.programming import programming
+from xbarc.driver.metrics import Metric, agreement, guess_metric, metric_named, snr_db
 from xbarc.support.data import (
     Array,
     first_samples,
@@ -21,8 +22,13 @@ from xbarc.support.data import (
     match_inputs,
     sample_count,
 )
+from xbarc.support.document import finite
 from xbarc.support.errors import UsageError, XbarcError, nearest
 from xbarc.support.files import written_whole
+
+if TYPE_CHECKING:
+    from xbarc.simulator.analog.engine import AnalogEngine
+    from xbarc.simulator.interpreter import Simulator
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,15 @@ class Samples:
     """What a run takes of its data: arrays by input, of `simulated` samples.
 
     The first `count` of them are asked for: the others fill the last batch of a model that has a
-    fixed one. `truth` has a label for each sample, at least for those; None without labels.
+    fixed one. `truth` has a label for each sample, at least for those; None without labels. How
+    right outputs are is `metric`'s to say, or the labels' own.
     """
 
     feeds: dict[str, Array]
     truth: Array | None
     simulated: int
     count: int
+    metric: Metric | None = None
 
     def of(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs of the samples asked for, without those that filled the batch."""
@@ -54,10 +62,22 @@ class Samples:
         n, all_ = self.count, (self.simulated,)
         return {name: a[:n] if np.shape(a)[:1] == all_ else a for name, a in outputs.items()}
 
-    def accuracy(self, outputs: Mapping[str, Array]) -> float:
-        """Share of right answers of the first output, 0 to 1. Raises as `accuracy`."""
+    def measure(self, output: Array) -> tuple[Metric, float]:
+        """The metric of the first output, and its figure.
+
+        Raises `XbarcError` where the labels don't fit, or may mean several things.
+        """
         assert self.truth is not None
-        return accuracy(next(iter(self.of(outputs).values())), self.truth[: self.count])
+        truth = self.truth[: self.count]
+        metric = self.metric or guess_metric(output, truth)
+        return metric, metric.measure(output, truth)
+
+    def accuracy(self, outputs: Mapping[str, Array]) -> float:
+        """Share of right answers of the first output, 0 to 1. Raises as `measure`."""
+        metric, figure = self.measure(next(iter(self.of(outputs).values())))
+        if not metric.is_share:
+            raise UsageError(f"--metric {metric.name} is no accuracy: trials compare accuracies")
+        return figure
 
 
 def evaluate(
@@ -65,6 +85,7 @@ def evaluate(
     data: Path,
     *,
     labels: str | None = None,
+    metric: str | None = None,
     limit: int | None = None,
     batch: int | None = None,
     threads: int | None = None,
@@ -73,71 +94,173 @@ def evaluate(
     device: str | Path | None = None,
     seed: int = 0,
     activity: bool = False,
+    beside_float: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Run the program at `path` over the npz file `data`.
 
-    `labels` names the array of that file with an integer class for each sample, or a mask. If the
+    `labels` names the array of that file with an integer class for each sample, one-hot classes, or
+    a mask; `metric` (`xbarc.driver.metrics`) says what it is where that isn't clear. If the
     model has a fixed batch, whole batches run until `limit` is reached, and outputs beyond `limit`
     are dropped. `noise` and `device` say what is wrong with devices, beside what the target says
     (`xbarc.simulator.noise`); `seed` is that of all that is random in them. `activity` adds what
-    the values drove in each layer, and the energy that follows them. Where effects act when cells
+    the values drove in each layer, and the energy that follows them. `beside_float`: the float
+    network runs on the same samples. Where effects act when cells
     are written, the document says what programming took; where they act then or after, what cells
     conduct level by level. Raises `XbarcError` if the
     program or the data can't be used, `UsageError` where the options can't.
     """
+    asked = None if metric is None else metric_named(metric)
+    if asked is not None and labels is None:
+        raise UsageError(f"--metric {asked.name} compares with labels: give --labels KEY")
+    program, digest, files = load(path), program_hash(path), manifest(path)["files"]
+    samples = samples_of(program, data, labels, limit, asked)
+    outputs, document = run_samples(
+        program,
+        samples,
+        batch=batch,
+        threads=threads,
+        ideal=ideal,
+        noise=noise,
+        device=device,
+        seed=seed,
+        activity=activity,
+        beside_float=beside_float,
+        files=files,
+        progress=progress,
+    )
+    return Evaluation(outputs, document, digest)
+
+
+def run_samples(
+    program: CompiledProgram,
+    samples: Samples,
+    *,
+    batch: int | None = None,
+    threads: int | None = None,
+    ideal: bool = False,
+    noise: str = "",
+    device: str | Path | None = None,
+    seed: int = 0,
+    activity: bool = False,
+    beside_float: bool = True,
+    files: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The outputs by name, and the document: options as those of `evaluate`.
+
+    `files` are the hashes of a stored program's files, by which float outputs are kept on disk.
+    """
     if ideal and (noise or device is not None):
         raise UsageError("--ideal has ideal devices: leave --noise and --device out")
-    program, digest = load(path), program_hash(path)
-    samples = samples_of(program, data, labels, limit)
     from xbarc.simulator.activity import ActivityCounter
-    from xbarc.simulator.conductances import programmed_levels
+    from xbarc.simulator.code_use import CodeCounter
     from xbarc.simulator.interpreter import Simulator
     from xbarc.simulator.noise import engine_for
 
     engine = None if ideal else engine_for(program, noise, device)
     counter = ActivityCounter(program) if activity else None
     observe = counter.observe if counter else None
-    simulator = Simulator(program, ideal=ideal, observe=observe, engine=engine, seed=seed)
+    codes = CodeCounter(first=True)
+    simulator = Simulator(
+        program, ideal=ideal, observe=observe, codes=codes, engine=engine, seed=seed
+    )
     start = time.perf_counter()
-    outputs = simulator.run(
+    everything = simulator.run(
         samples.feeds,
         batch=batch,
         threads=threads,
         progress=progress and (lambda done: progress(done, samples.simulated)),
     )
     seconds = time.perf_counter() - start
-    document: dict[str, Any] = {"samples": samples.count}
-    if samples.truth is not None:
-        document["accuracy"] = samples.accuracy(outputs)
-    document |= {
+    outputs = samples.of(everything)
+    document = {
+        "samples": samples.count,
+        **_answers(program, samples, outputs, files, beside_float=beside_float),
         "images_per_second": samples.simulated / seconds,
         "seed": seed,
         "effects": [str(effect) for effect in engine.effects] if engine else [],
+        "inputs": {
+            name: {"clipped": use.clipped, "used": use.used, "reach": [use.low, use.high]}
+            for name, use in codes.uses().items()
+        },
         "adc": {
             name: {"saturated": s.saturated, "lossless": s.lossless}
             for name, s in simulator.statistics().items()
         },
     }
-    rows = {row["name"]: row for row in program.report["layers"]}
-    if engine is not None and any(effect.writes for effect in engine.effects):
-        document["programming"] = programming(
-            rows,
+    document |= _of_devices(program, simulator, engine, seed)
+    if counter is not None:
+        rows = {row["name"]: row for row in program.report["layers"]}
+        document["activity"] = follow_values(rows, counter.statistics(), program.target)
+    return outputs, document
+
+
+def _answers(
+    program: CompiledProgram,
+    samples: Samples,
+    outputs: Mapping[str, Array],
+    files: Mapping[str, str] | None,
+    *,
+    beside_float: bool,
+) -> dict[str, Any]:
+    """How right the first output is, and how right the float network's is."""
+    if not outputs:
+        return {}
+    name, output = next(iter(outputs.items()))
+    found: dict[str, Any] = {}
+    metric = None
+    if samples.truth is not None:
+        metric, figure = samples.measure(output)
+        found = {"metric": metric.name, metric.key: figure}
+    if not beside_float:
+        return found
+    from xbarc.driver.float_run import float_output
+
+    reference = float_output(program, samples.feeds, files)
+    if reference is None:
+        return found
+    reference = samples.of({name: reference})[name]
+    beside: dict[str, Any] = {}
+    if metric is not None:
+        beside[metric.key] = samples.measure(reference)[1]
+    same = agreement(output, reference, metric)
+    if same is not None:
+        beside["agreement"] = same
+    ratio = snr_db(reference, output)
+    if ratio is not None:
+        beside["output_snr_db"] = ratio
+    return {**found, "float": finite(beside)}
+
+
+def _of_devices(
+    program: CompiledProgram, simulator: "Simulator", engine: "AnalogEngine | None", seed: int
+) -> dict[str, Any]:
+    """What programming took, and what cells conduct, where effects change either."""
+    if engine is None:
+        return {}
+    from xbarc.simulator.conductances import programmed_levels
+
+    found: dict[str, Any] = {}
+    if any(effect.writes for effect in engine.effects):
+        found["programming"] = programming(
+            {row["name"]: row for row in program.report["layers"]},
             simulator.pulses(),
             program.target,
             verified=any(effect.verifies for effect in engine.effects),
         )
-    if engine is not None:
-        levels = programmed_levels(program, engine.effects, seed)
-        if levels is not None:
-            document["conductances"] = levels
-    if counter is not None:
-        document["activity"] = follow_values(rows, counter.statistics(), program.target)
-    return Evaluation(samples.of(outputs), document, digest)
+    levels = programmed_levels(program, engine.effects, seed)
+    if levels is not None:
+        found["conductances"] = levels
+    return found
 
 
 def samples_of(
-    program: CompiledProgram, data: Path, labels: str | None = None, limit: int | None = None
+    program: CompiledProgram,
+    data: Path,
+    labels: str | None = None,
+    limit: int | None = None,
+    metric: Metric | None = None,
 ) -> Samples:
     """What `program` takes of the npz file `data`: options as those of `evaluate`.
 
@@ -151,7 +274,7 @@ def samples_of(
         if labels not in arrays:
             raise XbarcError(f"{data} has no array {labels!r}: {nearest(labels, arrays)}")
         truth = arrays.pop(labels)
-        check_labels(truth, f"labels {labels!r}")
+        check_labels(truth, f"labels {labels!r}", metric)
     feeds = match_inputs(inputs, arrays)
     if limit is not None:
         feeds = first_samples(inputs, feeds, limit)
@@ -159,52 +282,19 @@ def samples_of(
     count = simulated if limit is None else min(limit, simulated)
     if truth is not None and len(truth) < count:
         raise XbarcError(f"{labels!r} has {len(truth)} entries for {count} samples")
-    return Samples(feeds, truth, simulated, count)
+    return Samples(feeds, truth, simulated, count, metric)
 
 
-def check_labels(truth: Array, what: str) -> None:
-    """Raise `XbarcError` where `truth` is neither an integer class a sample nor a mask."""
-    if truth.ndim == 0 or truth.dtype.kind not in ("iub" if truth.ndim == 1 else "iubf"):
+def check_labels(truth: Array, what: str, metric: Metric | None = None) -> None:
+    """Raise `XbarcError` where `truth` is neither an integer class a sample nor a mask.
+
+    Of a metric of real outputs it may be any numbers.
+    """
+    real = truth.ndim > 1 or (metric is not None and not metric.is_share)
+    if truth.ndim == 0 or truth.dtype.kind not in ("iubf" if real else "iub"):
         raise XbarcError(
             f"{what} are {truth.dtype}{list(truth.shape)}: "
-            "give an integer class a sample, or a mask"
-        )
-
-
-def accuracy(output: Array, truth: Array) -> float:
-    """Share of right answers, 0 to 1.
-
-    `truth` is an integer class a sample, [n], or a mask. A class is the largest entry of axis 1.
-    A mask compares pixel by pixel: with one channel the output is thresholded, at 0.5 where it
-    lies within 0 .. 1, else at 0, and a mask is true where it isn't 0. Raises `XbarcError` where
-    the shapes don't fit, or a class is none of the output's.
-    """
-    samples = len(truth)
-    if truth.ndim == 1 or truth.size == samples:
-        if output.size % samples or output.size == samples:
-            raise XbarcError(f"an output of shape {output.shape} doesn't say {samples} classes")
-        scores = output.reshape(samples, -1)
-        _check_classes(truth, scores.shape[1])
-        guess = scores.argmax(axis=1)
-        return float((guess == truth.reshape(-1)).mean())
-    if output.ndim > 1 and output.shape[1] > 1 and output.ndim >= truth.ndim:
-        guess = output.argmax(axis=1)
-        if guess.size == truth.size:
-            _check_classes(truth, output.shape[1])
-            return float((guess == truth.reshape(guess.shape)).mean())
-    if output.size != truth.size:
-        raise XbarcError(f"a mask of shape {truth.shape} doesn't fit an output of {output.shape}")
-    probability = bool(output.min() >= 0 and output.max() <= 1)
-    guess = output.reshape(truth.shape) > (0.5 if probability else 0)
-    return float((guess == (truth != 0)).mean())
-
-
-def _check_classes(truth: Array, classes: int) -> None:
-    low, high = truth.min(), truth.max()
-    if not 0 <= low <= high < classes:
-        raise XbarcError(
-            f"labels reach from {low} to {high}, the output has classes 0 to {classes - 1}: "
-            "number the labels as the model does"
+            "give an integer class a sample, one-hot classes, or a mask"
         )
 
 

@@ -7,8 +7,9 @@ So a sweep over targets imports and calibrates once, and `update-weights` lowers
 """
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import onnx_ir as ir
 from xdsl.passes import ModulePass
 
 from xbarc.artifact import CompiledProgram
+from xbarc.artifact.float_network import FloatNetwork
 from xbarc.frontends.registry import load
 from xbarc.frontends.source import SideWeights
 from xbarc.graph.attachments import attach, figures_of
@@ -165,6 +167,11 @@ def lower_model(calibrated: Calibrated, target: Target) -> Lowered:
     its activations aren't finite.
     """
     return lower(calibrated.model, calibrated.planned, calibrated.shown, target)
+
+
+def float_network(calibrated: Calibrated, lowered: Lowered) -> Callable[[], FloatNetwork]:
+    """What gives the network that runs of the program are compared with."""
+    return partial(FloatNetwork, calibrated.model, lowered.outputs)
 
 
 def map_layers(

@@ -13,6 +13,7 @@ from xbarc.artifact.store import load
 from xbarc.artifact.trials import Header, Options, Trial
 from xbarc.driver import extensions
 from xbarc.driver.evaluate import samples_of
+from xbarc.driver.metrics import metric_named
 from xbarc.driver.trials import Bench, Conditions, Runner, Trials, Watch, bench, in_turn, run_trials
 from xbarc.simulator.analog.engine import RESULTS
 from xbarc.simulator.noise import load_device
@@ -30,6 +31,7 @@ class Study:
     data: Path
     labels: str
     conditions: Conditions
+    metric: str | None = None
     limit: int | None = None
     plugins: tuple[Path, ...] = ()
     batch: int | None = None
@@ -41,9 +43,9 @@ class Study:
         Raises `XbarcError` where a file can't be used, `UsageError` where an option can't.
         """
         program = load(self.program)
-        return bench(
-            program, samples_of(program, self.data, self.labels, self.limit), self.conditions
-        )
+        metric = None if self.metric is None else metric_named(self.metric)
+        samples = samples_of(program, self.data, self.labels, self.limit, metric)
+        return bench(program, samples, self.conditions)
 
     def key(self, at: Bench) -> str:
         """Names all that changes a trial's accuracy, by content: files may be moved or renamed."""
@@ -55,6 +57,7 @@ class Study:
                 "program": program_hash(self.program),
                 "data": _sha256(self.data),
                 "labels": self.labels,
+                "metric": self.metric,
                 "limit": self.limit,
                 "noise": c.noise,
                 "device": device,
@@ -70,6 +73,7 @@ class Study:
         c = self.conditions
         options = Options(
             labels=self.labels,
+            metric=self.metric,
             limit=self.limit,
             noise=c.noise,
             device=None if c.device is None else Path(c.device).name,

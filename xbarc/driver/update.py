@@ -27,7 +27,13 @@ from xbarc import cost
 from xbarc.artifact import LOWERED, CompiledProgram
 from xbarc.driver import extensions
 from xbarc.driver.origin import describe_model
-from xbarc.driver.stages import Imported, calibrate_model, digital_files, lower_model
+from xbarc.driver.stages import (
+    Imported,
+    calibrate_model,
+    digital_files,
+    float_network,
+    lower_model,
+)
 from xbarc.frontends.registry import load
 from xbarc.graph.run import random_inputs
 from xbarc.graph.serialize import to_proto
@@ -97,11 +103,13 @@ def reprogrammed(
     Report and origin are still those of `program`. Raises `XbarcError` as `update_weights`.
     """
     imported = Imported(model, random_inputs(model, SAMPLES), {})
-    lowered = lower_model(calibrate_model(imported, passes, program.target), program.target)
+    calibrated = calibrate_model(imported, passes, program.target)
+    lowered = lower_model(calibrated, program.target)
     _check_same(program, lowered)
     weights = {**program.weights, **lowered.weights}
     module, digital = program.module.clone(), digital_files(lowered)
-    result = replace(program, module=module, weights=weights, digital=digital)
+    network = float_network(calibrated, lowered)
+    result = replace(program, module=module, weights=weights, digital=digital, network=network)
     for op in module.walk():
         if isinstance(op, MvmOp):
             _check_tiles(op, weights)

@@ -18,7 +18,12 @@ SMALL_BYTES = 1024
 
 
 def names_files(model: onnx.ModelProto) -> bool:
-    """Whether any tensor of the model lies in another file, wherever a tensor may stand.
+    """Whether any tensor of the model lies in another file."""
+    return next(named_files(model), None) is not None
+
+
+def named_files(model: onnx.ModelProto) -> Iterator[str]:
+    """The files that tensors of the model lie in, wherever a tensor may stand.
 
     In sparse tensors, in the bodies of functions, in fields that are added to ONNX later.
     """
@@ -27,12 +32,12 @@ def names_files(model: onnx.ModelProto) -> bool:
         message = waiting.pop()
         if isinstance(message, onnx.TensorProto):
             if message.data_location == onnx.TensorProto.EXTERNAL or message.external_data:
-                return True
+                places = [e.value for e in message.external_data if e.key == "location"]
+                yield from places or [""]
             continue
         for field, value in message.ListFields():
             if field.message_type is not None:
                 waiting.extend([value] if isinstance(value, Message) else value)
-    return False
 
 
 External = tuple[str, ir.ExternalTensor, Callable[[ir.TensorProtocol], None]]
@@ -101,6 +106,26 @@ def _embed(model: ir.Model, but: Collection[ir.TensorProtocol] = ()) -> None:
 def to_proto(model: ir.Model) -> onnx.ModelProto:
     """The whole model, weights included (under 2 GB)."""
     return ir.to_proto(embedded(model))
+
+
+def without_notes(model: ir.Model) -> ir.Model:
+    """A copy without what exporters note beside the graph: stack traces, paths of their machine."""
+    clone = model.clone()
+    clone.doc_string = None
+    clone.metadata_props.clear()
+    for graph in clone.graphs():
+        graph.doc_string = None
+        graph.metadata_props.clear()
+        for node in graph:
+            node.doc_string = None
+            node.metadata_props.clear()
+            for value in node.outputs:
+                value.doc_string = None
+                value.metadata_props.clear()
+        for value in (*graph.inputs, *graph.initializers.values()):
+            value.doc_string = None
+            value.metadata_props.clear()
+    return clone
 
 
 def without_weights(model: ir.Model) -> onnx.ModelProto:

@@ -12,6 +12,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from xbarc.graph.analysis.squeeze_excitation import find_blocks
 from xbarc.graph.calibration import Calibration
+from xbarc.graph.serialize import without_notes
 from xbarc.hw.quantization import InputScale, input_scale
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import (
@@ -36,11 +37,15 @@ from xbarc.support.errors import XbarcError
 
 @dataclass
 class Lowered:
-    """A program before mapping: the module, its arrays by name, its digital files by path."""
+    """A program before mapping: the module, its arrays by name, its digital files by path.
+
+    `outputs`: by layer, the name of the value that it computes in the model.
+    """
 
     module: ModuleOp
     weights: dict[str, Array] = field(default_factory=dict)
     digital: dict[str, ir.Model] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
 
 
 def lower(model: ir.Model, planned: Plan, calibration: Calibration, target: Target) -> Lowered:
@@ -122,12 +127,11 @@ class _Body:
             step.outlets,
             nodes=step.nodes,
             initializers=step.constants,
-            doc_string=graph.doc_string,
             opset_imports=graph.opset_imports,
             name=path,
-            metadata_props=graph.metadata_props,
         )
-        self.program.digital[path] = ir.Model(part.clone(), ir_version=self.model.ir_version)
+        whole = ir.Model(part.clone(), ir_version=self.model.ir_version)
+        self.program.digital[path] = without_notes(whole)
         types = [self._type_of(v) for v in step.outlets]
         op = DigitalOp(path, [self.values[v] for v in step.inlets], types)
         self.block.add_op(op)
@@ -160,6 +164,7 @@ class _Body:
         real = DequantizeOp(product.result, weights.symbol, scale.scale, axis, scale.zero_point)
         self.block.add_ops([product, real])
         self.values[layer.output] = real.result
+        self.program.outputs[weights.symbol] = layer.output.name or ""
 
     def add_missing(self, layer: Layer) -> None:
         """A stand-in for a layer that can't be."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from xbarc.artifact import CompiledProgram
-from xbarc.artifact.runs import Run
+from xbarc.artifact.runs import Run, headline
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
 from xbarc.report.figures import (
@@ -84,16 +84,25 @@ def _plain(tables: Sequence[Mapping[str, Any]], key: str) -> bool:
 
 def _program(path: Path, program: CompiledProgram, runs: Sequence[Run]) -> dict[str, Any]:
     report = program.report
-    accurate = [run for run in runs if run.result.accuracy is not None]
+    shown = headline(runs)
     return {
         "path": str(path),
         "model": report["model"],
         "target": report["target"],
         "passes": report["passes"],
-        "accuracy": accurate[-1].result.accuracy if accurate else None,
-        "samples": accurate[-1].result.samples if accurate else None,
-        "devices": accurate[-1].devices if accurate else None,
+        "accuracy": None if shown is None else shown.result.accuracy,
+        "metric": None if shown is None else shown.result.metric,
+        "samples": None if shown is None else shown.result.samples,
+        "input": None if shown is None else shown.input,
+        "devices": None if shown is None else shown.devices,
     }
+
+
+def unlike(programs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """In what the runs behind the accuracies differ, so that these can't be compared."""
+    known = [program for program in programs if program["accuracy"] is not None]
+    differing = {"metric": "metric", "input": "data", "samples": "samples", "devices": "devices"}
+    return [word for key, word in differing.items() if len({str(p[key]) for p in known}) > 1]
 
 
 def _layer(name: str, rows: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -174,8 +183,13 @@ def _totals(document: Mapping[str, Any], called: Sequence[str]) -> Child:
     rows: list[Sequence[Child]] = []
     accuracies = [program["accuracy"] for program in document["programs"]]
     if any(accuracy is not None for accuracy in accuracies):
-        rows.append(["Accuracy", *_cells("accuracy", accuracies)])
+        apart = unlike(document["programs"])
+        cells = [[data("accuracy", a)] for a in accuracies] if apart else None
+        rows.append(["Accuracy", *(cells or _cells("accuracy", accuracies))])
         rows.append(["with", *(program["devices"] or "–" for program in document["programs"])])
+        rows.append(["over samples", *(str(p["samples"] or "–") for p in document["programs"])])
+        if apart:
+            rows.append([f"Not comparable: {', '.join(apart)} differ", *[""] * len(accuracies)])
     rows += [
         [name, *_cells(f"totals.{key}", totals[key])]
         for key, name in HEADLINES.items()

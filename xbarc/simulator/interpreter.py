@@ -6,7 +6,7 @@ number of threads.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,8 +17,9 @@ from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from xbarc.artifact import CompiledProgram
-from xbarc.ir.dialect import LayerOp, shape_of, weights_of
+from xbarc.ir.dialect import DequantizeOp, LayerOp, shape_of, weights_of
 from xbarc.ir.interface import COUPLED, main_function, names_in, numpy_dtype
+from xbarc.simulator.code_use import CodeCounter
 from xbarc.simulator.engine import Engine
 from xbarc.simulator.exact.engine import ExactEngine
 from xbarc.simulator.step import Batch, Observer, Preparation, Step, step_kinds
@@ -36,6 +37,12 @@ BATCH = 16
 """The largest batch then: more gains nothing, and leaves cores idle at the end."""
 
 Progress = Callable[[int], None]
+
+Layers = Callable[[int, Feeds, Mapping[str, Array]], None]
+"""Is shown a batch: the number of its first input, its inputs, each layer's real outputs.
+
+Threads may call it at once.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,14 @@ class Simulator:
         *,
         ideal: bool = False,
         observe: Observer | None = None,
+        codes: CodeCounter | None = None,
         engine: Engine | None = None,
         seed: int = 0,
     ):
         """Prepare `program`; `ideal` replaces its converters by lossless ones.
 
-        `observe` is shown each block of codes [K, v] that an mvm meets, one at a time. `engine`
+        `observe` is shown each block of codes [K, v] that an mvm meets, one at a time. `codes`
+        counts what quantising clips. `engine`
         computes the arrays, the exact one unless another is given; `seed` is that of all that is
         random in them.
 
@@ -75,7 +84,7 @@ class Simulator:
         if ideal:
             lossless = target.adc.model_copy(update={"mode": "lossless"})
             target = target.model_copy(update={"adc": lossless})
-        self._at = Preparation(program, target, engine or ExactEngine(), seed, observe)
+        self._at = Preparation(program, target, engine or ExactEngine(), seed, observe, codes)
         self._function = main_function(program.module)
         block = self._function.body.block
         self.inputs = input_specs(program)
@@ -91,11 +100,13 @@ class Simulator:
         batch: int | None = None,
         threads: int | None = None,
         progress: Progress | None = None,
+        layers: Layers | None = None,
     ) -> dict[str, Array]:
         """The outputs by name, axis 0 joined over the batches.
 
         `threads`: one a core without it (`xbarc.support.threads`). `progress` is told of the
-        samples done after each batch. Raises `XbarcError` where the arrays don't fit the inputs.
+        samples done after each batch, `layers` shown what each layer gives for it. Raises
+        `XbarcError` where the arrays don't fit the inputs.
         """
         unknown_inputs(self.inputs, list(feeds))
         for spec in self.inputs:
@@ -112,10 +123,12 @@ class Simulator:
             with one_blas_thread():
                 if len(parts) > 1:
                     outcomes = pool.map(
-                        lambda part, first: self._run_batch(part, Batch(map, first)), parts, firsts
+                        lambda part, first: self._run_batch(part, Batch(map, first), layers),
+                        parts,
+                        firsts,
                     )
                 else:
-                    outcomes = iter([self._run_batch(parts[0], Batch(pool.map))])
+                    outcomes = iter([self._run_batch(parts[0], Batch(pool.map), layers)])
                 for part, outcome in zip(parts, outcomes, strict=True):
                     results.append(outcome)
                     if progress is not None:
@@ -127,7 +140,7 @@ class Simulator:
         sizes = [sample_count(self.inputs, part) for part in parts]
         batched = any(s.batched for s in self.inputs)
         return {
-            name: _join([r[i] for r in results], kinds[i], sizes, batched=batched)
+            name: join([r[i] for r in results], kinds[i], sizes, batched=batched)
             for i, name in enumerate(self.outputs)
         }
 
@@ -186,17 +199,22 @@ class Simulator:
             if found
         }
 
-    def _run_batch(self, inputs: Feeds, batch: Batch) -> list[Any]:
+    def _run_batch(self, inputs: Feeds, batch: Batch, layers: Layers | None) -> list[Any]:
         """The outputs for one batch."""
+        shown: dict[str, Array] = {}
         arguments = self._function.body.block.args
         values: dict[SSAValue, Any] = {
             a: inputs[spec.name] for a, spec in zip(arguments, self.inputs, strict=True)
         }
         for index, (op, step) in enumerate(self._steps):
             results = step(batch, *[values[v] for v in op.operands])
+            if layers is not None and isinstance(op, DequantizeOp):
+                shown[weights_of(op).symbol] = results[0]
             values.update(zip(op.results, results, strict=True))
             for value in self._last_use.get(index, ()):
                 del values[value]
+        if layers is not None:
+            layers(batch.first, inputs, shown)
         return [values[v] for v in self._result.operands]
 
 
@@ -241,7 +259,7 @@ def _last_uses(ops: Iterable[Operation]) -> dict[int, list[SSAValue]]:
     return result
 
 
-def _join(parts: Sequence[Any], kind: Attribute, sizes: Sequence[int], *, batched: bool) -> Any:
+def join(parts: Sequence[Any], kind: Attribute, sizes: Sequence[int], *, batched: bool) -> Any:
     """One output of several batches: side by side along the axis that varies with the batch.
 
     Where the model takes any batch (`batched`), an output of which no axis varies is the same for

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from xbarc.artifact import CompiledProgram
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import MvmOp
+from xbarc.simulator.code_use import CodeCounter
 from xbarc.simulator.engine import Engine, Programmed
 from xbarc.support import plugins
 from xbarc.support.data import Array
@@ -43,7 +44,8 @@ Step = Callable[..., Sequence[Any]]
 class Preparation:
     """What steps are made from, and what they leave for the simulator: the `programmed` arrays.
 
-    `target` is the program's, but for what a run asks otherwise (lossless converters).
+    `target` is the program's, but for what a run asks otherwise (lossless converters); `codes`
+    counts what quantising clips.
     """
 
     program: CompiledProgram
@@ -51,6 +53,7 @@ class Preparation:
     engine: Engine
     seed: int = 0
     observe: Callable[[MvmOp, Array], None] | None = None
+    codes: CodeCounter | None = None
     programmed: dict[str, list[Programmed]] = field(default_factory=dict)
 
     @property

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from xbarc.artifact.runs import Run
+from xbarc.artifact.runs import Run, headline
 from xbarc.report.figures import HEADLINES, count, data, flatten, others, percent, title
 from xbarc.report.html import Child, Markup, Section, breakable, tag
-from xbarc.report.page.results import latest
 
 
 def section(report: Mapping[str, Any], runs: Sequence[Run]) -> Section:
@@ -17,10 +16,14 @@ def section(report: Mapping[str, Any], runs: Sequence[Run]) -> Section:
         for key, name in HEADLINES.items()
         if key in totals
     ]
-    if (run := latest(runs, "accuracy")) is not None:
+    if (run := headline(runs)) is not None:
         shown = data("run.accuracy", run.result.accuracy, percent(run.result.accuracy or 0))
         name = f"Accuracy, {count(run.result.samples)} samples, {run.devices}"
         cards.insert(0, card(name, shown))
+        beside = run.result.float_
+        if beside is not None and beside.accuracy is not None:
+            exact = data("run.float.accuracy", beside.accuracy, percent(beside.accuracy))
+            cards.insert(1, card("Accuracy in float, the same samples", exact))
     rest = [
         card(title(key), data(f"totals.{key}", totals[key]))
         for key in others(totals)

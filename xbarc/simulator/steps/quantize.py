@@ -2,7 +2,8 @@
 
 from xbarc.hw.quantization import InputScale, quantize
 from xbarc.ir.dialect import QuantizeOp, element_of
-from xbarc.simulator.step import Preparation, Step, StepKind
+from xbarc.simulator.step import Batch, Preparation, Step, StepKind
+from xbarc.support.data import Array
 
 
 def prepare(op: QuantizeOp, at: Preparation) -> Step:
@@ -10,7 +11,14 @@ def prepare(op: QuantizeOp, at: Preparation) -> Step:
     element = element_of(op.result)
     signed = element.signedness.data.name == "SIGNED"
     scale = InputScale(op.scale.value.data, element.width.data, signed)
-    return lambda batch, x: [quantize(x, scale)]
+    count = None if at.codes is None else at.codes.watch(op)
+
+    def step(batch: Batch, x: Array) -> list[Array]:
+        if count is not None:
+            count(x)
+        return [quantize(x, scale)]
+
+    return step
 
 
 STEP = StepKind(QuantizeOp.name, prepare)
