@@ -3,7 +3,7 @@
 It is the model after its graph passes, whole and in float, so it also shows what is the hardware's
 doing and what the passes'. On disk it is plain ONNX, which Netron and onnxruntime open:
 
-    float.onnx   the graph; its metadata names each layer's output
+    float.onnx   the graph; its metadata names what each layer reads and computes
     float.data   the weights
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 GRAPH, DATA = "float.onnx", "float.data"
 
 LAYERS = "xbarc.layers"
-"""In the model's metadata: JSON, a layer's name -> the name of the value that it computes."""
+"""In the model's metadata: JSON, a layer's name -> names of what it reads and computes."""
 
 SMALL_BYTES = 1024
 """Tensors up to this size stand in the graph's file."""
@@ -29,10 +29,10 @@ SMALL_BYTES = 1024
 
 @dataclass(frozen=True)
 class FloatNetwork:
-    """`model`, and by each layer on crossbars the name of the value that it computes there."""
+    """`model`, and by layer on crossbars the names of the values that it reads and computes."""
 
     model: "ir.Model"
-    outputs: Mapping[str, str]
+    layers: Mapping[str, tuple[str, str]]
 
 
 def save(network: FloatNetwork, folder: Path) -> None:
@@ -42,7 +42,7 @@ def save(network: FloatNetwork, folder: Path) -> None:
     from xbarc.graph.serialize import without_notes
 
     model = without_notes(network.model)
-    model.metadata_props[LAYERS] = json.dumps(dict(network.outputs), ensure_ascii=False)
+    model.metadata_props[LAYERS] = json.dumps(dict(network.layers), ensure_ascii=False)
     # Where no tensor is large, onnx_ir writes no second file.
     (folder / DATA).touch()
     ir.save(model, folder / GRAPH, external_data=DATA, size_threshold_bytes=SMALL_BYTES)
@@ -61,7 +61,8 @@ def load(folder: Path) -> FloatNetwork:
     try:
         others = {*named_files(onnx.load(folder / GRAPH, load_external_data=False))} - {DATA}
         model = ir.load(folder / GRAPH)
-        outputs = json.loads(model.metadata_props[LAYERS])
+        listed = json.loads(model.metadata_props[LAYERS])
+        layers = {str(name): (str(a), str(b)) for name, (a, b) in listed.items()}
     except Exception as error:  # protobuf and onnx_ir have classes of their own for damage
         reason = " ".join(str(error).split())
         raise XbarcError(
@@ -72,4 +73,4 @@ def load(folder: Path) -> FloatNetwork:
             f"{folder / GRAPH}: its weights lie in {min(others)!r}, not in {DATA}: compile the "
             "model again"
         )
-    return FloatNetwork(model, outputs)
+    return FloatNetwork(model, layers)

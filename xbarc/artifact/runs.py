@@ -151,6 +151,20 @@ class Float(_Record):
     output_snr_db: float | None = None
 
 
+class LayerTrace(_Record):
+    """A layer of `xbarc trace --json`; a ratio is null where it is infinite, or can't be said."""
+
+    name: str
+    snr_db: float | None
+    own_snr_db: float | None
+    max_error: float | None
+    clipped_inputs: Share | None
+    used_inputs: Share | None
+    clipped_conversions: Share
+    lossless: bool
+    advice: str
+
+
 class Result(_Record):
     """The document of `xbarc run --json`."""
 
@@ -168,10 +182,11 @@ class Result(_Record):
     activity: dict[str, LayerActivity] = {}
     programming: Programming | None = None
     conductances: Conductances | None = None
+    trace: list[LayerTrace] = []
 
 
 class Options(BaseModel):
-    """The options of `xbarc run` that change its result, by their names.
+    """The options of `xbarc run` that change its result, by their names; or of `xbarc trace`.
 
     `plugin` has the files as they were given: effects and steps of a run may come from them.
     """
@@ -189,6 +204,7 @@ class Options(BaseModel):
     seed: int = 0
     plugin: list[str] = []
     activity: bool = False
+    trace: bool = False
 
     def given(self) -> dict[str, Any]:
         """Those that aren't as they are by default."""

@@ -22,6 +22,7 @@ from xbarc.cli import (
     run,
     spice,
     targets,
+    trace,
     update_weights,
 )
 from xbarc.support.errors import UsageError, XbarcError
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.command("compile")(compile.command)
 app.command("run")(run.command)
+app.command("trace")(trace.command)
 app.command("update-weights")(update_weights.command)
 app.command("cost")(cost.command)
 app.command("inspect")(inspect.command)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xbarc.artifact import CompiledProgram
+from xbarc.artifact.manifest import manifest
 from xbarc.artifact.runs import program_hash
-from xbarc.artifact.store import load, manifest
+from xbarc.artifact.store import load
 from xbarc.cost.activity import follow_values
 from xbarc.cost.programming import programming
 from xbarc.driver.metrics import Metric, agreement, guess_metric, metric_named, snr_db

@@ -171,7 +171,7 @@ def lower_model(calibrated: Calibrated, target: Target) -> Lowered:
 
 def float_network(calibrated: Calibrated, lowered: Lowered) -> Callable[[], FloatNetwork]:
     """What gives the network that runs of the program are compared with."""
-    return partial(FloatNetwork, calibrated.model, lowered.outputs)
+    return partial(FloatNetwork, calibrated.model, lowered.values)
 
 
 def map_layers(

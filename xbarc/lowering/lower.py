@@ -39,13 +39,13 @@ from xbarc.support.errors import XbarcError
 class Lowered:
     """A program before mapping: the module, its arrays by name, its digital files by path.
 
-    `outputs`: by layer, the name of the value that it computes in the model.
+    `values`: by layer, the names of the values that it reads and computes in the model.
     """
 
     module: ModuleOp
     weights: dict[str, Array] = field(default_factory=dict)
     digital: dict[str, ir.Model] = field(default_factory=dict)
-    outputs: dict[str, str] = field(default_factory=dict)
+    values: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def lower(model: ir.Model, planned: Plan, calibration: Calibration, target: Target) -> Lowered:
@@ -164,7 +164,8 @@ class _Body:
         real = DequantizeOp(product.result, weights.symbol, scale.scale, axis, scale.zero_point)
         self.block.add_ops([product, real])
         self.values[layer.output] = real.result
-        self.program.outputs[weights.symbol] = layer.output.name or ""
+        ends = layer.source.name or "", layer.output.name or ""
+        self.program.values[weights.symbol] = ends
 
     def add_missing(self, layer: Layer) -> None:
         """A stand-in for a layer that can't be."""

@@ -17,7 +17,7 @@ from xdsl.dialects.func import ReturnOp
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from xbarc.artifact import CompiledProgram
-from xbarc.ir.dialect import DequantizeOp, LayerOp, shape_of, weights_of
+from xbarc.ir.dialect import DequantizeOp, DigitalOp, LayerOp, QuantizeOp, shape_of, weights_of
 from xbarc.ir.interface import COUPLED, main_function, names_in, numpy_dtype
 from xbarc.simulator.code_use import CodeCounter
 from xbarc.simulator.engine import Engine
@@ -172,6 +172,29 @@ class Simulator:
         share = -(-samples // workers)
         return max(1, min(BATCH, memory, share))
 
+    def alone(self, layer: str) -> Callable[[Array], Array] | None:
+        """A layer by itself: from real activations to real results.
+
+        None where its codes aren't quantised from one value (a quantised model's own, say), or
+        there is no such layer. What it converts counts in `statistics`.
+        """
+        ops = [op for op, _ in self._steps]
+        ends = [op for op in ops if isinstance(op, DequantizeOp) and weights_of(op).symbol == layer]
+        if len(ends) != 1 or (chain := _chain(ends[0])) is None:
+            return None
+        steps = [(op, step) for op, step in self._steps if op in chain]
+        (source,) = {op.input for op in chain if isinstance(op, QuantizeOp)}
+
+        def run(x: Array) -> Array:
+            values: dict[SSAValue, Any] = {source: x}
+            for op, step in steps:
+                results = step(Batch(map), *[values[v] for v in op.operands])
+                values.update(zip(op.results, results, strict=True))
+            result: Array = values[ends[0].result]
+            return result
+
+        return run
+
     def statistics(self) -> dict[str, AdcStatistics]:
         """What each layer's converters did so far."""
         result = {}
@@ -238,6 +261,25 @@ def _steps(ops: Iterable[Operation], at: Preparation) -> list[tuple[Operation, S
             raise XbarcError(f"the simulator doesn't know {op.name}")
         steps.append((op, kinds[op.name].prepare(op, at)))
     return steps
+
+
+def _chain(end: DequantizeOp) -> set[Operation] | None:
+    """The operations from where one value is quantised to `end`; None where something else is."""
+    chain: set[Operation] = set()
+    waiting: list[SSAValue] = [end.result]
+    sources = set()
+    while waiting:
+        op = waiting.pop().owner
+        if not isinstance(op, Operation) or isinstance(op, DigitalOp):
+            return None
+        if op in chain:
+            continue
+        chain.add(op)
+        if isinstance(op, QuantizeOp):
+            sources.add(op.input)
+        else:
+            waiting.extend(op.operands)
+    return chain if len(sources) == 1 else None
 
 
 def _spec(name: str, kind: Attribute) -> InputSpec:

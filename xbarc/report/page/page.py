@@ -21,6 +21,7 @@ from xbarc.report.page import (
     repeat,
     results,
     sources,
+    trace,
 )
 
 
@@ -42,6 +43,7 @@ def report_page(
         occupancy.section(program),
         patches.section(program),
         results.section(runs),
+        trace.section(runs),
         devices.section(runs, trials),
         activity.section(runs),
         sources.section(program),

@@ -78,7 +78,8 @@ def commands(
         yield f"xbarc update-weights again.xbar {shlex.quote(updated['name'])}"
     seen = set()
     for run in list(reversed(runs))[:MOST_RUNS]:
-        line = f"xbarc run {name} --input {shlex.quote(run.input)}"
+        command = "trace" if run.options.trace else "run"
+        line = f"xbarc {command} {name} --input {shlex.quote(run.input)}"
         line = " ".join([line, *options_text(run.options)])
         if line not in seen:
             yield line

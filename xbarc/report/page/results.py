@@ -39,7 +39,8 @@ def run_row(i: int, run: Run) -> Sequence[Child]:
     """A line of the table of runs."""
     result = run.result
     worst = max((layer.saturated for layer in result.adc.values()), default=0.0)
-    options = [[tag("span", o, class_="nb"), " "] for o in options_text(run.options)]
+    words = ["trace"] * run.options.trace + list(options_text(run.options))
+    options = [[tag("span", o, class_="nb"), " "] for o in words]
     return [
         f"{run.at:%Y-%m-%d %H:%M:%S}",
         run.input,
@@ -53,7 +54,9 @@ def run_row(i: int, run: Run) -> Sequence[Child]:
 
 def options_text(options: Options) -> Iterator[str]:
     """Options as they are typed; one that is given several times, as often."""
-    for name, value in options.given().items():
+    given = options.given()
+    given.pop("trace", None)
+    for name, value in given.items():
         for one in value if isinstance(value, list) else [value]:
             yield f"--{name}" if one is True else f"--{name} {shlex.quote(str(one))}"
 
