@@ -225,7 +225,7 @@ def _run(model: ir.Model, feeds: Feeds) -> dict[str, Array]:
 
 def _crossbar(target: Target) -> tuple[int, int]:
     """Rows of a crossbar, and weights in one of them."""
-    return target.array.rows, target.array.weights_per_row(target.weights.bits)
+    return target.array.weights_per_column, target.array.weights_per_row(target.weights.bits)
 
 
 def _count(layers: Mapping[str, LayerMatrix], target: Target | None) -> dict[str, int]:

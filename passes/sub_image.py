@@ -136,12 +136,12 @@ def _pixels(layer: ConvOp, array: CrossbarArray) -> Iterator[Patches]:
     width = array.weights_per_row(weights_of(layer).weight_bits)
     if max(strides) == 1 and not any(pads):
         whole = prod(Patches(layer, (1,), flat=True).spatial)
-        for pixels in range(1, min(array.rows, width, whole) + 1):
+        for pixels in range(1, min(array.weights_per_column, width, whole) + 1):
             yield Patches(layer, (pixels,), flat=True)
         return
     sizes = Patches(layer, (1,) * layer.window.rank).spatial
     fewest = prod(sizes) + 1
-    for outputs in sorted(patch_sizes(layer, sizes, array.rows, width), key=prod):
+    for outputs in sorted(patch_sizes(layer, sizes, array.weights_per_column, width), key=prod):
         patches = Patches(layer, outputs)
         if patches.count < fewest:
             fewest = patches.count
@@ -172,7 +172,8 @@ def _refusal(patches: Patches, array: CrossbarArray, fitting: list[Patches]) -> 
     return (
         f"{_by(patches.outputs, 'x')} outputs of {weights.symbol!r} see "
         f"{_by(entries, 'x')} inputs of a channel: {prod(entries)} rows and {patches.size} weight "
-        f"columns, a crossbar has {array.rows} and {array.weights_per_row(weights.weight_bits)}; "
+        f"columns, a crossbar has {array.weights_per_column} and "
+        f"{array.weights_per_row(weights.weight_bits)}; "
         f"what fits: {own}{INSTEAD}"
     )
 

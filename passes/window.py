@@ -87,7 +87,7 @@ def _vw_sdk(layer: ConvOp, array: CrossbarArray) -> Cut:
     best = _im2col(layer, array)
     fewest = best[0].count * Fit.of(best[0], array).tiles(best[1])
     width = array.weights_per_row(weights_of(layer).weight_bits)
-    for outputs in patch_sizes(layer, best[0].spatial, array.rows, width):
+    for outputs in patch_sizes(layer, best[0].spatial, array.weights_per_column, width):
         patches = Patches(layer, outputs)
         fit = Fit.of(patches, array)
         tiling = fit.whole()

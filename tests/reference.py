@@ -73,7 +73,7 @@ def crossbar_matmul(
     inputs = []
     if not input_signed:
         passes = [(x, 1)]
-    elif target.inputs.signed == "two-pass":
+    elif target.inputs.signed in ("two-pass", "native"):
         passes = [(np.where(x > 0, x, 0), 1), (np.where(x < 0, -x, 0), -1)]
     else:
         passes = [(x % 2**input_bits, 1)]
@@ -82,6 +82,10 @@ def crossbar_matmul(
         inputs += [[codes // power % 2**dac_bits, sign * power] for power in powers]
     if input_signed and target.inputs.signed == "twos-complement":
         inputs[-1][1] *= -1
+    if input_signed and target.inputs.signed == "native":
+        # Both at once: a row carries a level of either sign.
+        pairs = zip(inputs[:count], inputs[count:], strict=True)
+        inputs = [[plus - minus, weight] for (plus, weight), (minus, _) in pairs]
 
     # Cell levels of every slice, with what the slice weighs. Analog: G- is subtracted in the
     # column.

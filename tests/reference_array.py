@@ -90,7 +90,9 @@ def of_tile(x, tile, arrays, target, op, stream, adc, seed, rng=None):
                     a = a - found[-1]
                 key = int(p.slice[line]), int(p.column[line]), int(p.polarity[line])
                 sums[key], places[key] = (a, unit, made), (p, int(p.bit_lines[line]))
-        if target.adc.subtract == "analog":
+        if target.array.polarity_in == "rows":
+            sums = {key: a * unit for key, (a, unit, _) in sums.items()}
+        elif target.adc.subtract == "analog":
             pairs = {key[:2] for key in sums}
             sums = {(*key, 0): without(sums[(*key, 0)], sums[(*key, 1)]) for key in pairs}
         else:
@@ -120,6 +122,12 @@ def inputs(x, bits, signed, target):
     passes = [(x, 1)]
     if signed and target.inputs.signed == "two-pass":
         passes = [(np.maximum(x, 0), 1), (np.maximum(-x, 0), -1)]
+    elif signed and target.inputs.signed == "native":
+        sign = np.sign(x)
+        return [
+            (sign * (np.abs(x) // 2 ** (j * width) % 2**width), 2 ** (j * width))
+            for j in range(count)
+        ]
     elif signed:
         passes = [(x % 2**bits, 1)]
     found = [
@@ -136,9 +144,14 @@ def currents(made, levels, rng=None):
     """The sums of all bit lines [L, V], row by row: integers, and the level steps of one."""
     unit = made.unit
     if made.drive is not None:
-        levels = np.stack([row[x] for row, x in zip(made.drive.table, levels.T, strict=True)], 1)
+        sign, size = np.sign(levels.astype(np.int64)), np.abs(levels.astype(np.int64))
+        levels = np.stack([row[x] for row, x in zip(made.drive.table, size.T, strict=True)], 1)
+        levels = sign * levels
         unit = made.unit * made.drive.unit
     cells, levels = made.cells.astype(np.int64), levels.astype(np.int64)
+    if made.physical.target.array.polarity_in == "rows":
+        # G+ in one row, G- in the next, which is driven with the opposite sign.
+        levels = levels * np.tile([1, -1], levels.shape[1] // 2)
     total = np.zeros((len(levels), cells.shape[1]), np.int64)
     for row in range(levels.shape[1]):
         total += levels[:, row, None] * cells[row]

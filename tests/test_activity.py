@@ -63,6 +63,8 @@ def word_line_levels(code, bits, signed, inputs):
         return cut(code)
     if inputs.signed == "two-pass":
         return cut(max(code, 0)) + cut(max(-code, 0))
+    if inputs.signed == "native":  # at levels of both signs: as much current
+        return cut(abs(code))
     return cut(code % 2**bits)
 
 
@@ -91,7 +93,7 @@ def by_loops(op, codes, q, target):
         for lines in levels.T:
             for r0, r1, c0, c1 in op.tiles():
                 driven, held = lines[r0:r1], cells[r0:r1, c0:c1]
-                copies = array.crossbars_per_tile(bits)
+                copies = array.crossbars_per_tile(bits) * (1 + (array.polarity_in == "rows"))
                 counts["row_pulses"] += len(driven) * copies
                 counts["driven_row_pulses"] += int((driven > 0).sum()) * copies
                 counts["input_levels"] += int(driven.sum()) * copies
@@ -109,6 +111,12 @@ def by_loops(op, codes, q, target):
                 counts["needed_conversions"] += int(columns.sum()) if driven.any() else 0
     return {"vectors": codes.shape[1], **counts}, energy_pj
 
+
+PAIRS = {
+    "array": {"polarity_in": "rows"},
+    "inputs": {"signed": "native", "dac_bits": 4},
+    "adc": {"mode": "saturate", "subtract": "analog"},
+}
 
 CASES = [
     pytest.param(CONV, (3, 6, 5), {}, id="unsigned"),
@@ -128,6 +136,7 @@ CASES = [
         id="arrays",
     ),
     pytest.param(CONV, (3, 6, 5), {"adc": {"mode": "saturate", "subtract": "analog"}}, id="analog"),
+    pytest.param(CONV, (3, 6, 5), {"sign": True, **PAIRS}, id="pairs in rows, native inputs"),
     pytest.param(DEPTHWISE, (6, 4, 4), {"array": {"rows": 32}}, id="block-diagonal"),
     pytest.param(
         DEPTHWISE, (6, 4, 4), {"array": {"rows": 32, "encoding": "offset"}}, id="blocks-offset"

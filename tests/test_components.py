@@ -7,7 +7,8 @@ import pytest
 
 import xbarc.cost.components
 from xbarc.cost.components import ORDER, components, load_kinds, settled
-from xbarc.cost.components.adc import murmann_area_um2, murmann_energy_pj
+from xbarc.cost.components.adc import murmann, murmann_area_um2, murmann_energy_pj
+from xbarc.cost.components.base import Spec
 from xbarc.driver import extensions
 from xbarc.hw.target import dump_target, load_target, parse_target
 from xbarc.support import plugins
@@ -114,8 +115,8 @@ def test_adc_murmann_ends(override, message):
 
 
 def test_adc_murmann_grows_with_the_node():
-    wide = part("adc", "cost.adc.model=murmann", "technology.node_nm=65", target="neurram")
-    narrow = part("adc", "cost.adc.model=murmann", "technology.node_nm=32", target="neurram")
+    nodes = (load_target("mca128", [f"technology.node_nm={nm}"]) for nm in (65, 32))
+    wide, narrow = (murmann(Spec("adc", target)) for target in nodes)
     assert wide.energy_pj > narrow.energy_pj
     assert wide.area_um2 > narrow.area_um2
 
@@ -197,7 +198,8 @@ def test_an_mvmu_closes():
 
 
 def test_device_crossbar():
-    crossbar = part("crossbar", target="neurram")
+    model = "cost.crossbar.model=device", "cost.crossbar.options.cell_area_f2=125.74"
+    crossbar = part("crossbar", *model, target="neurram")
     # 256 x 256 cells of 2.5 uS at 0.5 V for 2 ns; 125.74 F^2 of 130 nm.
     assert crossbar.energy_pj == pytest.approx(65536 * 0.25 * 2.5e-6 * 2e-9 * 1e12)
     assert crossbar.area_um2 == pytest.approx(65536 * 125.74 * 0.13**2)

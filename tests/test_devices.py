@@ -61,7 +61,8 @@ def test_every_bit_of_a_network_with_every_static_effect(hardware, mapping, wher
 
 
 def compiled(mapping, hardware, where="columns"):
-    keys = [f"array.rows={32 if mapping == 'sub-image' else 16}", "array.cols=128"]
+    rows = (32 if mapping == "sub-image" else 16) * (1 + ("array.polarity_in=rows" in hardware))
+    keys = [f"array.rows={rows}", "array.cols=128"]
     keys += [f"array.slices_in={where}", f"array.polarity_in={where}", "array.columns_per_adc=8"]
     program = xbarc.compile(
         model(),

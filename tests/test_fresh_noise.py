@@ -7,7 +7,7 @@ import pytest
 import reference_array
 from scipy import stats
 from test_devices import compiled
-from test_whole_network import HARDWARE, MAPPINGS
+from test_whole_network import HARDWARE, MAPPINGS, PAIRS
 from xdsl.dialects.builtin import DenseArrayBase, f64
 
 from xbarc.ir.dialect import MvmOp
@@ -79,7 +79,7 @@ def alike(found, expected):
     return varies
 
 
-@pytest.mark.parametrize("keys", [[], ["adc.subtract=analog"], ["array.encoding=offset"]])
+@pytest.mark.parametrize("keys", [[], ["adc.subtract=analog"], ["array.encoding=offset"], PAIRS])
 @pytest.mark.parametrize(
     ("dac_bits", "signed"),
     [(1, "two-pass"), (2, "two-pass"), (4, "two-pass"), (1, "twos-complement")],

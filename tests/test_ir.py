@@ -361,6 +361,16 @@ REFUSED = [
         "takes 36 rows and 32 columns (4 weights of 8 cells) of a 128 x 31",
     ),
     ("<128 x 128", "<0 x 128", "not a crossbar"),
+    (
+        CROSSBAR.removeprefix("#xbar.crossbar"),
+        "<64 x 128 cells of 2 bits, differential, slices in columns, polarity in rows>",
+        "takes 72 rows and 16 columns (4 weights of 4 cells) of a 64 x 128",
+    ),
+    (
+        "differential, slices in columns, polarity in columns",
+        "offset, slices in columns, polarity in rows",
+        'polarity_in = "rows" needs array.encoding = "differential"',
+    ),
     ("2 bits, differential", "2 bits, bipolar", "not a crossbar"),
     ("adc [0.0, 12.5]", "adc [2.0, 2.0]", "adc is [lo, hi] with lo < hi"),
     ("adc [0.0, 12.5]", "adc [2.0]", "adc is [lo, hi] with lo < hi"),

@@ -74,14 +74,16 @@ def cases(draw):
     analog = encoding == "differential" and draw(st.booleans())
     dac_bits = draw(st.sampled_from([1, 1, 1, 2, 3, 4, 8, 16]))
     signed = draw(st.booleans())
-    twos = dac_bits == 1 and draw(st.booleans())
+    ways = ["two-pass", *["twos-complement"] * (dac_bits == 1), *["native"] * analog]
+    in_rows = analog and draw(st.booleans())
     target = make_target(
         array={
-            "rows": draw(st.sampled_from([1, 7, 32, 60, 128, 200])),
+            "rows": draw(st.sampled_from([1, 7, 32, 60, 128, 200])) * (1 + in_rows),
             "cell_bits": draw(st.integers(1, 8)),
             "encoding": encoding,
+            "polarity_in": "rows" if in_rows else "columns",
         },
-        inputs={"dac_bits": dac_bits, "signed": "twos-complement" if twos else "two-pass"},
+        inputs={"dac_bits": dac_bits, "signed": draw(st.sampled_from(ways))},
         adc={
             "mode": mode,
             "bits": draw(st.sampled_from([1, 2, 4, 5, 6, 7, 8, 9, 10, 13, 24])),
@@ -96,7 +98,7 @@ def cases(draw):
     spread = draw(st.sampled_from([0.02, 0.2, 0.5, 3.0]))
     q = random_weights(rng, (rows, groups * cols), weight_bits, spread, encoding == "offset")
     x = random_codes(rng, (groups * rows, draw(st.integers(1, 70))), input_bits, signed)
-    array_rows = target.array.rows
+    array_rows = target.array.weights_per_column
     if groups == 1:
         segments = row_blocks(rows, cols, array_rows)
     else:

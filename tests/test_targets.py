@@ -121,11 +121,11 @@ def test_set_a_model_in_the_place_of_constants():
 
 
 def test_set_constants_one_by_one():
-    target = load_target("neurram", ["cost.adc.energy_pj=5.5"])
-    assert target.cost["adc"].energy_pj == 5.5
-    assert target.cost["adc"].area_um2 == 400
-    cell = ["cost.crossbar.options.cell_area_f2=4.0"]
-    assert load_target("neurram", cell).cost["crossbar"].options["cell_area_f2"] == 4
+    target = load_target("neurram", ["cost.shift_add.energy_pj=5.5"])
+    assert target.cost["shift_add"].energy_pj == 5.5
+    assert target.cost["shift_add"].area_um2 == 170
+    one_phase = ["cost.adc.options.phase_bits=16"]
+    assert load_target("neurram", one_phase).cost["adc"].options["phase_bits"] == 16
 
 
 def test_set_what_the_file_leaves_out():
@@ -206,12 +206,13 @@ def test_a_model_and_constants_replace_each_other(write):
 
 def test_constants_of_a_base_one_by_one(write):
     neurram = load_target("neurram").cost
-    text = 'base = "neurram"\ncost.adc.energy_pj = 5.5\ncost.crossbar.options.cell_area_f2 = 4.0'
+    text = 'base = "neurram"\ncost.shift_add.energy_pj = 5.5\ncost.adc.options.mine = 4.0'
     mine = load_target(write("mine.toml", text)).cost
-    assert (mine["adc"].energy_pj, mine["adc"].area_um2) == (5.5, neurram["adc"].area_um2)
-    assert mine["adc"].source == f"energy_pj: set in mine.toml; the rest: {neurram['adc'].source}"
-    assert mine["crossbar"].options == {**neurram["crossbar"].options, "cell_area_f2": 4.0}
-    assert mine["crossbar"].model == neurram["crossbar"].model
+    own, was = mine["shift_add"], neurram["shift_add"]
+    assert (own.energy_pj, own.area_um2) == (5.5, was.area_um2)
+    assert own.source == f"energy_pj: set in mine.toml; the rest: {was.source}"
+    assert mine["adc"].options == {**neurram["adc"].options, "mine": 4.0}
+    assert mine["adc"].model == neurram["adc"].model
 
 
 def test_a_source_speaks_for_its_own_values(write):
@@ -232,7 +233,7 @@ def test_what_is_set_has_no_borrowed_source():
     assert target.adc.source == base.adc.source
     rows = constants(target, components(target))
     assert next(r["source"] for r in rows if r["key"] == "array.rows").startswith("rows, cols: set")
-    energy = load_target("neurram", ["cost.adc.energy_pj=5.5"]).cost["adc"]
+    energy = load_target("neurram", ["cost.shift_add.energy_pj=5.5"]).cost["shift_add"]
     assert energy.source.startswith("energy_pj: set by --set; the rest: ")
     assert load_target("mca128", ["adc.bits=7", "adc.source=ours"]).adc.source == "ours"
 

@@ -30,6 +30,10 @@ MAPPINGS = {
     "drop-zeros": "deconv{scheme=zero-insert},drop-zeros",
 }
 
+PAIRS = ["array.polarity_in=rows", "adc.subtract=analog"]
+
+NATIVE = "inputs.signed=native"
+
 HARDWARE = {
     "saturate": ["adc.mode=saturate", "adc.bits=4"],
     "full-scale": ["adc.mode=full-scale", "adc.bits=5"],
@@ -39,6 +43,9 @@ HARDWARE = {
     "offset, saturate": ["array.encoding=offset", "adc.mode=saturate", "adc.bits=5"],
     "wide": ["array.cell_bits=7", "inputs.dac_bits=8", "adc.mode=calibrated", "adc.bits=9"],
     "two's complement": ["inputs.signed=twos-complement", "adc.mode=full-scale", "adc.bits=5"],
+    "pairs in rows": [*PAIRS, "adc.mode=saturate", "adc.bits=4"],
+    "pairs, native": [*PAIRS, NATIVE, "inputs.dac_bits=8", "adc.mode=full-scale", "adc.bits=6"],
+    "pairs, ternary": [*PAIRS, NATIVE, "adc.mode=calibrated", "adc.bits=5"],
 }
 
 
@@ -74,7 +81,8 @@ def inputs(count):
 @pytest.mark.parametrize("mapping", MAPPINGS.values(), ids=MAPPINGS)
 def test_every_bit_of_a_network(mapping, hardware):
     # Small arrays, so that matrices are cut; a sub-image's window has to fit.
-    sizes = [f"array.rows={32 if 'sub-image' in mapping else 16}", "array.cols=64"]
+    rows = (32 if "sub-image" in mapping else 16) * (1 + ("array.polarity_in=rows" in hardware))
+    sizes = [f"array.rows={rows}", "array.cols=64"]
     program = xbarc.compile(
         model(), "mca128", passes=mapping, calibration=inputs(6), overrides=[*sizes, *hardware]
     )

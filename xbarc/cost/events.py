@@ -175,7 +175,7 @@ def _add(
     crossbars = array.crossbars_per_tile(bits)
     partial_sums = int(use.columns.sum())
     conversions = slices_in * use.conversions
-    driven = slices_in * int(use.rows.sum()) * crossbars
+    driven = slices_in * int(use.rows.sum()) * crossbars  # inputs: each drives a row or a pair
     activations = int(use.activations.sum())
     layer.copies = max(layer.copies, copies)
     layer.tiles += len(seen.tiles)
@@ -187,7 +187,7 @@ def _add(
     layer.cycles = max(layer.cycles, math.ceil(vectors / copies) * slices_in)
     layer.macs += use.macs
     layer.adc_conversions += conversions
-    layer.row_pulses += driven
+    layer.row_pulses += driven * array.rows_per_weight
     layer.crossbar_reads += slices_in * activations * crossbars
     layer.cell_reads += slices_in * use.cells
     layer.cell_level_reads += slices_in * level_reads(seen, arrays[stored.symbol], bits, array)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 Integers = npt.NDArray[Any]
 Encoding = Literal["differential", "offset"]
-SignedInputs = Literal["two-pass", "twos-complement"]
+SignedInputs = Literal["two-pass", "twos-complement", "native"]
 
 
 def slice_count(bits: int, width: int) -> int:
@@ -114,10 +114,11 @@ def input_slice_weights(
     """What each activation weighs in shift-and-add (numerics: Inputs in time): int64 `[J]`.
 
     Two-pass inputs have the positive pass's slices first, then the negative pass's, negated.
+    Native ones have slices of the magnitude, which rows carry with the code's sign.
     """
     count = slice_count(bits, dac_bits)
     weights = np.int64(1) << (dac_bits * np.arange(count, dtype=np.int64))
-    if not signed:
+    if not signed or signed_inputs == "native":
         return weights
     if signed_inputs == "two-pass":
         return np.concatenate([weights, -weights])
@@ -135,10 +136,13 @@ def input_levels(
 
     Returns:
         `[J, *x.shape]`, levels 0 .. 2^dac_bits-1: uint8 or uint16, or `x` itself where one read
-        takes it.
+        takes it. Native signed inputs have levels of both signs: int16 or int32, or `x` itself.
     """
-    if not signed and dac_bits >= bits:
+    native = signed and signed_inputs == "native"
+    if (native or not signed) and dac_bits >= bits:
         return x[None]
+    if native:
+        return _signed_levels(x, dac_bits, slice_count(bits, dac_bits))
     kind = np.uint8 if dac_bits <= 8 else np.uint16
     wide, mask = x.astype(np.int32), (1 << dac_bits) - 1
     passes = [wide]
@@ -152,3 +156,9 @@ def input_levels(
             # Cutting a negative code gives the levels of its two's complement.
             np.copyto(found[i * count + j], (codes >> (j * dac_bits)) & mask, casting="unsafe")
     return found
+
+
+def _signed_levels(x: Integers, dac_bits: int, count: int) -> Integers:
+    """Slices of the magnitudes of codes `x`, each with the code's sign: `[J, *x.shape]`."""
+    found = digits(np.abs(x.astype(np.int32)), dac_bits, count)
+    return (np.sign(x).astype(np.int64) * found).astype(np.int16 if dac_bits < 15 else np.int32)

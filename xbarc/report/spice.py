@@ -64,7 +64,7 @@ def netlist(
         "* i(vs<l>) is the current out of bit line l",
         CELL,
     ]
-    body = (*_drivers(found, volts), *grid(g, wires), *_senses(array))
+    body = (*_drivers(found, array, volts), *grid(g, wires), *_senses(array))
     return "\n".join([*head, *body, *_analysis(lines)]) + "\n"
 
 
@@ -117,9 +117,11 @@ def _resistor(name: str, a: str, b: str, ohm: float) -> Iterator[str]:
         yield f"R{name} {a} {b} {float(ohm)!r}"
 
 
-def _drivers(tile: Tile, volts: Mapping[int, float]) -> Iterator[str]:
-    for r, row in enumerate(tile.rows.tolist()):
-        yield f"* word line {r}: row {row} of the layer's matrix"
+def _drivers(tile: Tile, array: PhysicalArray, volts: Mapping[int, float]) -> Iterator[str]:
+    paired = array.target.array.paired_rows
+    for r, (row, sign) in enumerate(zip(tile.rows.tolist(), array.signs.tolist(), strict=True)):
+        pair = f", {'G+' if sign > 0 else 'G-, driven with the opposite sign'}" * paired
+        yield f"* word line {r}: row {row} of the layer's matrix{pair}"
         yield f"Vd{r} d{r} 0 DC {float(volts.get(r, 0.0))!r}"
 
 
@@ -129,8 +131,8 @@ def _senses(array: PhysicalArray) -> Iterator[str]:
         if polarity < 0:
             yield f"* bit line {l}: reference, all cells at level 0"
         else:
-            sign = "G-" if polarity else "G+"
-            yield f"* bit line {l}: column {column} of the tile, slice {of_slice}, {sign}"
+            sign = "" if array.target.array.paired_rows else ", G-" if polarity else ", G+"
+            yield f"* bit line {l}: column {column} of the tile, slice {of_slice}{sign}"
         yield f"Vs{l} s{l} 0 DC 0"
 
 

@@ -25,29 +25,36 @@ Counts = npt.NDArray[np.int64]
 Range = tuple[int, int]
 
 
+UNSIGNED, TWO_PASS, MAGNITUDES = 0, 1, 2
+
+PASSES = {"twos-complement": UNSIGNED, "two-pass": TWO_PASS, "native": MAGNITUDES}
+"""What drives rows in a read: bits of the codes as they are, of either sign's, of magnitudes."""
+
+
 @dataclass(frozen=True)
 class Codes:
     """What each input code does to its word line, summed over the reads (input slices) it takes.
 
     The tables have an entry for every value of the codes' type, indexed by its bits as an unsigned
-    number. `driven`: reads with a level other than 0. `levels`: sum of the levels. `squares`: sum
-    of their squares.
+    number. `driven`: reads with a level other than 0. `levels`: sum of the levels' magnitudes.
+    `squares`: sum of their squares. `passes`: how signed codes are read.
     """
 
     driven: Counts
     levels: Counts
     squares: Counts
-    two_pass: bool
+    passes: int
 
 
 @dataclass(frozen=True)
 class Programmed:
     """What the cells of a matrix hold, seen from its rows.
 
-    For each row [K]: `tiles`, the crossbars that it crosses; `cells`, the cells on it; `levels`,
-    the sum of their levels. For each range of rows: `live_columns`, its columns with a cell above
-    level 0; `driving`, its rows that drive them. The ranges count rows in the order `rows` (None:
-    the matrix's own order). Rows and bit lines that a gated mvm skips are in none of these.
+    For each row [K]: `tiles`, the word lines of crossbars that it drives; `cells`, the cells on
+    them; `levels`, the sum of their levels. For each range of rows: `live_columns`, its columns
+    with a cell above level 0; `driving`, its rows that drive them. The ranges count rows in the
+    order `rows` (None: the matrix's own order). Rows and bit lines that a gated mvm skips are in
+    none of these.
     """
 
     tiles: Counts
@@ -158,24 +165,25 @@ def code_tables(dtype: npt.DTypeLike, bits: int, signed: bool, target: Target) -
     dtype = np.dtype(dtype)
     values = np.arange(1 << (8 * dtype.itemsize)).astype(f"u{dtype.itemsize}").view(dtype)
     inputs = target.inputs
-    levels = encoding.input_levels(values, bits, inputs.dac_bits, signed, inputs.signed).astype(
-        np.int64
+    levels = np.abs(
+        encoding.input_levels(values, bits, inputs.dac_bits, signed, inputs.signed).astype(np.int64)
     )
     driven = (levels > 0).sum(axis=0)
-    two_pass = signed and inputs.signed == "two-pass"
+    passes = PASSES[inputs.signed] if signed else UNSIGNED
     if inputs.dac_bits == 1:
-        return Codes(driven, driven, driven, two_pass)
-    return Codes(driven, levels.sum(axis=0), (levels**2).sum(axis=0), two_pass)
+        return Codes(driven, driven, driven, passes)
+    return Codes(driven, levels.sum(axis=0), (levels**2).sum(axis=0), passes)
 
 
 def driving_activations(codes: Codes, x: Array) -> int:
     """Activations of the vectors x [R, v] that drive at least one of the rows."""
-    if not codes.two_pass:
+    if codes.passes == UNSIGNED:
         together = np.bitwise_or.reduce(x.view(f"u{x.itemsize}"), axis=0)
         return int(codes.driven[together].sum())
     # The most negative code has no positive of its own type.
     wide = x.astype(np.int32)
-    parts = [np.bitwise_or.reduce(np.maximum(p, 0), axis=0) for p in (wide, -wide)]
+    each = [wide, -wide] if codes.passes == TWO_PASS else [np.abs(wide)]
+    parts = [np.bitwise_or.reduce(np.maximum(p, 0), axis=0) for p in each]
     return int(sum(codes.driven[part].sum() for part in parts))
 
 
@@ -211,6 +219,7 @@ def programmed(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Progra
         driving[r0, r1] = np.union1d(driving.get((r0, r1), rows), rows)
     if not gated:
         crossed = _over_rows(standing, tiles, np.full(len(tiles), crossbars))
+    crossed = crossed * array.rows_per_weight
     return Programmed(
         _by_row(crossed, placed.rows, op.matrix[0]),
         _by_row(cells, placed.rows, op.matrix[0]),

@@ -1,7 +1,8 @@
 """Physical arrays: which cell of which crossbar holds what.
 
 A tile stands on one crossbar, or on several where slices or polarities take arrays of their own.
-On a crossbar the bit lines of a weight column stand side by side, slice by slice, G+ beside G-.
+On a crossbar the bit lines of a weight column stand side by side, slice by slice, G+ beside G-; or
+G+ stands in one row and G- in the next, and both share a bit line.
 """
 
 from collections.abc import Container, Iterator, Mapping
@@ -50,10 +51,11 @@ class PhysicalArray:
     """One crossbar of one replica: R word lines in use, L bit lines.
 
     `levels` [R, L] are its cells'. Of each bit line: `column`, the weight column of the tile that
-    it belongs to, `slice` and `polarity` (0 is G+): [L] each. `word_lines` [R] and `bit_lines` [L]
-    are where they lie, counted over the tile's lines of this crossbar, used or not. `alone` [L]:
-    no other polarity takes away what level 0 conducts. `adc` is the curve of its converters as it
-    should be; lossless ones have step 1 over full scale.
+    it belongs to, `slice` and `polarity` (0 is G+, and where G- is in the rows): [L] each.
+    `word_lines` [R] and `bit_lines` [L] are where they lie, counted over the tile's lines of this
+    crossbar, used or not. `signs` [R]: 1, or -1 where G- stands and the input is driven negated.
+    `alone` [L]: no other polarity takes away what level 0 conducts. `adc` is the curve of its
+    converters as it should be; lossless ones have step 1 over full scale.
 
     A reference line has column, slice, polarity and bit line -1.
     """
@@ -68,6 +70,7 @@ class PhysicalArray:
     polarity: Integers
     word_lines: Integers
     bit_lines: Integers
+    signs: Integers
     alone: npt.NDArray[np.bool_]
     target: Target
     cell: Cell
@@ -101,8 +104,9 @@ _BY_LINE = ("levels", "column", "slice", "polarity", "bit_lines", "alone")
 class Tile:
     """A tile of a replica and the crossbars that it stands on.
 
-    `rows` [R] of the mvm's matrix that drive its word lines, `columns` [C] that its results are
-    added to, `height` rows that are in use, driven or not (what a full-scale converter reaches).
+    `rows` [R] of the mvm's matrix that drive its word lines (each two of them where G- is in rows),
+    `columns` [C] that its results are added to, `height` rows of the matrix that are in use, driven
+    or not (what a full-scale converter reaches).
     `converter`: the curve of its converters; None if they are lossless.
     """
 
@@ -172,6 +176,7 @@ def tiles_of(
             for i, wires in enumerate(_crossbars(levels, target))
         )
         rows, columns = row_order[r0:r1][word_lines], column_order[c0:c1][used]
+        rows = np.repeat(rows, array.rows_per_weight)
         yield Tile(rows, columns, r1 - r0, converter, tuple(made))
 
 
@@ -185,7 +190,7 @@ def _crossbars(levels: Integers, target: Target) -> list[tuple[list[int], list[i
     slices, polarities = map(list, map(range, levels.shape[:2]))
     array = target.array
     by_slice = [slices] if array.slices_in == "columns" else [[s] for s in slices]
-    by_polarity = [polarities] if array.polarity_in == "columns" else [[p] for p in polarities]
+    by_polarity = [[p] for p in polarities] if array.polarity_in == "arrays" else [polarities]
     return [(some, signs) for some in by_slice for signs in by_polarity]
 
 
@@ -195,6 +200,14 @@ def _physical(
     """The crossbar with these slices and polarities of a tile."""
     slices, polarities = wires
     chosen = block.levels[np.ix_(slices, polarities)]  # [S', P', R, C]
+    word_lines = block.word_lines
+    signs = np.ones(len(word_lines), np.int64)
+    if block.target.array.paired_rows:
+        s, p, rows, cols = chosen.shape
+        chosen = chosen.transpose(0, 2, 1, 3).reshape(s, 1, rows * p, cols)
+        polarities = [0]
+        word_lines = (word_lines[:, None] * p + np.arange(p)).ravel()
+        signs = np.tile([1, -1], rows)
     s, p, rows, cols = chosen.shape
     cells = chosen.transpose(2, 3, 0, 1).reshape(rows, cols * s * p)
     column, of_slice, of_polarity = (
@@ -208,14 +221,17 @@ def _physical(
         # A pair of lines is off only where both are.
         held = np.broadcast_to(held.any(axis=1, keepdims=True), held.shape)
     alone = held.sum(axis=1)[of_slice, column] < 2
+    if block.target.array.paired_rows:
+        alone = np.zeros(len(column), bool)  # the pair's other row takes it away
     made = PhysicalArray(
         *where,
         cells,
         column,
         of_slice,
         of_polarity,
-        block.word_lines,
+        word_lines,
         bit_lines,
+        signs,
         alone,
         block.target,
         block.cell,

@@ -31,7 +31,9 @@ DAC_BITS = 4
 BLOCK_BYTES = 64
 """What a table entry takes: a cache line, 32 bit lines of int16 or 16 of int32."""
 
-UNSIGNED, TWO_PASS, TWOS_COMPLEMENT = 0, 1, 2
+UNSIGNED, TWO_PASS, TWOS_COMPLEMENT, NATIVE = 0, 1, 2, 3
+
+SIGNED = {"two-pass": TWO_PASS, "twos-complement": TWOS_COMPLEMENT, "native": NATIVE}
 
 
 class Inputs(NamedTuple):
@@ -40,7 +42,7 @@ class Inputs(NamedTuple):
     bits: int
     dac_bits: int
     itemsize: int  # bytes of a code as it is stored: 1 or 2
-    mode: int  # UNSIGNED, TWO_PASS or TWOS_COMPLEMENT
+    mode: int  # UNSIGNED, TWO_PASS, TWOS_COMPLEMENT; NATIVE, which no table takes
     weights: Any  # float64 [J]: what each activation weighs
 
 
@@ -48,9 +50,7 @@ def inputs_of(
     target: Target, bits: int, itemsize: int, *, signed: bool, weights: npt.NDArray[np.int64]
 ) -> Inputs:
     """How `target` reads codes; `weights` [J] are those of the reads."""
-    mode = UNSIGNED
-    if signed:
-        mode = TWO_PASS if target.inputs.signed == "two-pass" else TWOS_COMPLEMENT
+    mode = SIGNED[target.inputs.signed] if signed else UNSIGNED
     return Inputs(bits, target.inputs.dac_bits, itemsize, mode, weights.astype(np.float64))
 
 

@@ -1,5 +1,7 @@
 """Components, one file a kind, and those of a target.
 
+A file may also bring models of several kinds that belong together, one source a file: `neurram`.
+
 A target says `[cost.adc] model = "murmann"`: `adc` is a role of a kind (`base.ComponentKind`). The
 kind's file declares how many of it stand where, when it acts, and the models that give its figures.
 Plug-ins bring more, under the entry point group `xbarc.components` or in a file given by
@@ -35,6 +37,7 @@ from xbarc.support.plugins import Group, Registry
 ORDER = (
     "adc",
     "dac",
+    "word_line",
     "crossbar",
     "sample_hold",
     "shift_add",
@@ -140,10 +143,12 @@ def load_kinds() -> Kinds:
     Raises `XbarcError` where a name is taken twice, or a model is of no kind.
     """
     kinds = Kinds()
-    for module in pkgutil.iter_modules(__path__):
-        file = importlib.import_module(f"{__name__}.{module.name}")
-        for kind in plugins.instances(file, ComponentKind):
-            kinds.add(kind, OURS)
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    files = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    for kind in (kind for file in files for kind in plugins.instances(file, ComponentKind)):
+        kinds.add(kind, OURS)
+    for own in (model for file in files for model in plugins.instances(file, ComponentModel)):
+        kinds.models.add(f"{own.kind}.{own.name}", partial(_identity, own), OURS)
     foreign = COMPONENTS.registry()
     models = [name for name in foreign.names if "." in name]
     for name in foreign.names:

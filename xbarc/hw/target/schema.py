@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from xbarc.hw.encoding import slice_count
+from xbarc.hw.encoding import SignedInputs, slice_count
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -42,9 +42,17 @@ class CrossbarArray(Section):
     cell_bits: Annotated[int, Field(ge=1, le=8)]
     encoding: Literal["differential", "offset"] = "differential"
     slices_in: Literal["columns", "arrays"] = "columns"
-    polarity_in: Literal["columns", "arrays"] = "columns"
+    polarity_in: Literal["columns", "arrays", "rows"] = "columns"
     columns_per_adc: Count = 128
     source: str = ""
+
+    @model_validator(mode="after")
+    def _pairs_stand_in_rows(self) -> "CrossbarArray":
+        if self.paired_rows and self.encoding != "differential":
+            raise ValueError('array.polarity_in = "rows" needs array.encoding = "differential"')
+        if self.weights_per_column < 1:
+            raise ValueError('array.polarity_in = "rows" needs array.rows of 2 or more')
+        return self
 
     @property
     def polarities(self) -> int:
@@ -70,6 +78,21 @@ class CrossbarArray(Section):
         """Weights side by side in one crossbar: `floor(cols / columns_per_weight)`."""
         return self.cols // self.columns_per_weight(weight_bits)
 
+    @property
+    def paired_rows(self) -> bool:
+        """Whether G+ and G- stand in two rows of one column, driven with opposite signs."""
+        return self.polarity_in == "rows"
+
+    @property
+    def rows_per_weight(self) -> int:
+        """Rows that one weight, and so one input, takes in a crossbar."""
+        return 2 if self.paired_rows else 1
+
+    @property
+    def weights_per_column(self) -> int:
+        """Weights below each other in one crossbar: `floor(rows / rows_per_weight)`."""
+        return self.rows // self.rows_per_weight
+
 
 class Weights(Section):
     """Integer weights: `bits` with sign."""
@@ -83,7 +106,7 @@ class Inputs(Section):
 
     bits: Annotated[int, Field(ge=2, le=16)] = 8
     dac_bits: Annotated[int, Field(ge=1, le=16)] = 1
-    signed: Literal["two-pass", "twos-complement"] = "two-pass"
+    signed: SignedInputs = "two-pass"
     source: str = ""
 
     @model_validator(mode="after")
@@ -280,6 +303,12 @@ class Target(Section):
             )
         if self.adc.subtract == "analog" and self.array.encoding != "differential":
             raise ValueError('adc.subtract = "analog" needs array.encoding = "differential"')
+        if self.adc.subtract != "analog":
+            # Currents of both signs meet in a column: only a signed converter reads them.
+            if self.array.paired_rows:
+                raise ValueError('array.polarity_in = "rows" needs adc.subtract = "analog"')
+            if self.inputs.signed == "native":
+                raise ValueError('inputs.signed = "native" needs adc.subtract = "analog"')
         return self
 
     @property
@@ -327,5 +356,5 @@ class Target(Section):
 
     def input_slices(self, bits: int, signed: bool) -> int:
         """Reads that a vector of `bits`-bit codes takes (numerics, Inputs in time)."""
-        passes = 2 if signed and self.inputs.signed == "two-pass" else 1
+        passes = 2 if signed and self.inputs.signed == "two-pass" else 1  # native: one
         return passes * slice_count(bits, self.inputs.dac_bits)

@@ -13,7 +13,7 @@ def full_cut(
     each group is cut on its own.
     """
     width = array.weights_per_row(weights.weight_bits)
-    together = min(array.rows // rows, width // cols, weights.group_count)
+    together = min(array.weights_per_column // rows, width // cols, weights.group_count)
     if weights.group_count > 1 and together:
         return PackedAttr.of(together)
-    return GridAttr.of(array.rows, width)
+    return GridAttr.of(array.weights_per_column, width)

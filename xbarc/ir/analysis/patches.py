@@ -166,7 +166,7 @@ class Fit:
             rows // patches.layer.window.size,
             cols // weights.group_count,
             weights.group_count,
-            array.rows,
+            array.weights_per_column,
             array.weights_per_row(weights.weight_bits),
         )
 

@@ -53,7 +53,7 @@ class CrossbarAttr(ParametrizedAttribute):
             cell_bits=self.cell_bits.data,
             encoding=cast(Literal["differential", "offset"], self.encoding.data),
             slices_in=cast(Literal["columns", "arrays"], self.slices_in.data),
-            polarity_in=cast(Literal["columns", "arrays"], self.polarity_in.data),
+            polarity_in=cast(Literal["columns", "arrays", "rows"], self.polarity_in.data),
         )
 
     def verify(self) -> None:

@@ -68,9 +68,10 @@ class Numerics:
         return len(self.tiles()) * array.crossbars_per_tile(self.weights.weight_bits)
 
     def footprints(self, array: CrossbarArray) -> list[tuple[int, int]]:
-        """Rows and physical columns of each tile, all its slices and polarities counted."""
+        """Word lines and bit lines of each tile, all its slices and polarities counted."""
         tiles, width = self.tiles(), array.columns_per_weight(self.weights.weight_bits)
-        rows, columns = tiles[:, 1] - tiles[:, 0], (tiles[:, 3] - tiles[:, 2]) * width
+        rows = (tiles[:, 1] - tiles[:, 0]) * array.rows_per_weight
+        columns = (tiles[:, 3] - tiles[:, 2]) * width
         return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
     def fits_beside(self, host: "Numerics", array: CrossbarArray) -> bool:
@@ -134,7 +135,8 @@ class Numerics:
         """Each tile fits on a crossbar of `array`. Raises `VerifyException`."""
         width = array.columns_per_weight(self.weights.weight_bits)
         tiles = self.tiles()
-        rows, cols = tiles[:, 1] - tiles[:, 0], tiles[:, 3] - tiles[:, 2]
+        rows = (tiles[:, 1] - tiles[:, 0]) * array.rows_per_weight
+        cols = tiles[:, 3] - tiles[:, 2]
         too_large = (rows > array.rows) | (cols * width > array.cols)
         if too_large.any():
             i = int(too_large.argmax())

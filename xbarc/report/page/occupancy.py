@@ -58,7 +58,7 @@ def tile(shape: "Shape", array: CrossbarArray, bits: int) -> Markup:
     """One shape with its count."""
     columns = shape.cols * array.columns_per_weight(bits)
     share = percent(shape.occupied(array, bits))
-    size = f"{shape.rows} × {columns}"
+    size = f"{shape.rows * array.rows_per_weight} × {columns}"
     label = f"{count(shape.count)} tiles of {size} cells, {share} of the crossbar"
     return tag(
         "li",
@@ -84,7 +84,8 @@ class Shape:
     def occupied(self, array: CrossbarArray, weight_bits: int) -> float:
         """Share of a crossbar's cells that hold weights."""
         held = sum((r1 - r0) * (c1 - c0) for r0, r1, c0, c1 in self.blocks)
-        return held * array.columns_per_weight(weight_bits) / (array.rows * array.cols)
+        cells = array.rows_per_weight * array.columns_per_weight(weight_bits)
+        return held * cells / (array.rows * array.cols)
 
 
 def shapes(op: MvmOp) -> list[Shape]:
@@ -129,14 +130,15 @@ def _blocks(signature: Sequence[int], kg: int, ng: int) -> tuple[Rectangle, ...]
 
 def picture(shape: Shape, array: CrossbarArray, weight_bits: int, label: str) -> Markup:
     """A crossbar, and the cells of it that hold weights."""
-    per_weight = array.columns_per_weight(weight_bits)
+    per_weight, high = array.columns_per_weight(weight_bits), array.rows_per_weight
     blocks = shape.blocks
     if len(blocks) > MOST_BLOCKS:
         step = -(-len(blocks) // MOST_BLOCKS)
         parts = [blocks[i : i + step] for i in range(0, len(blocks), step)]
         blocks = tuple((p[0][0], p[-1][1], p[0][2], p[-1][3]) for p in parts)
     path = "".join(
-        f"M{c0 * per_weight} {r0}h{(c1 - c0) * per_weight}v{r1 - r0}h{(c0 - c1) * per_weight}z"
+        f"M{c0 * per_weight} {r0 * high}h{(c1 - c0) * per_weight}v{(r1 - r0) * high}"
+        f"h{(c0 - c1) * per_weight}z"
         for r0, r1, c0, c1 in blocks
     )
     return tag(

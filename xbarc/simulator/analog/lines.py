@@ -139,10 +139,11 @@ def _converted(
     slice_weights: Integers,
 ) -> Converted:
     c, p = a.converted, a.physical
-    digital = c.target.adc.subtract == "digital"
-    mine = np.flatnonzero(p.polarity >= 0 if digital else p.polarity == 0)
+    # Pairs in rows meet in their bit line: no other line is subtracted.
+    apart = c.target.adc.subtract == "digital" or c.target.array.paired_rows
+    mine = np.flatnonzero(p.polarity >= 0 if apart else p.polarity == 0)
     terms = [_term(a, mine)]
-    if not digital:
+    if not apart:
         pairs = [negative[int(s), int(n)] for s, n in zip(c.slice, c.column, strict=True)]
         (other,) = {id(found): found for found, _ in pairs}.values()
         taken = _term(other, np.array([line for _, line in pairs]))
@@ -171,7 +172,8 @@ def _distortion(c: PhysicalArray, effects: Sequence[Effect], seed: int) -> Disto
 
 def _term(a: ProgrammedArray, lines: Integers) -> Term:
     variances = None if a.variances is None else a.variances[:, lines]
-    return Term(a.cells[:, lines], a.unit, a.drive, variances, a.variance_unit)
+    cells = a.cells[:, lines] * a.physical.signs[:, None].astype(np.int32)
+    return Term(cells, a.unit, a.drive, variances, a.variance_unit)
 
 
 def _difference(plus: Term, minus: Term) -> Term:

@@ -33,12 +33,17 @@ class Drive:
     square_unit: float
 
     def carried(self, levels: Integers) -> tuple[Integers, float]:
-        """What word lines carry at levels [R, n]: integers, and what one is."""
-        return np.asarray(self.table[np.arange(len(levels))[:, None], levels]), self.unit
+        """What word lines carry at levels [R, n]: integers, and what one is.
+
+        At a level below 0 that is what they carry at its magnitude, negated.
+        """
+        found = self.table[np.arange(len(levels))[:, None], np.abs(levels.astype(np.int32))]
+        return np.asarray(np.where(levels < 0, -found, found)), self.unit
 
     def squared(self, levels: Integers) -> tuple[Integers, float]:
         """The same of its squares."""
-        return np.asarray(self.squares[np.arange(len(levels))[:, None], levels]), self.square_unit
+        found = self.squares[np.arange(len(levels))[:, None], np.abs(levels.astype(np.int32))]
+        return np.asarray(found), self.square_unit
 
 
 @dataclass(frozen=True)

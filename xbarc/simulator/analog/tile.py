@@ -236,7 +236,8 @@ def _one_by_one(c: Converted, bends: tuple[Effect, ...], codes: Codes) -> LinesO
     lines, dac_bits = by_line(c), codes.target.inputs.dac_bits
     top = (1 << dac_bits) - 1
     fits = _largest(lines.cells) * top < 1 << 31 and _largest(lines.variances) * top**2 < 1 << 31
-    by_table = fits and dac_bits <= TABLE_DAC_BITS and not bends and not c.driven
+    native = codes.signed and codes.target.inputs.signed == "native"
+    by_table = fits and dac_bits <= TABLE_DAC_BITS and not (bends or c.driven or native)
     bent = c.distortion is not None
     return LinesOfArray(c.array, lines, bent, _drives(c), _noise(c), bends, by_table)
 

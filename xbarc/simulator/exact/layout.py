@@ -56,10 +56,12 @@ def lay_out(
     input_weights: Integers,
     *,
     gated: bool,
+    native: bool = False,
 ) -> Block:
     """Encode one segment's weights [R, C], and split what must be converted from what need not.
 
-    `gated`: bit lines on which all cells are at level 0 aren't converted, and give 0.
+    `gated`: bit lines on which all cells are at level 0 aren't converted, and give 0. `native`:
+    rows are driven at levels of both signs.
     """
     array = target.array
     levels = encoding.weight_levels(dense, weight_bits, array.cell_bits, array.encoding)
@@ -69,7 +71,8 @@ def lay_out(
     lowest = np.zeros_like(highest)
     if target.adc.subtract == "analog":
         # One bit line holds both polarities; its sum goes both ways.
-        highest, lowest = highest[:, :1], -highest[:, 1:]
+        plus, minus = highest[:, :1], highest[:, 1:]
+        highest, lowest = (plus + minus, -plus - minus) if native else (plus, -minus)
         levels, weights = levels[:, None], weights[:, :1]  # [S, 1, P, R, C]
     else:
         levels = levels[:, :, None]  # [S, P, 1, R, C]

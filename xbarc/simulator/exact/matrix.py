@@ -82,7 +82,7 @@ class Matrix:
         gated: bool = False,
     ) -> None:
         encoding.check_weights(q, weight_bits, target.array.encoding)
-        check_segments(q, segments, groups, target.array.rows, rows, columns)
+        check_segments(q, segments, groups, target.array.weights_per_column, rows, columns)
         self._rows, self._selected = rows, columns
         self._target, self._groups = target, groups
         self._weight_bits, self._gated, self._adc_range = weight_bits, gated, adc_range
@@ -95,8 +95,10 @@ class Matrix:
         self.integer = target.adc.mode in ("lossless", "saturate")
         self._conversions = self._saturated = 0
         self._counting = threading.Lock()
-        full = converters.full_scale(array.rows, inputs.dac_bits, array.cell_bits)
-        self._by_product = inputs.dac_bits > TABLE_DAC_BITS or full >= COUNTED
+        full = converters.full_scale(array.weights_per_column, inputs.dac_bits, array.cell_bits)
+        self._native = input_signed and inputs.signed == "native"
+        wide = inputs.dac_bits > TABLE_DAC_BITS or full >= COUNTED
+        self._by_product = wide or self._native  # tables have no levels below 0
         # What holds every sum exactly.
         self._sum_type = np.float32 if full < 1 << 24 else np.float64
 
@@ -239,8 +241,8 @@ class Matrix:
             codes, self._input_bits, slices.dac_bits, self._input_signed, slices.signed
         )
         flat = driven.swapaxes(0, 1).reshape(len(codes), -1)
-        if levels.dtype == np.int8 and slices.dac_bits <= 8:
-            return byte_product(levels, np.ascontiguousarray(flat, np.uint8))
+        if levels.dtype == np.int8 and flat.itemsize == 1:
+            return byte_product(levels, np.ascontiguousarray(flat))
         return np.matmul(levels.astype(self._sum_type), flat.astype(self._sum_type))
 
     def _count_lines(self, q: Integers, segments: Sequence[Segment]) -> int:
@@ -291,6 +293,7 @@ class Matrix:
                 adc,
                 self._input_weights,
                 gated=self._gated,
+                native=self._native,
             )
             product[in_weights] = block.product[in_block]
             line_count += block.lines

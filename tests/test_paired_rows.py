@@ -1,0 +1,134 @@
+"""G+ and G- in two adjacent rows of one column, driven with opposite signs."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import text_model
+from test_analog import product, vectors
+from test_whole_network import NATIVE, PAIRS
+
+import xbarc
+from xbarc.hw.encoding import input_levels, input_slice_weights
+from xbarc.hw.target import load_target
+from xbarc.hw.wires import transfer
+from xbarc.ir.dialect import MvmOp
+from xbarc.report.spice import netlist
+from xbarc.simulator.analog.engine import AnalogEngine
+from xbarc.simulator.arrays import tiles_of
+from xbarc.simulator.devices.wire import Wire
+from xbarc.simulator.interpreter import Simulator
+from xbarc.simulator.noise import engine_for
+from xbarc.support.errors import UsageError
+
+needs_data = pytest.mark.skipif("XBARC_DATA" not in os.environ, reason="XBARC_DATA: models/")
+
+LOSSLESS = [*PAIRS, "adc.mode=lossless", "inputs.dac_bits=8"]
+
+
+def test_counts_of_a_layer_by_hand():
+    # 8 x 16 arrays: 4 inputs, 4 weights of 4 slices. 20 x 5 weights: 5 row, 2 column blocks.
+    model = text_model("g (float[N,20] x) => (float[N,5] y) <float[20,5] w> { y = MatMul(x, w) }")
+    x = np.random.default_rng(0).standard_normal((4, 20)).astype(np.float32)
+    keys = ["array.rows=8", "array.cols=16", *PAIRS]
+    found = {
+        signed: xbarc.compile(
+            model, "mca64", overrides=[*keys, f"inputs.signed={signed}"], calibration=x
+        ).cost()["layers"][0]
+        for signed in ("two-pass", "native")
+    }
+    layer = found["native"]
+    assert layer["tiles"] == layer["crossbars"] == 10
+    assert layer["memristors"] == 20 * 5 * 8
+    assert layer["utilization"] == 20 * 5 * 8 / (10 * 8 * 16)
+    assert layer["cycles"] == 8
+    assert layer["adc_conversions"] == 8 * 5 * 5 * 4
+    assert layer["row_pulses"] == 8 * 2 * 20 * 2
+    twice = ("cycles", "adc_conversions", "row_pulses")
+    assert all(found["two-pass"][name] == 2 * layer[name] for name in twice)
+
+
+def test_the_cells_of_an_array():
+    program = product(overrides=[*LOSSLESS, "array.cell_bits=7"])
+    (op,) = (op for op in program.module.walk() if isinstance(op, MvmOp))
+    (tile,) = tiles_of(op, program.weights, program.target, 0)
+    (array,) = tile.arrays
+    q = program.weights[array.layer].astype(int)
+    np.testing.assert_array_equal(array.levels[::2], np.maximum(q, 0))
+    np.testing.assert_array_equal(array.levels[1::2], np.maximum(-q, 0))
+    np.testing.assert_array_equal(array.signs, [1, -1] * 20)
+    np.testing.assert_array_equal(tile.rows, np.repeat(np.arange(20), 2))
+    np.testing.assert_array_equal(array.word_lines, np.arange(40))
+
+
+def test_wires_carry_inputs_of_both_signs():
+    """What comes out is the transfer matrix times +x in G+ rows and -x in G- rows."""
+    program = product(overrides=[*LOSSLESS, "array.cell_bits=7"])
+    (op,) = (op for op in program.module.walk() if isinstance(op, MvmOp))
+    (tile,) = tiles_of(op, program.weights, program.target, 0)
+    wire = Wire(row=40.0, col=60.0, sense=100.0)
+    codes = np.random.default_rng(1).integers(0, 256, (20, 9)).astype(np.uint8)
+    matrix = AnalogEngine((wire,)).program(op, program.weights, program.target)
+    found = np.zeros((op.matrix[1], 9))
+    matrix.multiply(codes, found)
+    (array,) = tile.arrays
+    driven = np.repeat(codes.astype(float), 2, axis=0) * np.array([1, -1] * 20)[:, None]
+    expected = transfer(array.wanted(), wire.wires) @ driven / array.cell.step_us
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    ideal = program.weights[array.layer].T.astype(int) @ codes
+    assert np.abs(found - ideal).max() > 0.02 * np.abs(ideal).max()
+
+
+def test_a_pair_takes_away_what_level_0_conducts():
+    """The current of g_off goes in through one row and out through the other."""
+    program, x = product(overrides=LOSSLESS), {"x": vectors(5)}
+    plain = Simulator(program).run(x)["y"]
+    found = Simulator(program, engine=engine_for(program, "ratio{g_off=20.0}")).run(x)["y"]
+    np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-3)
+
+
+def test_native_codes_in_slices_of_both_signs():
+    codes = np.array([-128, -127, -5, 0, 6, 127], np.int8)
+    for dac_bits, reads in ((1, 8), (3, 3), (4, 2), (8, 1)):
+        levels = input_levels(codes, 8, dac_bits, True, "native")
+        weights = input_slice_weights(8, dac_bits, True, "native")
+        assert levels.shape == (reads, 6) and len(weights) == reads
+        np.testing.assert_array_equal(weights @ levels, codes)
+        assert np.abs(levels.astype(int)).max() < 1 << dac_bits
+        assert (levels.astype(int) * codes.astype(int) >= 0).all()
+
+
+def test_lines_of_a_netlist_say_which_cell_of_a_pair_they_drive():
+    program = product(overrides=LOSSLESS)
+    (layer,) = (name for name in program.weights if not name.endswith((".scale", ".bias")))
+    text = netlist(program, layer, 0)
+    assert "* word line 6: row 3 of the layer's matrix, G+" in text
+    assert "* word line 7: row 3 of the layer's matrix, G-, driven with the opposite sign" in text
+    assert "* bit line 5: column 1 of the tile, slice 1\n" in text
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["array.polarity_in=rows"], r'polarity_in = "rows" needs adc.subtract = "analog"'),
+        ([*PAIRS, "array.encoding=offset"], r'"rows" needs array.encoding = "differential"'),
+        ([*PAIRS, "array.rows=1"], r'"rows" needs array.rows of 2 or more'),
+        ([NATIVE], r'inputs.signed = "native" needs adc.subtract = "analog"'),
+    ],
+)
+def test_what_cant_be_is_refused(keys, message):
+    with pytest.raises(UsageError, match=message):
+        load_target("mca128", keys)
+
+
+@needs_data
+def test_resnet20_on_neurram():
+    """128 inputs and 256 weights an array, each column converted once a vector."""
+    model = Path(os.environ["XBARC_DATA"]) / "models" / "resnet20_cifar10.onnx"
+    totals = xbarc.compile(model, "neurram").cost()["totals"]
+    # The first layer's inputs are signed: two passes convert 1024 windows x 16 filters twice.
+    assert (totals["crossbars"], totals["adc_conversions"]) == (61, 495_626 - 1024 * 16)
+    passes = ["inputs.signed=two-pass"]
+    totals = xbarc.compile(model, "neurram", overrides=passes).cost()["totals"]
+    assert totals["adc_conversions"] == 495_626
