@@ -12,6 +12,7 @@ import xbarc
 from xbarc.frontends.onnx.importer import load
 from xbarc.frontends.relax.frontend import is_module
 from xbarc.frontends.relax.importer import load_relax
+from xbarc.frontends.source import Inputs
 from xbarc.frontends.tvm_ops.relax_only import OPERATORS as RELAX
 from xbarc.graph.serialize import to_proto
 from xbarc.support.errors import UsageError, XbarcError
@@ -27,7 +28,7 @@ def script(text):
 
 def imported(module, params=None, input_shapes=None):
     shapes = input_shapes or {}
-    return to_proto(load(load_relax(module, params, shapes), shapes))
+    return to_proto(load(load_relax(module, params, Inputs(shapes)), shapes))
 
 
 def agrees(module, feeds, model=None):
@@ -180,7 +181,7 @@ def test_the_batch_stays_open_and_other_sizes_are_given():
 )
 def test_open_sizes_are_asked_for(shapes, problem):
     with pytest.raises(XbarcError, match=problem):
-        load_relax(script(OPEN), input_shapes=shapes)
+        load_relax(script(OPEN), given=Inputs(shapes))
 
 
 def test_an_open_batch_is_filled_and_repeated():

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import xbarc
 from xbarc.cli import app
 from xbarc.frontends.registry import load
-from xbarc.frontends.source import SideWeights
+from xbarc.frontends.source import Inputs, SideWeights
 from xbarc.frontends.tvm_ops import OPERATORS
 from xbarc.support.errors import UsageError, XbarcError
 
@@ -293,7 +293,7 @@ def test_missing_weights_are_listed():
     text = refusal(NETWORK, complete=True)
     assert text.splitlines() == [
         "the Relay text: 2 weights are missing; give --params FILE, "
-        "or --random-weights SEED for a cost study; --input-shape names an input",
+        "or --random-weights SEED for a cost study; --inputs NAMES says which are inputs",
         "  %w  float32 [3, 2, 3, 3]",
         "  %b  float32 [3]",
     ]
@@ -334,7 +334,7 @@ def test_the_index_of_a_table_is_an_input():
 def test_a_shape_names_an_input():
     text = program("add(nn.relu(%x), %mask)", {"x": X, "mask": X})
     assert "1 weight is missing" in refusal(text, complete=True)
-    model = load(text, {"mask": (2, 3)}).model
+    model = load(text, Inputs({"mask": (2, 3)})).model
     assert [v.name for v in model.graph.inputs] == ["x", "mask"]
 
 

@@ -187,6 +187,8 @@ def compile(
     overrides: Sequence[str] = (),
     plugins: Sequence[str | Path] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    batch_axes: Mapping[str, int | None] | None = None,
+    inputs: Sequence[str] | None = None,
     percentile: float = 100.0,
     params: "str | Path | Mapping[str, Any] | None" = None,
     constants: "str | Path | Mapping[str, Any] | Sequence[Any] | None" = None,
@@ -205,6 +207,9 @@ def compile(
         overrides: target keys, as `array.rows=64`.
         plugins: Python files that define passes and other additions; they are run.
         input_shapes: input name -> shape, for dynamic dimensions other than the batch.
+        batch_axes: input name -> the axis that is its batch, None where it has none; where it isn't
+            given, it is found (`docs/frontends.md`).
+        inputs: which parameters of a Relay program are inputs; all others are weights.
         percentile: share of the calibration values within the range of an input, in percent.
         params: weights of a TVM program: a `.params` or npz file, or arrays by parameter name.
         constants: Relay's `meta[relay.Constant][i]`: an npz file, or arrays by index.
@@ -216,8 +221,9 @@ def compile(
         XbarcError: the model or the data can't be compiled; one line a cause.
     """
     from xbarc.driver.compile import Settings, compile_model
-    from xbarc.frontends.source import SideWeights
+    from xbarc.frontends.source import Inputs, SideWeights
 
     weights = SideWeights(params, constants, random_weights)
-    settings = Settings(target, overrides, passes, plugins, input_shapes or {}, percentile, weights)
+    given = Inputs(input_shapes or {}, batch_axes or {}, inputs)
+    settings = Settings(target, overrides, passes, plugins, given, percentile, weights)
     return Program.of(compile_model(model, settings, calibration, instrumentation))

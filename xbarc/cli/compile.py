@@ -27,6 +27,8 @@ def command(
         float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
     ] = 100.0,
     input_shape: options.InputShapes = None,
+    batch_axis: options.BatchAxes = None,
+    inputs: options.InputNames = None,
     params: options.Params = None,
     constants: options.Constants = None,
     random_weights: options.RandomWeights = None,
@@ -50,6 +52,7 @@ def command(
     check_free(path)
     if dump_dir is not None:
         refuse_inside(dump_dir / "dump")
+    given = options.inputs(input_shape, batch_axis, inputs)
     program = compile(
         model,
         target,
@@ -57,7 +60,9 @@ def command(
         calibration=calibration,
         overrides=sets or (),
         plugins=plugin or (),
-        input_shapes=options.shapes(input_shape),
+        input_shapes=given.shapes,
+        batch_axes=given.batch_axes,
+        inputs=given.names,
         percentile=percentile,
         params=params,
         constants=constants,

@@ -35,6 +35,8 @@ def command(
     ] = None,
     calibration: options.Calibration = None,
     input_shape: options.InputShapes = None,
+    batch_axis: options.BatchAxes = None,
+    inputs: options.InputNames = None,
     params: options.Params = None,
     constants: options.Constants = None,
     random_weights: options.RandomWeights = None,
@@ -58,6 +60,8 @@ def command(
         for given, option in (
             (calibration, "--calibration"),
             (input_shape, "--input-shape"),
+            (batch_axis, "--batch-axis"),
+            (inputs, "--inputs"),
             (params, "--params"),
             (constants, "--constants"),
             (random_weights, "--random-weights"),
@@ -90,7 +94,7 @@ def command(
         overrides=sets or (),
         plugins=plugin or (),
         calibration=calibration,
-        input_shapes=options.shapes(input_shape),
+        inputs=options.inputs(input_shape, batch_axis, inputs),
         weights=SideWeights(params, constants, random_weights),
         instrumentation=seen,
     )

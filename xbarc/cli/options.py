@@ -8,6 +8,7 @@ import typer
 from xbarc.support.errors import UsageError
 
 if TYPE_CHECKING:
+    from xbarc.frontends.source import Inputs
     from xbarc.pipeline import Instrumentation
 
 ProgramPath = Annotated[Path, typer.Argument(metavar="OUT.xbar", help="A compiled program.")]
@@ -54,6 +55,16 @@ InputShapes = Annotated[
         "--input-shape", metavar="NAME=1,3,48,192", help="Fix a model's dynamic dimensions."
     ),
 ]
+BatchAxes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--batch-axis", metavar="NAME=AXIS", help="The axis that is an input's batch, or none."
+    ),
+]
+InputNames = Annotated[
+    str | None,
+    typer.Option("--inputs", metavar="NAMES", help="A Relay program's inputs: x,state."),
+]
 Params = Annotated[
     Path | None,
     typer.Option("--params", metavar="FILE", help="Weights of a TVM program: .params or npz."),
@@ -90,6 +101,29 @@ def shapes(texts: list[str] | None) -> dict[str, list[int]]:
             raise UsageError(
                 f"--input-shape {text}: written name=1,3,48,192, whole numbers between commas"
             ) from None
+    return found
+
+
+def inputs(
+    shape_texts: list[str] | None, axis_texts: list[str] | None, names: str | None
+) -> "Inputs":
+    """What the options of inputs say. Raises `UsageError` where one can't be read."""
+    from xbarc.frontends.source import Inputs
+
+    split = None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    if split == []:
+        raise UsageError("--inputs names no input: written x,state")
+    return Inputs(shapes(shape_texts), _batch_axes(axis_texts), split)
+
+
+def _batch_axes(texts: list[str] | None) -> dict[str, int | None]:
+    """Texts like `h=1` or `h=none` as axes by input name."""
+    found: dict[str, int | None] = {}
+    for text in texts or ():
+        name, equals, axis = text.rpartition("=")
+        if not equals or not name or not (axis == "none" or axis.isdecimal()):
+            raise UsageError(f"--batch-axis {text}: written name=1, or name=none")
+        found[name] = None if axis == "none" else int(axis)
     return found
 
 

@@ -1,7 +1,7 @@
 """The whole way from a model to a program."""
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from xbarc.driver.stages import (
     map_layers,
 )
 from xbarc.driver.update import reprogrammed
-from xbarc.frontends.source import SideWeights
+from xbarc.frontends.source import Inputs, SideWeights
 from xbarc.hw.target import Target, load_target
 from xbarc.ir import print_module
 from xbarc.pipeline import (
@@ -56,7 +56,7 @@ ALWAYS = "canonicalize,fold-batchnorm"
 class Settings:
     """How to compile; the fields are the options of `xbarc compile`.
 
-    `overrides` are `--set` texts, `input_shapes` fixes dynamic dimensions by input name,
+    `overrides` are `--set` texts, `inputs` is what is said of the model's inputs,
     `percentile` is the share of calibration values that a range keeps, in percent, `weights` are
     those that stand beside a TVM program.
     """
@@ -65,7 +65,7 @@ class Settings:
     overrides: Sequence[str] = ()
     passes: str = ""
     plugins: Sequence[str | Path] = ()
-    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    inputs: Inputs = field(default_factory=Inputs)
     percentile: float = 100.0
     weights: SideWeights | None = None
 
@@ -99,7 +99,7 @@ def compile_model(
         # A typing error costs no waiting: the model is read after all else.
         decided = decide(settings)
         imported = import_model(
-            source, calibration, input_shapes=settings.input_shapes, weights=settings.weights
+            source, calibration, inputs=settings.inputs, weights=settings.weights
         )
         seen.feeds = imported.samples(VERIFY_SAMPLES)
         seen.check(_all_passes(decided))

@@ -64,7 +64,7 @@ def _first_output(program: CompiledProgram, feeds: Feeds) -> Array:
     session = Session(program.network().model, [name])
     specs = input_specs(program)
     coupled = COUPLED in function.attributes
-    size = sample_count(specs, feeds) if coupled else batch_size(feeds)
+    size = sample_count(specs, feeds) if coupled else batch_size(specs, feeds)
     parts = list(batches(specs, feeds, max(1, size)))
     outputs = [session.run(part)[name] for part in parts]
     sizes = [sample_count(specs, part) for part in parts]

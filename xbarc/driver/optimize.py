@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import onnx_ir as ir
 from xbarc.cost.components import check_tables
 from xbarc.driver import extensions
 from xbarc.frontends.registry import load
-from xbarc.frontends.source import SideWeights
+from xbarc.frontends.source import Inputs, SideWeights
 from xbarc.graph.attachments import attach, figures_of
 from xbarc.graph.inputs import input_specs
 from xbarc.graph.run import random_inputs
@@ -65,7 +65,7 @@ def optimize(
     overrides: Sequence[str] = (),
     plugins: Sequence[Path] = (),
     calibration: Path | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    inputs: Inputs | None = None,
     weights: SideWeights | None = None,
     instrumentation: Instrumentation | None = None,
 ) -> Optimized:
@@ -92,7 +92,7 @@ def optimize(
         if hardware is not None:
             check_tables(hardware)
         check_hardware(pipeline.graph, hardware)
-        model = load(source, input_shapes or {}, weights, complete=False).model
+        model = load(source, inputs, weights, complete=False).model
         samples = 0
         if calibration is None:
             # What a pass fits, it then fits to noise; the command line warns of that.

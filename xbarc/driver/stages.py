@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -20,7 +19,7 @@ from xdsl.passes import ModulePass
 from xbarc.artifact import CompiledProgram
 from xbarc.artifact.float_network import FloatNetwork
 from xbarc.frontends.registry import load
-from xbarc.frontends.source import SideWeights
+from xbarc.frontends.source import Inputs, SideWeights
 from xbarc.graph.attachments import attach, figures_of
 from xbarc.graph.calibration import Calibration, calibrate
 from xbarc.graph.inputs import input_specs
@@ -107,7 +106,7 @@ def import_model(
     source: "str | Path | onnx.ModelProto | ir.Model | IRModule",
     calibration: "str | Path | Array | Feeds | None" = None,
     *,
-    input_shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    inputs: Inputs | None = None,
     weights: SideWeights | None = None,
     samples: int = GENERATED_SAMPLES,
 ) -> Imported:
@@ -117,7 +116,7 @@ def import_model(
         UsageError: weights are given to a model that takes none of that kind.
         XbarcError: the model or the data can't be used; one line a cause.
     """
-    loaded = load(source, input_shapes, weights)
+    loaded = load(source, inputs, weights)
     specs = input_specs(loaded.model)
     if calibration is None:
         feeds: dict[str, Array] = dict(random_inputs(loaded.model, samples))

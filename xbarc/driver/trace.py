@@ -27,7 +27,7 @@ from xbarc.ir.interface import COUPLED, main_function
 from xbarc.simulator.code_use import CodeCounter, CodeUse
 from xbarc.simulator.interpreter import AdcStatistics, Simulator, input_specs
 from xbarc.simulator.noise import engine_for
-from xbarc.support.data import Array, Feeds, batches
+from xbarc.support.data import Array, Feeds, batches, sample_count
 from xbarc.support.document import finite
 from xbarc.support.errors import UsageError, XbarcError, nearest
 
@@ -252,12 +252,12 @@ def _alone(
     found: dict[str, list[Error]] = defaultdict(list)
     specs = input_specs(program)
     whole = COUPLED in main_function(program.module).attributes
-    size = max(len(a) for a in feeds.values()) if whole else batch_size(feeds)
+    size = sample_count(specs, feeds) if whole else batch_size(specs, feeds)
     for part in batches(specs, feeds, size):
         values = session.run(part)
         for name, (source, result) in ends.items():
             found[name].append(Error.of(values[result], alone[name](values[source])))
-        watch(len(next(iter(part.values()))))
+        watch(sample_count(specs, part))
     return {name: Error.sum(parts) for name, parts in found.items()}
 
 

@@ -35,6 +35,7 @@ from xbarc.driver.stages import (
     lower_model,
 )
 from xbarc.frontends.registry import load
+from xbarc.frontends.source import Inputs
 from xbarc.graph.run import random_inputs
 from xbarc.graph.serialize import to_proto
 from xbarc.ir import parse_module, print_module
@@ -78,7 +79,7 @@ def update_weights(
         passes = _graph_passes(program)
         again = [p for p in passes if p.keeps_function]
         try:
-            updated = reprogrammed(program, load(model, _input_shapes(program)).model, again)
+            updated = reprogrammed(program, load(model, _inputs(program)).model, again)
         except XbarcError as error:
             raise XbarcError(f"{error}{_hint([p for p in passes if p not in again])}") from None
         costs = cost.report(updated, program)
@@ -292,11 +293,14 @@ def _recorded(program: CompiledProgram, key: str) -> list[str]:
     return found
 
 
-def _input_shapes(program: CompiledProgram) -> dict[str, list[int]]:
+def _inputs(program: CompiledProgram) -> Inputs:
+    """The shapes and batch axes that the program was compiled with."""
     function = main_function(program.module)
     names = names_in(function.arg_attrs)
     arguments = zip(names, function.body.block.args, strict=True)
-    return {n: list(shape_of(a)) for n, a in arguments if isinstance(a.type, TensorType)}
+    shapes = {n: list(shape_of(a)) for n, a in arguments if isinstance(a.type, TensorType)}
+    axes = {n: shape.index(-1) if -1 in shape else None for n, shape in shapes.items()}
+    return Inputs(shapes, axes)
 
 
 def _hint(lossy: Sequence[GraphPass]) -> str:

@@ -4,16 +4,16 @@ A frontend is registered by how it recognises its input. A plug-in adds one: a `
 given by `--plugin`, or under the entry point group `xbarc.frontends`; see `docs/frontends.md`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any, TypeVar
 
 from xbarc.frontends.onnx.frontend import FRONTEND as ONNX
 from xbarc.frontends.relax.frontend import FRONTEND as RELAX
 from xbarc.frontends.relay.frontend import FRONTEND as RELAY
-from xbarc.frontends.source import Frontend, Loaded, Options, SideWeights, path_of
+from xbarc.frontends.source import Frontend, Inputs, Loaded, Options, SideWeights, path_of
 from xbarc.support import plugins
 from xbarc.support.errors import UsageError, XbarcError
 from xbarc.support.plugins import Group, Registry
@@ -57,7 +57,7 @@ def frontend_of(source: Any) -> Frontend | None:
 
 def load(
     source: Any,
-    input_shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    inputs: Inputs | None = None,
     weights: SideWeights | None = None,
     *,
     complete: bool = True,
@@ -67,7 +67,7 @@ def load(
     Without `complete`, weights that a Relay program lacks stay inputs.
 
     Raises:
-        UsageError: weights are given to a model that takes none of that kind.
+        UsageError: weights, or names of inputs, are given to a model that takes none of that kind.
         XbarcError: no frontend recognises the model, or it can't be imported; one line a cause.
     """
     from xbarc.frontends.onnx.importer import load as to_normal_form
@@ -76,15 +76,18 @@ def load(
     frontend = frontend_of(source)
     if frontend is None:
         raise _unknown(source, registry)
-    options = Options(input_shapes, weights or SideWeights(), complete)
-    _check_taken(frontend, options.weights, registry)
+    options = Options(inputs or Inputs(), weights or SideWeights(), complete)
+    _check_taken(frontend, options, registry)
     loaded = _called(registry, frontend.name, partial(frontend.load, source, options))
     if not isinstance(loaded, Loaded):
         raise XbarcError(
             f"frontend {frontend.name!r} of {registry.owner(frontend.name)} gives no Loaded, "
             f"but {type(loaded).__name__}"
         )
-    return Loaded(to_normal_form(loaded.model, input_shapes), loaded.random)
+    return Loaded(
+        to_normal_form(loaded.model, options.inputs.shapes, options.inputs.batch_axes),
+        loaded.random,
+    )
 
 
 def _called(registry: Registry[Frontend], name: str, function: Callable[[], T]) -> T:
@@ -99,12 +102,18 @@ def _called(registry: Registry[Frontend], name: str, function: Callable[[], T]) 
         ) from error
 
 
-def _check_taken(frontend: Frontend, weights: SideWeights, registry: Registry[Frontend]) -> None:
-    """Refuse weights that the frontend would pass over in silence."""
+def _check_taken(frontend: Frontend, options: Options, registry: Registry[Frontend]) -> None:
+    """Refuse weights and names that the frontend would pass over in silence."""
+    weights = options.weights
     for field, called in SIDE_WEIGHTS.items():
         if getattr(weights, field) is not None and field not in frontend.takes:
             takers = [other.title for other in registry.all().values() if field in other.takes]
             raise UsageError(f"{called} are for {' and '.join(takers)}, not for {frontend.title}")
+    if options.inputs.names is not None and not frontend.takes_names:
+        takers = [other.title for other in registry.all().values() if other.takes_names]
+        raise UsageError(
+            f"names of inputs are for {' and '.join(takers)}, not for {frontend.title}"
+        )
 
 
 def _unknown(source: Any, registry: Registry[Frontend]) -> XbarcError:

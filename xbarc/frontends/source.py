@@ -27,13 +27,27 @@ class SideWeights:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What the user says of a model's inputs.
+
+    `shapes`: whole shapes by input name, for dimensions that the model leaves open. `batch_axes`:
+    the axis that is an input's batch, or None where it has none. `names`: which parameters of a
+    Relay program are inputs; all others are weights.
+    """
+
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    batch_axes: Mapping[str, int | None] = field(default_factory=dict)
+    names: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
 class Options:
-    """How to import: whole shapes by input name, and weights that the source itself lacks.
+    """How to import: what the user says of inputs, and weights that the source itself lacks.
 
     Without `complete`, missing weights stay inputs.
     """
 
-    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    inputs: Inputs = Inputs()
     weights: SideWeights = SideWeights()
     complete: bool = True
 
@@ -59,7 +73,7 @@ class Frontend:
     is called for what it recognises, and raises `XbarcError` where that can't be imported.
 
     `title` is what messages call the format, `suffixes` how its files end, `takes` the fields of
-    `SideWeights` that it reads.
+    `SideWeights` that it reads, `takes_names` whether it asks which names are inputs.
     """
 
     name: str
@@ -68,6 +82,7 @@ class Frontend:
     recognises: Callable[[Any], bool]
     load: Callable[[Any, Options], Loaded]
     takes: tuple[str, ...] = ()
+    takes_names: bool = False
 
 
 def path_of(source: object) -> Path | None:

@@ -20,12 +20,13 @@ def activations(
         XbarcError: a name isn't a value of the graph, or the data don't fit its inputs.
     """
     session = Session(model, names)
-    for part in batches(input_specs(model), feeds, batch_size(feeds)):
+    specs = input_specs(model)
+    for part in batches(specs, feeds, batch_size(specs, feeds)):
         yield part, session.run(part)
 
 
 def first_runs(model: ir.Model, feeds: Feeds, samples: int) -> dict[str, Array]:
     """At most the first `samples` of `feeds`, in whole runs of the model, one run at least."""
     specs = input_specs(model)
-    run = max((s.dims[0] or 1 for s in specs if s.dims), default=1)
+    run = max((s.at_once(1) for s in specs), default=1)
     return first_samples(specs, feeds, max(run, samples // run * run))

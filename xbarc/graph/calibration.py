@@ -53,7 +53,7 @@ def calibrate(
     untyped = [name for name in measured if values[name].type is None]
     probe, names = _with_probes(model, ranged, measured, untyped)
     session = Session(probe)
-    batch = batch_size(feeds)
+    batch = batch_size(input_specs(model), feeds)
     seen = 0
     for index, part in enumerate(_shape_finding(model, feeds, batch)):
         out = session.run(part)
@@ -96,10 +96,7 @@ def _shape_finding(model: ir.Model, feeds: Feeds, size: int) -> Iterator[dict[st
         if first is None:
             return
         yield first
-        yield {
-            s.name: np.concatenate([first[s.name]] * 2) if s.batched else first[s.name]
-            for s in specs
-        }
+        yield {s.name: s.joined([first[s.name]] * 2) if s.batched else first[s.name] for s in specs}
     yield from batches(specs, feeds, size)
 
 
@@ -117,9 +114,7 @@ def _coupled(model: ir.Model, feeds: Feeds) -> bool:
     first, second = (session.run(part) for part in alone)
     together = session.run(
         {
-            s.name: np.concatenate([part[s.name] for part in alone])
-            if s.batched
-            else alone[0][s.name]
+            s.name: s.joined([part[s.name] for part in alone]) if s.batched else alone[0][s.name]
             for s in specs
         }
     )

@@ -1,6 +1,6 @@
 """The inputs of a graph: what data they take, and how much of it at once."""
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +19,7 @@ def input_specs(model: ir.Model) -> list[InputSpec]:
     ]
 
 
-def batch_size(feeds: Feeds) -> int:
+def batch_size(specs: Sequence[InputSpec], feeds: Feeds) -> int:
     """Samples to run at once: as many as hold a million input values, 16 at most."""
-    sample = sum(math.prod(np.shape(a)[1:]) for a in feeds.values())
+    sample = sum(np.size(feeds[s.name]) // max(1, s.samples(feeds[s.name])) for s in specs)
     return max(1, min(16, (1 << 20) // max(sample, 1)))

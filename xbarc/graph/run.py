@@ -182,10 +182,10 @@ def runtime_shapes(
 def random_inputs(model: ir.Model, batch: int, seed: int = 0) -> dict[str, Array]:
     """Generated data for every input: float standard normal, integers 0 or 1, booleans.
 
-    Axis 0 is `batch` long where the model leaves it open.
+    The axis that the model leaves open is `batch` long.
 
     Raises:
-        XbarcError: another dimension is unknown, or the type has no numbers (a string).
+        XbarcError: more than one dimension is unknown, or the type has no numbers (a string).
     """
     rng = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
@@ -211,8 +211,8 @@ def _concrete(value: ir.Value, batch: int) -> tuple[int, ...]:
     if value.shape is None:
         raise XbarcError(f"input {value.name!r} has no known rank: give data for it")
     shape = [dim if isinstance(dim, int) else None for dim in value.shape.dims]
-    if shape and shape[0] is None:
-        shape[0] = batch
+    if None in shape:
+        shape[shape.index(None)] = batch
     if None in shape:
         raise XbarcError(
             f"input {value.name!r} has unknown dimensions {describe_dims(value.shape)}: "

@@ -150,7 +150,8 @@ class _Body:
         bits = accumulator_bits(scale, integers.bits, layer.matrix[0])
         result = self._shape(layer.output)
         # What the batch axis holds for a batch of one: more than 1 behind some reshapes.
-        items = self.calibration.first[layer.output.name or ""][0] if result[:1] == (-1,) else 1
+        first = self.calibration.first[layer.output.name or ""]
+        items = first[result.index(-1)] if -1 in result else 1
         operands = Operands(
             codes,
             weights,

@@ -40,8 +40,10 @@ def calibrate_converters(program: CompiledProgram, feeds: Feeds) -> None:
                 known[value] = known.get(value, 0) + count
 
     simulator = Simulator(program, ideal=True, observe=observe)
-    batched = {s.name for s in simulator.inputs if s.batched}
-    simulator.run({n: a[:SAMPLES] if n in batched else a for n, a in feeds.items()})
+    batched = {s.name: s for s in simulator.inputs if s.batched}
+    simulator.run(
+        {n: batched[n].part(a, 0, SAMPLES) if n in batched else a for n, a in feeds.items()}
+    )
     for op, seen in counts.items():
         low, high = _range(seen, program.target.adc.percentile)
         op.properties["adc"] = DenseArrayBase.from_list(f64, [low, high])

@@ -26,8 +26,31 @@ class InputSpec:
 
     @property
     def batched(self) -> bool:
-        """Whether axis 0 takes any number of samples at once."""
-        return bool(self.dims) and self.dims[0] is None
+        """Whether an axis takes any number of samples at once."""
+        return None in self.dims
+
+    @property
+    def axis(self) -> int:
+        """The axis along which samples lie: the symbolic one, or the first."""
+        return self.dims.index(None) if self.batched else 0
+
+    def samples(self, array: Array) -> int:
+        """Samples in an array for this input: 1 in a scalar."""
+        # A scalar where a tensor is wanted: `check_input` says so.
+        return array.shape[self.axis] if array.ndim > self.axis else 1
+
+    def at_once(self, size: int) -> int:
+        """Samples that a run takes: `size` of a symbolic batch."""
+        fixed = self.dims[self.axis] if self.dims else 1
+        return size if fixed is None else fixed
+
+    def part(self, array: Array, start: int, stop: int) -> Array:
+        """The samples from `start` to `stop`: a view."""
+        return array[(slice(None),) * self.axis + (slice(start, stop),)]
+
+    def joined(self, arrays: Sequence[Array]) -> Array:
+        """Samples of several arrays, one after the other."""
+        return np.concatenate(arrays, axis=self.axis)
 
 
 def load_npz(path: str | Path) -> dict[str, Array]:
@@ -68,13 +91,13 @@ def match_inputs(specs: Sequence[InputSpec], arrays: Mapping[str, Array]) -> dic
 
 
 def check_input(spec: InputSpec, array: Array) -> Array:
-    """`array` in the model's type. Axis 0 counts samples, so its length is free here.
+    """`array` in the model's type. Samples lie along `spec.axis`, so its length is free here.
 
     Numbers convert where the kind allows it (0..255 pixels in uint8 to float32). Raises
     `XbarcError` where shape or type doesn't fit.
     """
     fits = array.ndim == len(spec.dims) and all(
-        want is None or want == size or axis == 0
+        want is None or want == size or axis == spec.axis
         for axis, (want, size) in enumerate(zip(spec.dims, array.shape, strict=True))
     )
     if not fits:
@@ -94,18 +117,13 @@ def _shape_text(dims: Sequence[int | None]) -> str:
 
 
 def sample_count(specs: Sequence[InputSpec], feeds: Feeds) -> int:
-    """Samples along axis 0 of the first batched input, else of the first that has an axis; or 1."""
+    """Samples of the first batched input, else of the first that has an axis; or 1."""
     counting = _counting(specs)
-    return _rows(feeds[counting.name]) if counting is not None else 1
-
-
-def _rows(array: Array) -> int:
-    # A scalar where a tensor is wanted: `check_input` says so.
-    return len(array) if array.ndim else 1
+    return counting.samples(feeds[counting.name]) if counting is not None else 1
 
 
 def _counting(specs: Sequence[InputSpec]) -> InputSpec | None:
-    """The input whose axis 0 counts the samples."""
+    """The input that counts the samples."""
     ordered = sorted((s for s in specs if s.dims), key=lambda s: not s.batched)
     return ordered[0] if ordered else None
 
@@ -116,10 +134,13 @@ def first_samples(specs: Sequence[InputSpec], feeds: Feeds, limit: int) -> dict[
     One that is the same in every run stays whole.
     """
     counting = _counting(specs)
-    runs = limit if counting is None else -(-limit // (counting.dims[0] or 1))
-    rows = {s.name: runs * (s.dims[0] or 1) for s in specs if s.dims}
-    same = {s.name for s in specs if not s.dims or s.dims[0] == _rows(feeds[s.name])}
-    return {n: a if n in same or not a.ndim else a[: rows[n]] for n, a in feeds.items()}
+    runs = limit if counting is None else -(-limit // counting.at_once(1))
+    result = dict(feeds)
+    for spec in specs:
+        array = feeds[spec.name]
+        if spec.dims and array.ndim and (spec.batched or spec.samples(array) != spec.dims[0]):
+            result[spec.name] = spec.part(array, 0, runs * spec.at_once(1))
+    return result
 
 
 def as_arrays(arrays: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
@@ -135,35 +156,36 @@ def as_arrays(arrays: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
 
 
 def batches(specs: Sequence[InputSpec], feeds: Feeds, size: int) -> Iterator[dict[str, Array]]:
-    """Cut `feeds` along axis 0 into runs of the model.
+    """Cut `feeds` along their samples into runs of the model.
 
     Inputs with a symbolic batch are cut every `size` samples, others as the model says; of those,
     one with data for a single run is the same in every run. Raises `XbarcError` where an input's
     shape, type or number of samples doesn't fit.
     """
     arrays = {s.name: check_input(s, feeds[s.name]) for s in specs}
-    steps = {s.name: size if s.dims[0] is None else s.dims[0] for s in specs if s.dims}
+    cut: dict[str, InputSpec] = {}
     runs = set()
     for spec in specs:
         if not spec.dims:
             continue
-        rows, step = len(arrays[spec.name]), steps[spec.name]
+        rows, step = spec.samples(arrays[spec.name]), spec.at_once(size)
         if not spec.batched and rows % step:
             raise XbarcError(
                 f"input {spec.name!r} has {rows} samples, the model takes {step} at a time"
             )
         if not spec.batched and rows == step:
-            del steps[spec.name]
             continue
+        cut[spec.name] = spec
         runs.add(-(-rows // step))
-    if len({len(arrays[s.name]) for s in specs if s.batched}) > 1 or len(runs) > 1:
-        counts = ", ".join(f"{s.name!r} {len(arrays[s.name])}" for s in specs if s.dims)
+    if len({s.samples(arrays[s.name]) for s in specs if s.batched}) > 1 or len(runs) > 1:
+        counts = ", ".join(f"{s.name!r} {s.samples(arrays[s.name])}" for s in specs if s.dims)
         raise XbarcError(f"the inputs differ in their number of samples: {counts}")
     for run in range(runs.pop() if runs else 1):
-        yield {
-            name: array[run * steps[name] : (run + 1) * steps[name]] if name in steps else array
-            for name, array in arrays.items()
-        }
+        part = dict(arrays)
+        for name, spec in cut.items():
+            step = spec.at_once(size)
+            part[name] = spec.part(arrays[name], run * step, (run + 1) * step)
+        yield part
 
 
 def unknown_inputs(specs: Sequence[InputSpec], names: Sequence[str]) -> None:

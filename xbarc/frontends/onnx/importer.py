@@ -9,7 +9,7 @@ What `load` gives:
   inputs;
 - no functions, Identity, inference Dropout or dead nodes; shapes inferred, target shapes of Reshape
   constant where they can be;
-- axis 0 of an input symbolic where the model leaves it open (the batch), all else static;
+- the batch axis of an input symbolic where the model leaves it open, all else static (`inputs`);
 - QLinearConv, QLinearMatMul, QGemm, ConvInteger, MatMulInteger as Conv, MatMul and Gemm between
   DequantizeLinear and QuantizeLinear (`qoperator`), dynamically quantised products with real inputs
   (`dynamic`), onnxruntime's Attention behind its projection (`attention`), other quantised
@@ -48,12 +48,13 @@ MODERN_IR = 8
 def load(
     source: str | Path | onnx.ModelProto | ir.Model,
     input_shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    batch_axes: Mapping[str, int | None] = MappingProxyType({}),
 ) -> ir.Model:
     """Read an ONNX model (a file, or one in memory, which stays as it is).
 
     `input_shapes` gives whole shapes by input name and fixes the dimensions that the model leaves
-    open. The first, where open, is the batch and stays open whatever is given for it, so that any
-    batch can be run later; -1 or 0 keep a dimension as the model has it.
+    open. The batch (`inputs` says which axis that is, or `batch_axes`) stays open whatever is given
+    for it, so that any batch can be run later; -1 or 0 keep a dimension as the model has it.
 
     Raises:
         XbarcError: the file isn't a valid model, an input's shape is open or contradicts
@@ -66,7 +67,7 @@ def load(
     lift_constants(model)
     read_weights(model)
     _check_graph(model)
-    fix_inputs(model, input_shapes)
+    fix_inputs(model, input_shapes, batch_axes)
     raise_opset(model)
     lift_constants(model)
     simplify(model)

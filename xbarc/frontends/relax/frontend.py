@@ -41,13 +41,13 @@ def _load(source: Any, options: Options) -> Loaded:
     if isinstance(params, str | Path):
         params = read_params(params)
     if is_module(source):
-        return Loaded(load_relax(source, params, options.input_shapes))
+        return Loaded(load_relax(source, params, options.inputs))
     if form_of(source) == "script":
         raise XbarcError(
             f"{source} is TVMScript, and reading it runs the Python in it: load it yourself and "
             "pass the IRModule to xbarc.compile, or save it with tvm.ir.save_json"
         )
-    return Loaded(load_file(source, params, options.input_shapes))
+    return Loaded(load_file(source, params, options.inputs))
 
 
 FRONTEND = Frontend("relax", "TVM Relax", (".json",), recognises, _load, takes=("params",))

@@ -17,8 +17,7 @@ Nodes are recognised by the names of their classes, so this file needs no import
 Reading a module from a file is `serialized`'s business.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -34,6 +33,7 @@ from xbarc.frontends.relax.nodes import (
     size_of,
 )
 from xbarc.frontends.relax.weights import Params, array_of, weights_of
+from xbarc.frontends.source import Inputs
 from xbarc.frontends.tvm_ops import FAILED, OPERATORS, Builder, Dim, Unsupported, onnx_dtype
 from xbarc.frontends.tvm_ops.relax_only import OPERATORS as RELAX
 from xbarc.support.errors import XbarcError
@@ -57,13 +57,13 @@ TYPED_BY_RESULT = ("relax.argmax", "relax.argmin", "relax.one_hot")
 def load_relax(
     module: Any,
     params: Params | None = None,
-    input_shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    given: Inputs | None = None,
     name: str = "the Relax module",
 ) -> ir.Model:
     """The ONNX graph of an `IRModule`'s function `main`.
 
     `params` are weights: arrays by parameter name, or what `relax.frontend.detach_params` gives
-    (`{"main": [array, ...]}`, for the last parameters in order). `input_shapes` fixes sizes that
+    (`{"main": [array, ...]}`, for the last parameters in order). `given` fixes sizes that
     are open, as for an ONNX model; `name` is the module's in error lines.
 
     Raises:
@@ -82,7 +82,7 @@ def load_relax(
         for key, var in zip(parameters, main.params, strict=True)
     ]
     walk.b.check(name)
-    walk.fix_inputs(input_shapes)
+    walk.fix_inputs(given or Inputs())
     values = [
         walk.b.constant(weights[key], key) if value is None else value
         for key, value in zip(parameters, inputs, strict=True)
@@ -125,10 +125,10 @@ class _Walk:
             return FAILED
         return self.b.input(name, dtype, self.dims(ty.shape))
 
-    def fix_inputs(self, input_shapes: Mapping[str, Sequence[int]]) -> None:
+    def fix_inputs(self, given: Inputs) -> None:
         """Give each input its static shape, but for the batch."""
         graph = ir.Graph(self.b.inputs, [], nodes=[], opset_imports={"": 1})
-        fix_inputs(ir.Model(graph, ir_version=10), input_shapes)
+        fix_inputs(ir.Model(graph, ir_version=10), given.shapes, given.batch_axes)
         self.b.inputs = list(graph.inputs)
         graph.inputs.clear()
 

@@ -14,9 +14,8 @@ What TVM can save and load, and whether loading runs foreign code (apache-tvm 0.
 import base64
 import binascii
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import onnx_ir as ir
@@ -24,6 +23,7 @@ import onnx_ir as ir
 from xbarc.frontends.onnx.reader import MALFORMED
 from xbarc.frontends.relax.importer import load_relax
 from xbarc.frontends.relax.weights import Params
+from xbarc.frontends.source import Inputs
 from xbarc.frontends.tvm_params import parse_tensor
 from xbarc.support.errors import XbarcError
 
@@ -51,7 +51,7 @@ BROKEN = (*MALFORMED, IndexError, RuntimeError)
 def load_file(
     path: str | Path,
     params: Params | None = None,
-    input_shapes: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    inputs: Inputs | None = None,
 ) -> ir.Model:
     """The ONNX graph of a module that `tvm.ir.save_json` wrote; see `load_relax`.
 
@@ -60,7 +60,7 @@ def load_file(
     """
     module = _module(path)
     try:
-        return load_relax(module, params, input_shapes, str(path))
+        return load_relax(module, params, inputs, str(path))
     except BROKEN as error:
         raise XbarcError(f"{path} isn't a module that TVM would write: {_line(error)}") from error
 

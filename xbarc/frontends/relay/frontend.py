@@ -43,5 +43,11 @@ def _read(path: Path) -> str:
 
 
 FRONTEND = Frontend(
-    "relay", "TVM Relay", (".relay",), recognises, _load, takes=("params", "constants", "seed")
+    "relay",
+    "TVM Relay",
+    (".relay",),
+    recognises,
+    _load,
+    takes=("params", "constants", "seed"),
+    takes_names=True,
 )

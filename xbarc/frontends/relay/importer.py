@@ -6,7 +6,7 @@ tree (`text`, `grammar`, `tree`), the tree is evaluated with ONNX values for ten
 first evaluation finds which are missing, a second one has them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from xbarc.frontends.relay.parameters import Parameters
 from xbarc.frontends.relay.text import parse
 from xbarc.frontends.relay.tree import Program
 from xbarc.frontends.relay.weights import constants_of, missing_lines, params_of, random_array
-from xbarc.frontends.source import Loaded, Options
+from xbarc.frontends.source import Inputs, Loaded, Options
 from xbarc.frontends.tvm_ops import OPERATORS, Builder
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
@@ -25,14 +25,15 @@ from xbarc.support.errors import XbarcError
 def load_relay(text: str, where: str, options: Options) -> Loaded:
     """Import Relay text; `where` begins each error line.
 
-    The parameters of `input_shapes` are inputs, however they are used. Where the import must be
-    complete, missing weights are an error; else missing parameters stay inputs.
+    Parameters that have a shape in `options.inputs` are inputs, however they are used; those that
+    it names are the only ones. Where the import must be complete, missing weights are an error;
+    else missing parameters stay inputs.
 
     Raises:
         XbarcError: the text can't be read, an operator or a type isn't known (all are named), or
             weights are missing or don't fit.
     """
-    weights, inputs = options.weights, options.input_shapes
+    weights, inputs = options.weights, options.inputs
     program = parse(text, where)
     params = params_of(weights.params)
     constants = {**program.constants, **constants_of(weights.constants)}
@@ -62,14 +63,14 @@ def _evaluated(
     params: Mapping[str, Array],
     constants: Mapping[int, Array],
     seed: int | None,
-    inputs: Iterable[str],
+    inputs: Inputs,
 ) -> Evaluation:
     builder = Builder(OPERATORS)
     evaluation = Evaluation(
         program,
         where,
         builder,
-        Parameters(where, params, inputs, builder),
+        Parameters(where, params, inputs.shapes, builder, inputs.names),
         Constants(where, constants, program.constant_types, seed, builder),
     )
     evaluation.run()

@@ -15,7 +15,7 @@ from xbarc.frontends.relay.tree import TensorType, Type
 from xbarc.frontends.relay.weights import describe, fits
 from xbarc.frontends.tvm_ops import Builder, Unsupported, onnx_dtype
 from xbarc.support.data import Array
-from xbarc.support.errors import XbarcError
+from xbarc.support.errors import XbarcError, nearest
 
 VIEWS = ("cast", "copy", "expand_dims", "layout_transform", "reshape", "squeeze", "transpose")
 """A weight may pass through these first."""
@@ -31,10 +31,19 @@ class Parameters:
     """Parameters by name, and what their uses say of them."""
 
     def __init__(
-        self, where: str, params: Mapping[str, Array], inputs: Iterable[str], builder: Builder
+        self,
+        where: str,
+        params: Mapping[str, Array],
+        inputs: Iterable[str],
+        builder: Builder,
+        names: Iterable[str] | None = None,
     ):
-        """`params` are weights by name, `inputs` parameters that are inputs in any case."""
+        """`params` are weights by name, `inputs` parameters that are inputs in any case.
+
+        `names`, where it is given, are all inputs: whatever else isn't given is missing.
+        """
         self._where, self._params, self._builder = where, params, builder
+        self._names = None if names is None else frozenset(name.lstrip("%") for name in names)
         self._inputs: dict[str, tuple[ir.Value, TensorType]] = {}
         self._origin: dict[int, str] = {}
         self._used: set[str] = set()
@@ -45,7 +54,7 @@ class Parameters:
         return {
             f"%{name}": kind
             for name, (_, kind) in self._inputs.items()
-            if name in self._used - self._data
+            if (name in self._used - self._data if self._names is None else name not in self._names)
         }
 
     def value(self, name: str, kind: Type) -> Any:
@@ -79,8 +88,11 @@ class Parameters:
         return self._params.get(name[1:])
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuse weights of which none is a parameter's: they are another program's."""
+        """Refuse weights of which none is a parameter's, and inputs that are no parameters."""
         taken = [name[1:] for name in names]
+        for name in sorted(self._names or ()):
+            if name not in taken and name not in self._inputs:
+                raise self._error(f"it has no parameter {name!r}; {nearest(name, taken)}")
         if self._params and taken and all(self._given(name) is None for name in taken):
             known = ", ".join(sorted(self._params)[:5])
             raise self._error(f"none of its parameters is among the given weights ({known} ...)")

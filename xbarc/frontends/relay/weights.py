@@ -60,7 +60,7 @@ def missing_lines(where: str, missing: Mapping[str, TensorType | None]) -> str:
         options.append("--constants FILE.npz")
     known = all(kind is not None for kind in missing.values())
     random = ", or --random-weights SEED for a cost study" if known else ""
-    inputs = "; --input-shape names an input" if "--params FILE" in options else ""
+    inputs = "; --inputs NAMES says which are inputs" if "--params FILE" in options else ""
     count = f"{len(missing)} weights are" if len(missing) > 1 else "1 weight is"
     lines = [f"{where}: {count} missing; give {' and '.join(options)}{random}{inputs}"]
     for name, kind in list(missing.items())[:LISTED]:
