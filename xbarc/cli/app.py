@@ -21,6 +21,7 @@ from xbarc.cli import (
     report,
     run,
     spice,
+    sweep,
     targets,
     trace,
     update_weights,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.command("compile")(compile.command)
 app.command("run")(run.command)
+app.command("sweep")(sweep.command)
 app.command("trace")(trace.command)
 app.command("update-weights")(update_weights.command)
 app.command("cost")(cost.command)

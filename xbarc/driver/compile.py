@@ -18,6 +18,7 @@ from xbarc.driver.crossbar_share import crossbar_share
 from xbarc.driver.origin import describe_model
 from xbarc.driver.stages import (
     VERIFY_SAMPLES,
+    Calibrated,
     Imported,
     calibrate_model,
     float_network,
@@ -103,7 +104,7 @@ def compile_model(
         )
         seen.feeds = imported.samples(VERIFY_SAMPLES)
         seen.check(_all_passes(decided))
-        program = _compile(imported, decided, settings, seen)
+        program = compile_imported(imported, decided, settings, seen)
         program.origin = {**_origin(), "model": describe_model(source), **program.origin}
         program.report = {"model": program.origin["model"]["name"], **program.report}
     seen.print_times()
@@ -154,14 +155,23 @@ def resolve_target(target: str | Path | Target, overrides: Sequence[str]) -> Tar
     return load_target(target, overrides)
 
 
-def _compile(
-    imported: Imported, decided: Decided, settings: Settings, seen: Instrumentation
+def compile_imported(
+    imported: Imported,
+    decided: Decided,
+    settings: Settings,
+    instrumentation: Instrumentation | None = None,
+    *,
+    calibrated: Calibrated | None = None,
 ) -> CompiledProgram:
-    """Stage after stage; what the program says of the model itself isn't in it yet."""
-    target = decided.target
-    calibrated = calibrate_model(
-        imported, decided.graph, target, percentile=settings.percentile, instrumentation=seen
-    )
+    """Stage after stage; what the program says of the model itself isn't in it.
+
+    A sweep gives what it `calibrated` once. Raises as `xbarc.compile`.
+    """
+    target, seen = decided.target, instrumentation
+    if calibrated is None:
+        calibrated = calibrate_model(
+            imported, decided.graph, target, percentile=settings.percentile, instrumentation=seen
+        )
     lowered = lower_model(calibrated, target)
     mapped = map_layers(
         lowered, target, decided.mapping, decided.tile, decided.registry, instrumentation=seen
