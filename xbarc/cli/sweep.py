@@ -63,6 +63,8 @@ def command(
         float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
     ] = 100.0,
     input_shape: options.InputShapes = None,
+    batch_axis: options.BatchAxes = None,
+    inputs: options.InputNames = None,
     params: options.Params = None,
     constants: options.Constants = None,
     random_weights: options.RandomWeights = None,
@@ -89,6 +91,7 @@ def command(
     from xbarc.driver.metrics import metric_named
     from xbarc.driver.sweep import TARGET, Sweep, axis_of, run_sweep
     from xbarc.frontends.source import SideWeights
+    from xbarc.support.files import refuse_inside
 
     axes = tuple(axis_of(text) for text in vary)
     if (target is None) == all(axis.key != TARGET for axis in axes):
@@ -102,7 +105,7 @@ def command(
         sets or (),
         passes,
         plugin or (),
-        options.shapes(input_shape),
+        options.inputs(input_shape, batch_axis, inputs),
         percentile,
         SideWeights(params, constants, random_weights),
     )
@@ -122,6 +125,8 @@ def command(
             "no --calibration given: activation ranges come from generated inputs, "
             "and accuracy will suffer"
         )
+    if output is not None:
+        refuse_inside(output / sweeps.FILE)
     done = {} if output is None else sweeps.recorded(output)
     with _progress() as watch:
         found = run_sweep(

@@ -206,7 +206,7 @@ def run_sweep(
         imported = import_model(
             sweep.model,
             sweep.calibration,
-            input_shapes=settings.input_shapes,
+            inputs=settings.inputs,
             weights=settings.weights,
         )
         content = _content(sweep, imported)
