@@ -24,14 +24,18 @@ from xbarc.support.errors import UsageError, XbarcError
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
+    from torch import nn
+    from torch.export import ExportedProgram
     from tvm import IRModule
 
+    from xbarc.driver.evaluate import Samples
+    from xbarc.driver.trace import Trace
     from xbarc.driver.trials import Trials
     from xbarc.pipeline import Instrumentation
     from xbarc.simulator.interpreter import Simulator
 
 
-@dataclass
+@dataclass(repr=False)
 class Program(CompiledProgram):
     """A compiled program, and what can be done with it: run, cost, update, report, save."""
 
@@ -96,26 +100,162 @@ class Program(CompiledProgram):
         Nothing is kept: `xbarc run --trials` does that. Raises `XbarcError` if inputs or labels
         don't fit, `UsageError` where there are no effects, or they can't be.
         """
-        import numpy as np
-
-        from xbarc.driver.evaluate import Samples, check_labels
         from xbarc.driver.trials import Conditions, bench, in_turn, run_trials, vary_of
-        from xbarc.simulator.interpreter import input_specs
 
         if trials < 1:
             raise UsageError(f"trials = {trials}: give a whole number from 1 up")
-        specs, truth = input_specs(self), np.asarray(labels)
+        varying = None if vary is None else vary_of(vary)
+        samples = self._samples(inputs, labels, None)
+        at = bench(self, samples, Conditions(noise, device, varying, by_layer))
+        return run_trials(at, range(seed, seed + trials), in_turn(at, batch, threads))
+
+    def evaluate(
+        self,
+        inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+        labels: npt.ArrayLike | None = None,
+        *,
+        metric: str | None = None,
+        ideal: bool = False,
+        noise: str = "",
+        device: str | Path | None = None,
+        seed: int = 0,
+        batch: int | None = None,
+        threads: int | None = None,
+    ) -> dict[str, Any]:
+        """The document of `xbarc run --json`: accuracy beside float, what converters clipped.
+
+        `inputs`, `noise`, `device`, `seed`, `batch` and `threads` as `run` takes them; `labels` are
+        an integer class a sample, one-hot classes or a mask, and `metric` says what they are where
+        that isn't clear (top1, top5, mask, iou, psnr, snr). `ideal`: lossless converters and ideal
+        devices. Nothing is kept. Raises `XbarcError` if inputs or labels don't fit, `UsageError`
+        where options can't be.
+        """
+        from xbarc.driver.evaluate import run_samples
+
+        samples = self._samples(inputs, labels, metric)
+        return run_samples(
+            self,
+            samples,
+            batch=batch,
+            threads=threads,
+            ideal=ideal,
+            noise=noise,
+            device=device,
+            seed=seed,
+        )[1]
+
+    def trace(
+        self,
+        inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+        *,
+        layer: str | None = None,
+        ideal: bool = False,
+        noise: str = "",
+        device: str | Path | None = None,
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> "Trace":
+        """Each layer beside the float network's, in the network and alone, and what would help.
+
+        Options as those of `evaluate`; only `layer` where it is given. Raises `XbarcError` if the
+        inputs don't fit, there is no such layer, or the program has no float network.
+        """
+        from xbarc.driver.trace import trace
+
+        samples = self._samples(inputs, None, None)
+        return trace(
+            self,
+            samples,
+            layer=layer,
+            ideal=ideal,
+            noise=noise,
+            device=device,
+            seed=seed,
+            threads=threads,
+        )
+
+    def inspect(self, layer: str | None = None, *, tiles: bool = False) -> dict[str, Any]:
+        """The document of `xbarc inspect --json`: how each layer stands on crossbars.
+
+        Raises `XbarcError` where there is no such layer.
+        """
+        from xbarc.report.inspect import inspect
+
+        return inspect(self, layer, with_tiles=tiles)
+
+    def compare(self, *others: "Program") -> dict[str, Any]:
+        """The document of `xbarc compare --json`: this program's figures beside the others'."""
+        from xbarc.report import compare_programs
+
+        programs = (self, *others)
+        return compare_programs([(Path(p._name(i)), p, []) for i, p in enumerate(programs)])
+
+    def write_report(self, path: str | Path) -> None:
+        """Write the page of `xbarc report`, without runs. Raises `XbarcError` as `save`."""
+        from xbarc.report import report_page, write_page
+
+        write_page(Path(path), report_page(self, None))
+
+    def layers(self) -> Any:
+        """A row a layer of the report: a pandas frame, or dicts where pandas isn't installed.
+
+        `energy_pj` is the sum over the components.
+        """
+        rows = [
+            {**row, "energy_pj": sum(row["energy_pj"].values())} for row in self.report["layers"]
+        ]
+        try:
+            import pandas as pd
+        except ImportError:
+            return rows
+        return pd.DataFrame(rows).set_index("name")
+
+    def __repr__(self) -> str:
+        """One line: what it is of, and what it takes."""
+        totals = self.report.get("totals")
+        if totals is None:
+            return f"<xbarc.Program for {self.target.name}>"
+        return (
+            f"<xbarc.Program {self.report['model']} for {self.report['target']}: "
+            f"{len(self.report['layers'])} layers on {totals['crossbars']} crossbars>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The figures that matter most, for a notebook."""
+        from xbarc.report.card import card
+
+        return card(self)
+
+    def _name(self, index: int) -> str:
+        return f"{index}: {self.report.get('model', 'model')} for {self.target.name}"
+
+    def _samples(
+        self,
+        inputs: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+        labels: npt.ArrayLike | None,
+        metric: str | None,
+    ) -> "Samples":
+        """The inputs by name, and the labels, one a sample. Raises as `evaluate`."""
+        import numpy as np
+
+        from xbarc.driver.evaluate import Samples, check_labels
+        from xbarc.driver.metrics import metric_named
+        from xbarc.simulator.interpreter import input_specs
+
+        asked = None if metric is None else metric_named(metric)
+        if asked is not None and labels is None:
+            raise UsageError(f"metric {asked.name!r} compares with labels: give labels")
+        specs = input_specs(self)
         feeds = _by_name(inputs, specs)
         unknown_inputs(specs, list(feeds))
         feeds = match_inputs(specs, feeds)
-        check_labels(truth, "labels")
         count = sample_count(specs, feeds)
-        if len(truth) != count:
-            raise XbarcError(f"there are {len(truth)} labels for {count} samples")
-        varying = None if vary is None else vary_of(vary)
-        samples = Samples(feeds, truth, count, count)
-        at = bench(self, samples, Conditions(noise, device, varying, by_layer))
-        return run_trials(at, range(seed, seed + trials), in_turn(at, batch, threads))
+        truth = None if labels is None else np.asarray(labels)
+        if truth is not None:
+            check_labels(truth, "labels", asked)
+            if len(truth) != count:
+                raise XbarcError(f"there are {len(truth)} labels for {count} samples")
+        return Samples(feeds, truth, count, count, asked)
 
     def _simulator(self, noise: str, device: str | Path | None, seed: int) -> "Simulator":
         from xbarc.simulator.interpreter import Simulator
@@ -179,7 +319,7 @@ def load(path: str | Path) -> Program:
 
 
 def compile(
-    model: "str | Path | onnx.ModelProto | ir.Model | IRModule",
+    model: "str | Path | onnx.ModelProto | ir.Model | IRModule | nn.Module | ExportedProgram",
     target: str | Path | Target = "mca128",
     *,
     passes: str = "",
@@ -189,6 +329,7 @@ def compile(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     batch_axes: Mapping[str, int | None] | None = None,
     inputs: Sequence[str] | None = None,
+    example_inputs: Any = None,
     percentile: float = 100.0,
     params: "str | Path | Mapping[str, Any] | None" = None,
     constants: "str | Path | Mapping[str, Any] | Sequence[Any] | None" = None,
@@ -199,7 +340,7 @@ def compile(
 
     Args:
         model: a path, an `onnx.ModelProto` or an `onnx_ir.Model` (which isn't changed), a Relax
-            `IRModule`, or Relay text.
+            `IRModule`, Relay text, a `torch.nn.Module` or a `torch.export.ExportedProgram`.
         target: a name (`xbarc targets`), a TOML file, or a `Target`.
         passes: pipeline text: what differs from the default, which maps by im2col.
         calibration: inputs that show the range of each activation: an npz file, arrays by input
@@ -210,6 +351,8 @@ def compile(
         batch_axes: input name -> the axis that is its batch, None where it has none; where it isn't
             given, it is found (`docs/frontends.md`).
         inputs: which parameters of a Relay program are inputs; all others are weights.
+        example_inputs: a tensor [samples, ...] a torch module takes, or several in order; without
+            it, calibration data given as arrays serve.
         percentile: share of the calibration values within the range of an input, in percent.
         params: weights of a TVM program: a `.params` or npz file, or arrays by parameter name.
         constants: Relay's `meta[relay.Constant][i]`: an npz file, or arrays by index.
@@ -224,6 +367,9 @@ def compile(
     from xbarc.frontends.source import Inputs, SideWeights
 
     weights = SideWeights(params, constants, random_weights)
-    given = Inputs(input_shapes or {}, batch_axes or {}, inputs)
+    examples = example_inputs
+    if examples is None and not isinstance(calibration, str | Path):
+        examples = calibration
+    given = Inputs(input_shapes or {}, batch_axes or {}, inputs, examples)
     settings = Settings(target, overrides, passes, plugins, given, percentile, weights)
     return Program.of(compile_model(model, settings, calibration, instrumentation))

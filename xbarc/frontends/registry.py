@@ -14,6 +14,7 @@ from xbarc.frontends.onnx.frontend import FRONTEND as ONNX
 from xbarc.frontends.relax.frontend import FRONTEND as RELAX
 from xbarc.frontends.relay.frontend import FRONTEND as RELAY
 from xbarc.frontends.source import Frontend, Inputs, Loaded, Options, SideWeights, path_of
+from xbarc.frontends.torch.frontend import FRONTEND as TORCH
 from xbarc.support import plugins
 from xbarc.support.errors import UsageError, XbarcError
 from xbarc.support.plugins import Group, Registry
@@ -39,7 +40,7 @@ def frontends() -> Registry[Frontend]:
     which doesn't say what it is. Raises `XbarcError` where a name is taken twice.
     """
     registry: Registry[Frontend] = Registry(FRONTENDS.noun)
-    for frontend in (RELAY, RELAX):
+    for frontend in (RELAY, RELAX, TORCH):
         registry.add(frontend.name, partial(_identity, frontend), "xbarc")
     FRONTENDS.fill(registry)
     registry.add(ONNX.name, partial(_identity, ONNX), "xbarc")
@@ -120,7 +121,8 @@ def _unknown(source: Any, registry: Registry[Frontend]) -> XbarcError:
     path = path_of(source)
     if path is not None and not path.exists():
         return XbarcError(f"{path} can't be read: no such file")
-    known = ", ".join(f"{f.title} ({f.suffixes[0]})" for f in registry.all().values())
+    formats = [f for f in registry.all().values() if f.suffixes]
+    known = ", ".join(f"{f.title} ({f.suffixes[0]})" for f in formats)
     if path is not None:
         return XbarcError(f"{path} isn't a model that xbarc reads: {known}")
     if isinstance(source, str):

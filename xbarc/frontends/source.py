@@ -32,12 +32,14 @@ class Inputs:
 
     `shapes`: whole shapes by input name, for dimensions that the model leaves open. `batch_axes`:
     the axis that is an input's batch, or None where it has none. `names`: which parameters of a
-    Relay program are inputs; all others are weights.
+    Relay program are inputs; all others are weights. `examples`: arrays that a torch module is
+    exported with, in the order of its arguments.
     """
 
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     batch_axes: Mapping[str, int | None] = field(default_factory=dict)
     names: Sequence[str] | None = None
+    examples: Any = None
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,14 @@ from xbarc.report.page import (
 
 def report_page(
     program: CompiledProgram,
-    path: Path,
+    path: Path | None,
     runs: Sequence[Run] = (),
     trials: Sequence[Record] = (),
 ) -> Markup:
-    """The whole page of the program at `path`: what its `runs` left, oldest first, and `trials`."""
+    """The whole page of the program at `path`: what its `runs` left, oldest first, and `trials`.
+
+    Without `path` it is of a program that isn't saved.
+    """
     report = program.report
     sections = [
         overview.section(report, runs),

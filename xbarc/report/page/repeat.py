@@ -17,12 +17,12 @@ from xbarc.report.studies import Study, studies_of
 
 
 def section(
-    program: CompiledProgram, path: Path, runs: Sequence[Run], trials: Sequence[Record]
+    program: CompiledProgram, path: Path | None, runs: Sequence[Run], trials: Sequence[Record]
 ) -> Section:
     """How to get this program again: commands, pipeline, versions, hashes."""
     origin = program.origin
     model, versions = origin.get("model", {}), origin.get("versions", {})
-    files = manifest(path)["files"]
+    files = {} if path is None else manifest(path)["files"]
     own = [(name, digest) for name, digest in files.items() if "/" not in name]
     digital = sorted((f for f in files.items() if "/" in f[0]), key=lambda f: (len(f[0]), f[0]))
     if model.get("sha256"):
@@ -31,12 +31,15 @@ def section(
         own.insert(1, (f"{weights['name']} (the weights)", weights["sha256"]))
     built = [["xbarc", origin.get("xbarc", "unknown")], *([n, v] for n, v in versions.items())]
     body = [
-        tag("pre", tag("code", "\n".join(commands(program, path, runs, trials)))),
+        tag(
+            "pre",
+            tag("code", "\n".join(commands(program, path or Path("model.xbar"), runs, trials))),
+        ),
         tag("p", "Passes, in order: ", tag("code", ", ".join(program.report["passes"])), "."),
         tag(
             "div",
             charts.grid("Versions", ["Package", "Version"], built, numbers=9),
-            hash_table("SHA-256 of the model and of the program's files", own),
+            hash_table("SHA-256 of the model and of the program's files", own) if own else "",
             class_="pair",
         ),
     ]
