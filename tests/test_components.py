@@ -7,10 +7,11 @@ import pytest
 
 import xbarc.cost.components
 from xbarc.cost.components import ORDER, components, load_kinds, settled
-from xbarc.cost.components.adc import murmann, murmann_area_um2, murmann_energy_pj
+from xbarc.cost.components.adc import murmann, murmann_area_um2, murmann_energy_pj, neurosim_sar
 from xbarc.cost.components.base import Spec
+from xbarc.cost.components.scaling import ENERGY, Factors, factors
 from xbarc.driver import extensions
-from xbarc.hw.target import dump_target, load_target, parse_target
+from xbarc.hw.target import dump_target, load_target, parse_target, target_names
 from xbarc.support import plugins
 from xbarc.support.errors import UsageError, XbarcError
 
@@ -128,6 +129,11 @@ def test_adc_neurosim():
     power_uw = 1.1294 * 6 + 8.8998 + 79449 * math.exp(-2.297 * math.log10(ohm))
     assert adc.energy_pj == pytest.approx(power_uw * 7 * 1e-3)
     assert adc.latency_ns == 7
+    own = "technology.node_nm=22", "cost.adc.options.active_rows=64", "cost.adc.options.area_um2=9"
+    spec = Spec("adc", load_target("isaac", ["cost.adc.model=neurosim-sar", *cells, *own]))
+    power_uw = 0.538 * 8 + 4.3753 + 72341 * math.exp(-2.303 * math.log10(2 * ohm))
+    assert neurosim_sar(spec).energy_pj == pytest.approx(power_uw * 9 * 1e-3)
+    assert neurosim_sar(spec).area_um2 == 9
 
 
 @pytest.mark.parametrize(
@@ -220,8 +226,36 @@ def test_a_node_that_the_figures_are_not_of():
         part("adc", "technology.node_nm=22")
 
 
+def test_a_node_by_scaling():
+    keys = "technology.node_nm=22", "technology.scaling=stillmaker-baas"
+    here, there = part("adc"), part("adc", *keys)
+    of = factors(32, 22)
+    assert there.area_um2 == pytest.approx(here.area_um2 * of.area)
+    assert there.energy_pj == pytest.approx(here.energy_pj * of.energy)
+    assert there.latency_ns == pytest.approx(here.latency_ns * of.delay)
+    assert "scaled from 32 to 22 nm (Stillmaker & Baas 2017)" in there.source
+    # What knows its node isn't scaled.
+    murmann = part("adc", *keys, "cost.adc.model=murmann")
+    assert "scaled" not in murmann.source and "22 nm" in murmann.source
+    with pytest.raises(XbarcError, match="nodes of 7 to 180 nm, not 5"):
+        part("adc", "technology.node_nm=5", keys[1])
+
+
+def test_factors_are_the_published_ones():
+    # The corrected example of their section 4.2.1: 65 nm at 1.3 V, 32 nm at 0.9 V.
+    at = lambda of, volts: sum(c * volts ** (len(of) - 1 - i) for i, c in enumerate(of))  # noqa: E731
+    assert at(ENERGY[32], 0.9) == pytest.approx(0.4571, abs=5e-5)
+    assert at(ENERGY[65], 1.3) == pytest.approx(2.604, abs=5e-4)
+    assert factors(32, 7).area == pytest.approx(0.13)
+    assert factors(45, 45) == Factors(1, 1, 1)
+    shrinking = [factors(180, nm) for nm in (130, 90, 65, 45, 32, 22, 16, 14, 10, 7)]
+    for name in ("area", "energy"):
+        figures = [getattr(f, name) for f in shrinking]
+        assert figures == sorted(figures, reverse=True)
+
+
 def test_every_figure_is_finite_and_has_a_source():
-    for target in ("isaac", "puma", "neurram", "mca64", "mca128", "mca256", "mca512"):
+    for target in target_names():
         for role, part in components(load_target(target)).items():
             found = part.unit
             assert found.source, (target, role)

@@ -19,7 +19,7 @@ from xbarc.hw.target import (
 )
 from xbarc.support.errors import UsageError, XbarcError
 
-OWN = ["isaac", "mca128", "mca256", "mca512", "mca64", "neurram", "puma"]
+OWN = ["isaac", "mca128", "mca256", "mca512", "mca64", "mnsim", "neurosim22", "neurram", "puma"]
 
 OLD = """
 name = "old"

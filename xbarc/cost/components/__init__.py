@@ -23,12 +23,14 @@ from xbarc.cost.components.base import (
     ComponentModel,
     Level,
     Model,
+    OtherNodeError,
     Part,
     Parts,
     Role,
     Spec,
     constant,
 )
+from xbarc.cost.components.scaling import scaled
 from xbarc.hw.target import ComponentTable, Target
 from xbarc.support import plugins
 from xbarc.support.errors import UsageError, XbarcError, nearest
@@ -134,7 +136,15 @@ class Kinds:
             raise XbarcError(
                 f"component model {full!r} of {self.models.owner(full)} is no ComponentModel"
             )
-        return build(Spec(role, target))
+        try:
+            return build(Spec(role, target))
+        except OtherNodeError as other:
+            technology = target.technology
+            if technology.scaling == "none":
+                raise
+            at = technology.model_copy(update={"node_nm": other.nm})
+            there = build(Spec(role, target.model_copy(update={"technology": at})))
+            return scaled(there, other.nm, technology.node_nm)
 
 
 def load_kinds() -> Kinds:

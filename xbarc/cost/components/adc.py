@@ -27,6 +27,20 @@ MNSIM_TABLE = {
 """Bits -> mW, um2, GS/s of MNSIM 2.0's built-in converters (8 bits is ISAAC's)."""
 
 
+NEUROSIM_SAR: dict[float, tuple[float, float, float, float]] = {
+    130: (8.4483, 65.243, 169380.0, 2.303),
+    90: (5.9869, 37.462, 144323.0, 2.303),
+    65: (3.7506, 25.844, 121272.0, 2.303),
+    45: (2.1691, 16.693, 100225.0, 2.303),
+    32: (1.1294, 8.8998, 79449.0, 2.297),
+    22: (0.538, 4.3753, 72341.0, 2.303),
+    14: (0.3132, 2.5681, 61085.0, 2.303),
+    10: (0.1823, 1.5073, 51580.0, 2.303),
+    7: (0.1061, 0.8847, 43555.0, 2.303),
+}
+"""nm -> uW a bit, uW, uW, decay of NeuroSim 1.4's SAR converter, LSTP transistors."""
+
+
 def isaac(spec: Spec) -> Component:
     """ISAAC's 8-bit converter, and its scaling by bits after Saberi, 4 to 10 bits at 32 nm.
 
@@ -110,27 +124,44 @@ def murmann(spec: Spec) -> Component:
 
 
 def neurosim_sar(spec: Spec) -> Component:
-    """NeuroSim's SAR converter at 32 nm LSTP: P(uW), (bits + 1) ns a conversion.
+    """NeuroSim's SAR converter (LSTP): P(uW) by bits and column, (bits + 1) ns a conversion.
 
-    `P = 1.1294 b + 8.8998 + 79449 e^(-2.297 log10 R)`, R (ohm) the resistance of a column, here of
-    all rows at the mean conductance (model). The formula has no area: ISAAC's table gives it, so
-    4 to 10 bits; `XbarcError` outside.
+    `P = p b + q + k e^(-s log10 R)` by node (`NEUROSIM_SAR`), R (ohm) the resistance of a column,
+    here of `options.active_rows` (all without it) at the mean conductance (model). The formula has
+    no area: `options.area_um2`, else ISAAC's table at 32 nm, 4 to 10 bits.
+
+    Raises `XbarcError` for other nodes and, without an area, other bits.
     """
-    spec.need_node(32, "NeuroSim")
-    bits, device = spec.target.adc.bits, spec.target.device
-    if bits not in ISAAC_TABLE:
-        raise spec.fault(f"the area of NeuroSim's SAR is known from 4 to 10 bits, not {bits}")
-    siemens = spec.target.array.rows * (device.g_on_us + device.g_off_us) / 2 * 1e-6
-    power_uw = 1.1294 * bits + 8.8998 + 79449 * math.exp(-2.297 * math.log10(max(1 / siemens, 1.0)))
+    bits, device, array = spec.target.adc.bits, spec.target.device, spec.target.array
+    node = spec.target.technology.node_nm
+    if node not in NEUROSIM_SAR:
+        known = ", ".join(f"{nm:g}" for nm in NEUROSIM_SAR)
+        raise spec.fault(f"NeuroSim's SAR is known at {known} nm, not {node:g}")
+    rows = spec.option("active_rows") if "active_rows" in spec.table.options else array.rows
+    siemens = rows * (device.g_on_us + device.g_off_us) / 2 * 1e-6
+    each, fixed, column, decay = NEUROSIM_SAR[node]
+    ohm = max(1 / siemens, 1.0)
+    power_uw = each * bits + fixed + column * math.exp(-decay * math.log10(ohm))
+    area, whose = _sar_area(spec, bits)
     time_ns = bits + 1.0
     return Component(
-        ISAAC_TABLE[bits][1],
+        area,
         power_uw * time_ns * 1e-3,
         latency_ns=time_ns,
         rate_gps=1 / time_ns,
-        source=f"NeuroSim 1.4, SAR at 32 nm LSTP, a column of {1 / siemens:.3g} ohm (model: all "
-        "rows at the mean conductance); area: ISAAC's table (model)",
+        source=f"NeuroSim 1.4, SAR at {node:g} nm LSTP, a column of {1 / siemens:.3g} ohm (model: "
+        f"{rows:g} rows at the mean conductance); area: {whose}",
     )
+
+
+def _sar_area(spec: Spec, bits: int) -> tuple[float, str]:
+    """The area of NeuroSim's SAR in um2, and whose it is."""
+    if "area_um2" in spec.table.options:
+        return spec.option("area_um2"), str(spec.table.options.get("source", "the target's"))
+    spec.need_node(32, "ISAAC")
+    if bits not in ISAAC_TABLE:
+        raise spec.fault(f"the area of NeuroSim's SAR is known from 4 to 10 bits, not {bits}")
+    return ISAAC_TABLE[bits][1], "ISAAC's table (model)"
 
 
 def mnsim(spec: Spec) -> Component:

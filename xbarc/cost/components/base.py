@@ -42,6 +42,14 @@ class Component:
         return self.leakage_mw + self.energy_pj * self.rate_gps
 
 
+class OtherNodeError(XbarcError):
+    """A model's figures are of another technology node, `nm`."""
+
+    def __init__(self, message: str, nm: float):
+        super().__init__(message)
+        self.nm = nm
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a model is asked: the component (`adc`, `core_buffer`, ...) of a target."""
@@ -57,14 +65,15 @@ class Spec:
     def need_node(self, nm: float, whose: str) -> None:
         """Refuse a technology node that the figures aren't of.
 
-        Raises `XbarcError`: nothing published says how they scale.
+        Raises `OtherNodeError`; with `technology.scaling` the figures of `nm` are scaled instead.
         """
         node = self.target.technology.node_nm
         if node != nm:
-            raise self.fault(
+            fault = self.fault(
                 f"{whose}'s figures are of {nm:g} nm, technology.node_nm is {node:g}: give "
-                "constants, or a model that scales"
+                'constants, a model that scales, or technology.scaling = "stillmaker-baas"'
             )
+            raise OtherNodeError(str(fault), nm)
 
     def option(self, name: str) -> float:
         """A number from the table's `options`. Raises `XbarcError` where it is missing."""

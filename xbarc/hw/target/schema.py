@@ -159,9 +159,13 @@ class Device(Section):
 
 
 class Technology(Section):
-    """The process: its node, and the clock of the digital parts."""
+    """The process: its node, and the clock of the digital parts.
+
+    `scaling`: how figures of another node than theirs are had; "none" refuses them.
+    """
 
     node_nm: Positive = 32.0
+    scaling: Literal["none", "stillmaker-baas"] = "none"
     clock_ghz: Positive = 1.2
     source: str = ""
 
