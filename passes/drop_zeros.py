@@ -1,22 +1,19 @@
 """drop-zeros: what is zero takes no crossbar."""
 
-from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, UnitAttr
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from xbarc.ir.analysis.compaction import Layout, best_layout
+from xbarc.ir.analysis.compaction import Layout, best_layout, write_layout
 from xbarc.ir.dialect import (
     TIME,
     GridAttr,
     MvmOp,
     PackedAttr,
-    SelectionAttr,
-    TileListAttr,
     copies_of,
     crossbar_of,
     ranges_of,
@@ -89,7 +86,7 @@ class DropZeros(ModulePass):
                     f"drop-zeros changes the crossbars of {symbol!r}, which stands already: put it "
                     "before replicate, place and schedule"
                 )
-            _apply(mvm, layout, arrays)
+            write_layout(mvm, layout, arrays)
 
 
 def _layout(mvm: MvmOp, q: Array) -> Layout | None:
@@ -120,19 +117,3 @@ def _without_groups(mvm: MvmOp, q: Array) -> Layout | None:
         (some[:, None] * ng + np.arange(ng)).ravel(),
         whole=False,
     )
-
-
-def _apply(mvm: MvmOp, layout: Layout, arrays: MutableMapping[str, Array]) -> None:
-    """Write a layout into the operation, its indices into the weights."""
-    symbol = weights_of(mvm).symbol
-    for what, indices in (("rows", layout.rows), ("columns", layout.columns)):
-        if indices is None:
-            continue
-        name = f"{symbol}.{what}"
-        while name in arrays:
-            name += "_"
-        arrays[name] = indices.astype(np.int32)
-        mvm.properties[what] = SelectionAttr.of(name, len(indices))
-    if not layout.whole:
-        mvm.properties["sparse"] = UnitAttr()
-        mvm.tiling = TileListAttr.of(layout.tiles)

@@ -160,6 +160,12 @@ def _mvm(op, stream, program, counts):
     if op.columns is not None:
         columns = program.weights[op.columns.symbol.data]
     x, q = stream.values[:, rows], dense[np.ix_(rows, columns)]
+    held = np.zeros(dense.shape, bool)
+    for r0, r1, c0, c1 in op.tiles().tolist() if op.rows is not None and op.sparse else []:
+        # A weight on several tiles stands on the first; its cells on the others are off.
+        place = np.ix_(rows[r0:r1], columns[c0:c1])
+        q[r0:r1, c0:c1][held[place]] = 0
+        held[place] = True
     out = None
     for tile in sorted(op.tiles().tolist()):  # row blocks in order
         seen = {}

@@ -198,6 +198,21 @@ class Choice(Table):
     candidates: list[Candidate] = _key("all schemes")
 
 
+class Clusters(Table):
+    """How `cluster` cut a layer into tiles."""
+
+    tiles: Count = _key("tiles")
+    tiles_dense: Count = _key("tiles of the whole matrix")
+    tiles_occupied: Count = _key("tiles of a plain grid that hold a nonzero weight")
+    tiles_unclustered: Count = _key("tiles that `drop-zeros` makes, without clustering")
+    clusters: Count = _key("tiles of more than the lowest density (`floor`)")
+    density: Share = _key("nonzero weights over the weights that all tiles have room for")
+    nonzero_weights: Count = _key("weights that aren't zero")
+    clustered_weights: Count = _key("of these, those in clusters")
+    pieces: Count = _maybe("runs in which inputs come from the layer before; 1: no shuffling")
+    pieces_unfolded: Count = _maybe("the same before rows and columns were ordered")
+
+
 class CalibrationData(Table):
     """The data that activation ranges come from."""
 
@@ -251,6 +266,7 @@ class Report(Table):
         "what graph passes counted, by pass; `xbarc passes NAME` says what"
     )
     mapping_choices: dict[str, Choice] = _maybe("how `map` chose, by layer; where that pass ran")
+    clusters: dict[str, Clusters] = _maybe("clusters, by layer; where `cluster` ran")
     calibration: CalibrationData = _key("the data that activation ranges come from")
     coverage: CrossbarCoverage = _key("what landed on crossbars")
     weight_files: dict[str, str] = _maybe(

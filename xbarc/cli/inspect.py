@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SPANS_SHOWN = 9
 """Begins and ends that are printed of an axis; --json has all."""
 
+SVG_CELLS = 256
+"""Cells of a matrix's side in an SVG file."""
+
 WIDTH, HEIGHT = 72, 36
 """Columns and lines that a drawing fits into; beyond that several outputs are one character."""
 
@@ -30,9 +33,24 @@ def command(
     floorplan: Annotated[
         bool, typer.Option("--floorplan", help="Draw which layer stands on which core.")
     ] = False,
+    matrix: Annotated[
+        bool,
+        typer.Option("--matrix", help="Draw the weight matrices before and after clustering."),
+    ] = False,
+    svg: Annotated[
+        Path | None,
+        typer.Option("--svg", metavar="FILE", help="With --matrix: draw them to an SVG file."),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show how each layer stands on crossbars, and which columns collapse to an exact product."""
+    if svg is not None and not matrix:
+        raise UsageError("--svg is where --matrix draws: give both")
+    if matrix:
+        if floorplan or tiles or as_json:
+            raise UsageError("--matrix draws: leave out --floorplan, --tiles and --json")
+        _draw_matrices(program, layer, svg)
+        return
     if floorplan:
         if layer is not None or tiles:
             raise UsageError("--floorplan shows all layers: leave out --layer and --tiles")
@@ -57,6 +75,21 @@ def _print_floorplan(program: Path, *, as_json: bool) -> None:
         print_json(found)
     else:
         print("\n".join(draw(found)))
+
+
+def _draw_matrices(program: Path, layer: str | None, svg: Path | None) -> None:
+    """The matrices of all layers whose rows or columns were put in order, or of one."""
+    from xbarc.api import load
+    from xbarc.report.html import write_page
+    from xbarc.report.matrix import matrix_pictures, svg_file, text_lines
+
+    found = matrix_pictures(load(program), layer, WIDTH if svg is None else SVG_CELLS)
+    if svg is not None:
+        write_page(svg, svg_file(found))
+        print(svg)
+        return
+    for picture in found:
+        print("\n".join(text_lines(picture)))
 
 
 def _print_layers(document: Mapping[str, Any], *, with_choices: bool) -> None:

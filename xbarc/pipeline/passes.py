@@ -113,5 +113,9 @@ Kind: TypeAlias = Literal["graph", "mapping"]
 
 
 def is_tile_pass(module_pass: ModulePass) -> bool:
-    """Whether a pass works on mapped layers: its class says `tile: ClassVar[bool] = True`."""
-    return getattr(module_pass, "tile", False) is True
+    """Whether a pass works on mapped layers: its class says `tile: ClassVar[bool] = True`.
+
+    `after_mapping` says the same where `tile` is an option of the pass.
+    """
+    marks = (getattr(type(module_pass), key, False) for key in ("tile", "after_mapping"))
+    return any(mark is True for mark in marks)

@@ -1,13 +1,22 @@
 """Fewer tiles for a matrix with zeros: which rows and columns stand on crossbars, and where."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from xdsl.dialects.builtin import UnitAttr
 
-from xbarc.ir.dialect import Tiles, grid_tiles
+from xbarc.ir.dialect import (
+    MvmOp,
+    SelectionAttr,
+    TileListAttr,
+    Tiles,
+    grid_tiles,
+    weights_of,
+)
+from xbarc.support.data import Array
 
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -31,6 +40,25 @@ class Layout:
         height = self.tiles[:, 1] - self.tiles[:, 0]
         width = self.tiles[:, 3] - self.tiles[:, 2]
         return len(self.tiles), int((height * width).sum())
+
+
+def write_layout(mvm: MvmOp, layout: Layout, arrays: MutableMapping[str, Array]) -> None:
+    """Write a layout into an mvm, its indices into the weights; what stood there goes."""
+    symbol = weights_of(mvm).symbol
+    for what, indices in (("rows", layout.rows), ("columns", layout.columns)):
+        old = mvm.properties.pop(what, None)
+        if isinstance(old, SelectionAttr):
+            arrays.pop(old.symbol.data)
+        if indices is None:
+            continue
+        name = f"{symbol}.{what}"
+        while name in arrays:
+            name += "_"
+        arrays[name] = indices.astype(np.int32)
+        mvm.properties[what] = SelectionAttr.of(name, len(indices))
+    if not layout.whole:
+        mvm.properties["sparse"] = UnitAttr()
+        mvm.tiling = TileListAttr.of(layout.tiles)
 
 
 def best_layout(nonzero: Mask, rows: int, width: int) -> Layout:

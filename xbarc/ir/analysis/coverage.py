@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from xdsl.dialects.builtin import ModuleOp
 
-from xbarc.ir.dialect import MvmOp, OffsetsAttr, SelectionAttr, Tiles, weights_of
+from xbarc.ir.dialect import MvmOp, OffsetsAttr, SelectionAttr, TileListAttr, Tiles, weights_of
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
 
@@ -22,7 +22,8 @@ class Coverage:
     `shape` has the rows of one group and all columns of the matrix that the tiles cut. `groups` is
     the number of blocks of a block-diagonal matrix. `stored` is the shape of the weights [Kg, N].
     It differs from `shape` if the matrix is unrolled; `taps` then says which kernel position stands
-    where (`UnrollAttr.taps`).
+    where (`UnrollAttr.taps`). `off` [C, 2]: cells, by the rows and columns that tiles count, whose
+    weight stands on an earlier tile (`cells_off`); None where no weight is on two.
     """
 
     shape: tuple[int, int]
@@ -32,6 +33,7 @@ class Coverage:
     rows: Indices | None = None
     columns: Indices | None = None
     taps: Indices | None = None
+    off: Indices | None = None
 
     def inside(self, tile: Any) -> tuple[Any, Any]:
         """Index pairs of a tile's weights: in its own dense block, and in the weights [Kg, N]."""
@@ -53,11 +55,14 @@ class Coverage:
         block = np.zeros((r1 - r0, c1 - c0), q.dtype)
         dense, weights = self.inside(tile)
         block[dense] = q[weights]
+        switch_off(block, tile, self.off)
         return block
 
     def held(self) -> npt.NDArray[np.int64]:
         """On how many tiles each weight stands, [Kg, N]; each copy of an unrolled one counts."""
         count = np.zeros(self.stored, np.int64)
+        if self.off is not None:
+            return count + self._on_any()
         for tile in self.tiles.tolist():
             _, weights = self.inside(tile)
             if self.taps is None:
@@ -65,6 +70,13 @@ class Coverage:
             else:
                 np.add.at(count, weights, 1)
         return count
+
+    def _on_any(self) -> npt.NDArray[np.bool_]:
+        """Whether each weight stands on a tile, [Kg, N]."""
+        some = np.zeros(self.stored, bool)
+        for tile in self.tiles.tolist():
+            some[self.inside(tile)[1]] = True
+        return some
 
     def copies(self) -> npt.NDArray[np.int64]:
         """How often each weight should stand, [Kg, 1]."""
@@ -113,6 +125,43 @@ def inside(
     return (r, c), (k[r] % group_rows, n[c])
 
 
+def cells_off(
+    shape: tuple[int, int],
+    tiles: Tiles,
+    groups: int,
+    rows: Indices | None,
+    columns: Indices | None,
+) -> Indices | None:
+    """The cells of tiles of [Kg, N] whose weight stands on an earlier tile: [C, 2], by rows.
+
+    Row and column as tiles count them. None where there are none.
+    """
+    held, off = np.zeros(shape, bool), []
+    for tile in tiles.tolist():
+        dense, weights = inside(shape, tile, groups, rows, columns)
+        before = held[weights]
+        if before.any():
+            at = np.zeros((tile[1] - tile[0], tile[3] - tile[2]), bool)
+            at[dense] = before
+            off.append(np.argwhere(at) + np.array([tile[0], tile[2]]))
+        held[weights] = True
+    if not off:
+        return None
+    cells = np.concatenate(off)
+    return cells[np.lexsort(cells.T[::-1])]
+
+
+def switch_off(block: Array, tile: Any, off: Indices | None) -> None:
+    """Set those weights of a tile's block to 0 that stand on an earlier tile."""
+    if off is None:
+        return
+    r0, r1, c0, c1 = tile
+    begin, end = np.searchsorted(off[:, 0], [r0, r1])
+    r, c = off[begin:end].T
+    there = (c0 <= c) & (c < c1)
+    block[r[there] - r0, c[there] - c0] = 0
+
+
 def coverage_of(op: MvmOp, arrays: Mapping[str, Array]) -> Coverage:
     """Where the weights of an mvm stand.
 
@@ -125,15 +174,13 @@ def coverage_of(op: MvmOp, arrays: Mapping[str, Array]) -> Coverage:
         rows, columns = op.tiling.order(k, n)
     else:
         rows, columns = _selected(op.rows, k, arrays), _selected(op.columns, n, arrays)
-    return Coverage(
-        numerics.stored_shape,
-        weights.group_count,
-        numerics.tiles(),
-        weights.stored_shape,
-        rows,
-        columns,
-        None if op.unroll is None else op.unroll.taps(),
-    )
+    shape, groups, tiles = numerics.stored_shape, weights.group_count, numerics.tiles()
+    off = None
+    listed = isinstance(op.tiling, TileListAttr) and numerics.sparse and numerics.selected
+    if listed and op.gated is None:
+        off = cells_off(shape, tiles, groups, rows, columns)
+    taps = None if op.unroll is None else op.unroll.taps()
+    return Coverage(shape, groups, tiles, weights.stored_shape, rows, columns, taps, off)
 
 
 def _selected(

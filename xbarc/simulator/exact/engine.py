@@ -61,6 +61,7 @@ class ExactEngine:
             groups=placed.groups,
             rows=placed.rows,
             columns=placed.columns,
+            off=placed.off,
             **settings,
         )
 
@@ -80,7 +81,7 @@ def _without_gated(q: Array, placed: Coverage) -> tuple[list[Segment], Coverage]
     row = column = 0
     for r0, r1, c0, c1 in placed.tiles.tolist():
         tile = Segment(r0, r1, c0, c1)
-        some = dense_block(q, tile, placed.groups, placed.rows, placed.columns) != 0
+        some = dense_block(q, tile, placed.groups, placed.rows, placed.columns, placed.off) != 0
         if not some.any():
             continue
         rows.append(row_order[r0:r1][some.any(axis=1)])

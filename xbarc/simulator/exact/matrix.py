@@ -51,6 +51,7 @@ class Matrix:
         adc_range: `(lo, hi)` in level steps, for `adc.mode = "calibrated"`.
         rows: the rows of the matrix that segments count, in their order; all without it.
         columns: likewise.
+        off: cells whose weight another segment holds (`xbarc.ir.analysis.coverage.cells_off`).
         gated: bit lines on which all cells are at level 0 aren't converted, and give 0.
 
     Attributes:
@@ -79,11 +80,14 @@ class Matrix:
         adc_range: tuple[float, float] | None = None,
         rows: Integers | None = None,
         columns: Integers | None = None,
+        off: Integers | None = None,
         gated: bool = False,
     ) -> None:
         encoding.check_weights(q, weight_bits, target.array.encoding)
-        check_segments(q, segments, groups, target.array.weights_per_column, rows, columns)
-        self._rows, self._selected = rows, columns
+        shared = off is not None
+        most = target.array.weights_per_column
+        check_segments(q, segments, groups, most, rows, columns, shared=shared)
+        self._rows, self._selected, self._off = rows, columns, off
         self._target, self._groups = target, groups
         self._weight_bits, self._gated, self._adc_range = weight_bits, gated, adc_range
         self._input_bits, self._input_signed = input_bits, input_signed
@@ -255,7 +259,7 @@ class Matrix:
         return sum(
             int(
                 bit_lines.live_lines(
-                    dense_block(q, segment, self._groups, self._rows, self._selected),
+                    self._dense(q, segment),
                     bits,
                     target.array,
                     analog=analog,
@@ -263,6 +267,10 @@ class Matrix:
             )
             for segment in segments
         )
+
+    def _dense(self, q: Integers, segment: Segment) -> Integers:
+        """The weights that a segment holds."""
+        return dense_block(q, segment, self._groups, self._rows, self._selected, self._off)
 
     def _lay_out(
         self, q: Integers, segments: Sequence[Segment]
@@ -285,9 +293,8 @@ class Matrix:
             in_block, in_weights = inside(
                 q.shape, segment.bounds, self._groups, self._rows, self._selected
             )
-            dense = dense_block(q, segment, self._groups, self._rows, self._selected)
             block = lay_out(
-                dense,
+                self._dense(q, segment),
                 self._weight_bits,
                 self._target,
                 adc,
@@ -295,7 +302,8 @@ class Matrix:
                 gated=self._gated,
                 native=self._native,
             )
-            product[in_weights] = block.product[in_block]
+            # A cell that is off, of a weight on two segments, may add to either's part.
+            product[in_weights] += block.product[in_block].astype(np.int32)
             line_count += block.lines
             collapsed += block.collapsed
             if block.left_over:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarc.ir.analysis.coverage import inside
+from xbarc.ir.analysis.coverage import inside, switch_off
 from xbarc.ir.dialect import Tiles
 
 Integers = npt.NDArray[Any]
@@ -66,11 +66,16 @@ def dense_block(
     groups: int,
     rows: Integers | None = None,
     columns: Integers | None = None,
+    off: Integers | None = None,
 ) -> Integers:
-    """The weights [rows, cols] that a segment of [Kg, N] weights holds, 0 between the groups."""
+    """The weights [rows, cols] that a segment of [Kg, N] weights holds, 0 between the groups.
+
+    `off`: cells whose weight another segment holds (`xbarc.ir.analysis.coverage.cells_off`).
+    """
     in_block, in_weights = inside(q.shape, segment.bounds, groups, rows, columns)
     dense = np.zeros((segment.rows, segment.cols), q.dtype)
     dense[in_block] = q[in_weights]
+    switch_off(dense, segment.bounds, off)
     return dense
 
 
@@ -81,8 +86,13 @@ def check_segments(
     array_rows: int,
     rows: Integers | None,
     columns: Integers | None,
+    *,
+    shared: bool = False,
 ) -> None:
-    """Raises `ValueError` where segments don't hold each weight once, or don't fit the array."""
+    """Raises `ValueError` where segments don't hold each weight once, or don't fit the array.
+
+    `shared`: several segments may have a weight, all but one of them its cell off.
+    """
     shape = q.shape
     if len(shape) != 2 or groups < 1 or shape[1] % groups:
         raise ValueError(f"weights of shape {shape} can't have {groups} groups")
@@ -98,7 +108,7 @@ def check_segments(
             raise ValueError(f"{segment} has more rows than the array's {array_rows}")
         _, weights = inside(shape, segment.bounds, groups, rows, columns)
         held[weights] = np.minimum(held[weights], 1) + 1
-    wrong = (held > 1) | ((held == 0) & (q != 0))
+    wrong = ((held > 1) & (not shared)) | ((held == 0) & (q != 0))
     if wrong.any():
         k, n = np.argwhere(wrong)[0]
         many = "no segment" if held[k, n] == 0 else "more than one segment"
