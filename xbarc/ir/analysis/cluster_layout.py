@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xbarc.ir.analysis.bipartite import Indices
 from xbarc.ir.analysis.clusters import Cluster, Mask, Remainder, Room, find_clusters, windows
 from xbarc.ir.analysis.compaction import Layout, best_layout
 from xbarc.ir.dialect import Tiles
 
-PATIENCE = 16
-"""Windows that are looked back on for what one more will cover."""
+PATIENCE, FALLING = 16, 0.75
+"""Windows that are looked back on; what those to come cover on average, as a share of the best."""
 
 
 @dataclass(frozen=True)
@@ -112,15 +113,17 @@ def _by_windows(rest: Mask, tile: tuple[int, int], fewer_than: int) -> list[Clus
     for window in windows(matrix):
         found.append(window)
         left -= window.nonzeros
-        best = max(window.nonzeros for window in found[-PATIENCE:])
-        if len(found) + -(-left // best) >= fewer_than:
+        expected = FALLING * max(window.nonzeros for window in found[-PATIENCE:])
+        if len(found) + left / expected >= fewer_than:
             return None
     return found if len(found) < fewer_than else None
 
 
 def together(found: Sequence[Cluster], rest: Layout | None) -> Layout:
     """A tile a cluster, each with its own rows and columns, and the tiles of `rest`."""
-    parts = [(cluster.rows, cluster.columns, None) for cluster in found]
+    parts: list[tuple[Indices, Indices, Tiles | None]] = [
+        (cluster.rows, cluster.columns, None) for cluster in found
+    ]
     if rest is not None:
         height, width = (int(rest.tiles[:, i].max()) for i in (1, 3))
         rows = np.arange(height) if rest.rows is None else rest.rows
