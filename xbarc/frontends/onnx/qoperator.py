@@ -25,7 +25,8 @@ def to_qdq(model: ir.Model) -> bool:
 
         %y = ConvInteger(%x, %w, x_zero, w_zero)
     ->
-        %y = Cast<int32>(Conv(DequantizeLinear(%x, 1, x_zero), DequantizeLinear(%w, 1, w_zero)))
+        %y = Cast<int32>(Round(Conv(DequantizeLinear(%x, 1, x_zero),
+                                    DequantizeLinear(%w, 1, w_zero))))
 
     QLinearMatMul, MatMulInteger and onnxruntime's QGemm alike. The float form rounds where the
     integer one doesn't: a quantised result may be one step off, an integer one beyond 2^24 by
@@ -140,4 +141,6 @@ def _integer(rewrite: Rewrite, op_type: str) -> ir.Value | None:
     if real is None:
         return None
     to = [ir.AttrInt64("to", ir.DataType.INT32.value)]
-    return rewrite.add("Cast", [real], "cast", to)
+    # Crossbars come close to a whole number; a cast alone would take the one below.
+    whole = rewrite.add("Round", [real], "round")
+    return rewrite.add("Cast", [whole], "cast", to)

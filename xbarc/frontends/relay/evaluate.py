@@ -122,7 +122,7 @@ class Evaluation:
             self._names = _result_names(body)
         self.builder.check(self.where)
         for value in _flat(self._result):
-            self.parameters.note_data(value)
+            self.parameters.note_result(value)
         named = self.program.functions.get("@main")
         self.parameters.check(p.name for p in (named.parameters if named else ()))
 
@@ -143,6 +143,8 @@ class Evaluation:
             names = ["output"]
             if len(outputs) > 1:
                 names = [f"output_{index}" for index in range(len(outputs))]
+        for value in self.parameters.unread():
+            self.builder.inputs.remove(value)
         return self.builder.model(outputs, names, "main")
 
     def _main(self) -> _Closure | None:
@@ -275,7 +277,7 @@ class Evaluation:
             if not isinstance(value, ir.Value) and value is not FAILED:
                 self.builder.note(f"{name}: a function as an argument isn't imported")
                 return FAILED
-        self.parameters.note_roles(name, arguments)
+        given = arguments
         if names:
             try:
                 arguments, attributes = self._settled(names, arguments, attributes)
@@ -283,7 +285,7 @@ class Evaluation:
                 self.builder.note(f"dyn.{name}: {error}")
                 return FAILED
         result = self.builder.call(name, arguments, attributes, label)
-        self.parameters.note_view(name, arguments, result)
+        self.parameters.note_call(name, given, result)
         return result
 
     def _settled(

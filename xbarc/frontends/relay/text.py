@@ -3,7 +3,8 @@
 Comments (`/* ... */`, nested, and `// ...`) are blanked before parsing, the `#[version = ...]` line
 and the `#[metadata]` section are taken out. A type that a comment gives to a constant,
 `meta[relay.Constant][3] /* ty=Tensor[(64), float32] */`, is kept: where no file holds the
-constants it is all that is known of them.
+constants it is all that is known of them. Declarations of algebraic types are blanked too: what
+uses one is refused where it stands.
 """
 
 import base64
@@ -36,6 +37,9 @@ CONSTANT_TYPE = re.compile(r"\s*/\*\s*ty=(?:Tensor\[\(([\d, ]*)\),\s*(\w+)\]|(\w
 
 HEADER = re.compile(r'\A\s*#\[version\s*=\s*"([^"\n]*)"\][ \t]*')
 
+TYPE = re.compile(r"^[ \t]*(?:extern\s+)?type\s+[A-Za-z_]\w*\s*(?:\[[^\]]*\]\s*)?\{[^{}]*\}", re.M)
+"""A declaration of algebraic data: TVM prints those of its prelude into every program."""
+
 OPEN, CLOSE = "([{", ")]}"
 
 REFUSED = re.compile(r"\b(?:match|type|extern|ref_read|ref_write|ref)\b")
@@ -59,6 +63,7 @@ def parse(text: str, where: str) -> Program:
     body = " " * header.end() + text[header.end() :]
     body = text[: header.end()].count("\n") * "\n" + body if "\n" in header[0] else body
     program, metadata, types = _without_comments(body, where)
+    program = TYPE.sub(lambda found: _blank(found[0]), program)
     _check_depth(program, where)
     try:
         tree: Program = parser().parse(program)  # type: ignore[assignment]

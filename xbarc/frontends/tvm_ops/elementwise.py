@@ -40,7 +40,6 @@ UNARY = {
     "sign": "Sign",
     "sin": "Sin",
     "sinh": "Sinh",
-    "sqrt": "Sqrt",
     "tan": "Tan",
     "tanh": "Tanh",
 }
@@ -157,6 +156,14 @@ def _log(base: float) -> Operator:
         return b.op("Mul", b.op("Log", x, part="log"), b.like(1 / math.log(base), x))
 
     return log
+
+
+def sqrt(b: Builder, x: ir.Value) -> ir.Value:
+    """The square root; of an integer the whole part of it, exact below 2^53."""
+    dtype = b.dtype(x)
+    if not dtype.is_integer():
+        return b.op("Sqrt", x)
+    return b.cast(b.op("Sqrt", b.cast(x, ir.DataType.DOUBLE)), dtype)
 
 
 def square(b: Builder, x: ir.Value) -> ir.Value:
@@ -304,6 +311,7 @@ OPERATORS: dict[str, Operator] = {
     "on_device": identity,
     "round": round_,
     "rsqrt": rsqrt,
+    "sqrt": sqrt,
     "square": square,
     "trunc": trunc,
     "where": where,

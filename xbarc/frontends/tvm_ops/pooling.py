@@ -4,6 +4,7 @@ TVM differs from ONNX in `ceil_mode`: it never drops a last window that begins i
 the rounding becomes explicit padding at the end, and ONNX's flag isn't used.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,8 +100,8 @@ def _avg_pool(
     include: bool,
 ) -> ir.Value:
     """The mean of a window's elements: with the padding where `include`, never with `ends`."""
-    if b.dtype(x).name not in ("FLOAT", "FLOAT16", "DOUBLE"):
-        raise Unsupported(f"averages of {b.dtype(x).name.lower()} aren't imported")
+    if b.dtype(x).is_integer():
+        return _integer_avg_pool(b, x, edges, ends, settings, include=include)
     space = len(ends)
     if include and any(ends):
         x, edges = _padded(b, x, edges, 0), [0] * (2 * space)
@@ -121,6 +122,38 @@ def _avg_pool(
     )
 
 
+def _integer_avg_pool(
+    b: Builder,
+    x: ir.Value,
+    edges: Sequence[int],
+    ends: Sequence[int],
+    settings: dict[str, Any],
+    *,
+    include: bool,
+) -> ir.Value:
+    """The means of integers, whole parts of them: exact while a window's sum stays below 2^24."""
+    dtype, counted = b.dtype(x), [*edges[: len(ends)], *_sum(edges[len(ends) :], ends)]
+    size = math.prod(settings["kernel_shape"])
+
+    def sums(values: ir.Value, around: Sequence[int]) -> ir.Value:
+        padded = _padded(b, values, around, 0) if any(around) else values
+        mean = _avg_pool(b, padded, [0] * len(around), [0] * len(ends), settings, include=False)
+        total = b.op("Mul", mean, b.like(size, mean), part="sum")
+        return b.cast(b.op("Round", total, part="round"), dtype)
+
+    spatial = b.sizes_of(x, range(2, 2 + len(ends)))
+    around = b.constant(np.ones((1, 1, *spatial), np.float32))
+    if include:
+        # The padding counts, what a last window needs beyond it doesn't.
+        around = _padded(b, around, edges, 1)
+        parts = sums(around, [0] * len(ends) + list(ends))
+    else:
+        parts = sums(around, counted)
+    # A window that lies in the padding alone counts nothing: its sum of 0 stays 0.
+    parts = b.op("Max", parts, b.like(1, parts), part="count")
+    return b.op("Div", sums(b.cast(x, ir.DataType.FLOAT), counted), parts)
+
+
 def _too_wide(edges: Sequence[int], kernel: Sequence[int]) -> bool:
     """Whether there is as much padding as window, which onnxruntime refuses."""
     return any(edge >= size for edge, size in zip(edges, [*kernel, *kernel], strict=True))
@@ -136,10 +169,21 @@ def _global_pool(space: int, op_type: str) -> Operator:
     def global_pool(
         b: Builder, x: ir.Value, *, layout: str = DATA[space], out_layout: str = ""
     ) -> ir.Value:
-        y = b.op(op_type, data_to_onnx(b, x, layout, space))
+        y = _global(b, op_type, data_to_onnx(b, x, layout, space), space)
         return data_from_onnx(b, y, out_layout or layout, space)
 
     return global_pool
+
+
+def _global(b: Builder, op_type: str, x: ir.Value, space: int) -> ir.Value:
+    """The largest element or the mean of a channel; of integers the mean's whole part."""
+    if not b.dtype(x).is_integer():
+        return b.op(op_type, x)
+    axes = range(2, 2 + space)
+    if op_type == "GlobalMaxPool":
+        return b.op("ReduceMax", x, b.ints(axes), keepdims=1)
+    total = b.op("ReduceSum", x, b.ints(axes), part="sum", keepdims=1)
+    return b.op("Div", total, b.like(math.prod(b.sizes_of(x, axes)), x))
 
 
 def _adaptive_pool(space: int, kind: str) -> Operator:
@@ -167,7 +211,7 @@ def _adapted(b: Builder, x: ir.Value, sizes: Sequence[int], kind: str) -> ir.Val
     """Windows [floor(i n / m), ceil((i + 1) n / m)) of each axis, n sizes in and m out."""
     space = len(sizes)
     if all(size == 1 for size in sizes):
-        return b.op("GlobalMaxPool" if kind == "max" else "GlobalAveragePool", x)
+        return _global(b, "GlobalMaxPool" if kind == "max" else "GlobalAveragePool", x, space)
     given = b.sizes_of(x, range(2, 2 + space))
     if not all(1 <= m <= MOST for m in sizes):
         raise Unsupported(f"output_size {tuple(sizes)}")
