@@ -156,7 +156,7 @@ class Parameters:
             for later in arguments[1:]:
                 self._used |= self._of(later)
         elif name in BINARY and len(arguments) == 2:
-            self._note_pair(*arguments, result)
+            self._note_pair(arguments[0], arguments[1], result)
         elif name == "matmul" and all(self._of(argument) for argument in arguments):
             self._data |= self._of(tuple(arguments))
         elif name in JOINED and arguments and self._all_expressions(arguments[0]):
