@@ -174,7 +174,9 @@ def test_opt_takes_only_the_target_of_the_file(compiled, xbarc):
     assert xbarc("opt", program, "--target", "mca128")[0] == 0
     message = "program.mlir is for other crossbars than those of target 'mca64': give the target"
     refused(xbarc, 2, message, "opt", program, "--target", "mca64")
-    refused(xbarc, 2, "'mca128'", "opt", program, "--target", "mca128", "--set", "array.rows=64")
+    refused(
+        xbarc, 2, "target 'mca128", "opt", program, "--target", "mca128", "--set", "array.rows=64"
+    )
 
 
 ZERO_OUT = """

@@ -13,7 +13,7 @@ from xbarc.artifact.runs import Options, program_hash, record, recorded
 from xbarc.cli import app
 from xbarc.report import compare_page, compare_programs, report_page
 from xbarc.report.compare import names, ratio
-from xbarc.report.figures import flatten
+from xbarc.report.figures import component_colors, flatten
 
 SHALLOW = """g (float[N,12] x) => (float[N,4] y) <float[12,4] w> { y = MatMul(x, w) }"""
 DEEP = """g (float[N,12] x) => (float[N,4] y) <float[12,9] v, float[9,4] w>
@@ -141,6 +141,38 @@ def test_runs_of_another_kind_arent_compared(folder):
     lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
     assert "×1.5" in lines["Accuracy"]
     assert "not comparable" not in lines
+
+
+def test_what_differs_comes_first(folder):
+    found = document(folder, "a.xbar", "b.xbar")
+    assert found["differences"] == {"array.rows": [4, 32]}
+    done = invoke("compare", folder / "a.xbar", folder / "b.xbar")
+    assert done.stdout.splitlines()[0].split() == ["what", "differs", "a.xbar", "b.xbar"]
+    assert done.stdout.splitlines()[1].split() == ["array.rows", "4", "32"]
+    entries = [(folder / f, xbarc.load(folder / f), []) for f in ("a.xbar", "b.xbar")]
+    page = compare_page(compare_programs(entries))
+    assert page.index("What differs") < page.index("array.rows") < page.index("Figures side")
+    assert document(folder, "b.xbar", "b.xbar")["differences"] == {}
+
+
+def test_a_changed_target_says_so(tmp_path):
+    model, sets = text_model(SHALLOW), ["adc.bits=4", "array.rows=64", "adc.bits = 5"]
+    program = xbarc.compile(model, "mca128", overrides=sets)
+    assert program.cost()["target"] == "mca128 + adc.bits=5, array.rows=64"
+    program.save(tmp_path / "m.xbar")
+    assert xbarc.load(tmp_path / "m.xbar").target.name == program.target.name
+    named = xbarc.compile(model, "mca128", overrides=["name=mine", "adc.bits=5"])
+    assert named.cost()["target"] == "mine"
+    assert xbarc.compile(model, "mca128").cost()["target"] == "mca128"
+
+
+def test_a_component_has_one_colour_in_every_report():
+    assert component_colors({"adc", "link"})["adc"] == component_colors({"dac", "adc"})["adc"]
+    assert component_colors({"plugged_in"}) == {"plugged_in": "rest"}
+    kinds = set(
+        component_colors({"adc", "crossbar", "dac", "shift_add", "buffer", "control"}).values()
+    )
+    assert len(kinds) == 6
 
 
 def test_the_terminal_has_every_program_and_layer(folder):

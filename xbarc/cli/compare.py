@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+DIFFERENCES = 12
+"""Keys that are printed of those in which programs differ; --json has all."""
+
+
 def command(
     programs: Annotated[
         list[Path], typer.Argument(metavar="A.xbar B.xbar...", help="Compiled programs.")
@@ -53,6 +57,8 @@ def _tables(document: Mapping[str, Any]) -> Iterator["Table"]:
     from xbarc.report.figures import BY_COMPONENT, words
 
     called, totals = names(document), document["totals"]
+    if document["differences"]:
+        yield _differences(document, called)
     yield _totals(document, called)
     for kind, caption in BY_COMPONENT.items():
         parts = table("component", *called, title=f"\n{caption}")
@@ -66,6 +72,19 @@ def _tables(document: Mapping[str, Any]) -> Iterator["Table"]:
             if kind in layer:
                 layers.add_row(layer["name"], *_compared(kind, layer[kind]))
         yield layers
+
+
+def _differences(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
+    """What the programs were made of and for, where they differ; the first rows."""
+    made = table("what differs", *called)
+    made.columns[0].justify = "left"
+    found = list(document["differences"].items())
+    for key, values in found[:DIFFERENCES]:
+        made.add_row(key, *("-" if value is None else str(value) for value in values))
+    if len(found) > DIFFERENCES:
+        made.add_row(f"and {len(found) - DIFFERENCES} more: --json", *[""] * len(called))
+    made.add_section()
+    return made
 
 
 def _totals(document: Mapping[str, Any], called: Sequence[str]) -> "Table":

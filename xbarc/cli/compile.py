@@ -73,8 +73,8 @@ def command(
     )
     if calibration is None:
         warn(
-            "no --calibration given: activation ranges come from generated inputs, "
-            "and accuracy will suffer"
+            "no --calibration given: activation ranges come from generated inputs: accuracy will "
+            "suffer, and costs may be off (what ranges show decides how inputs are driven)"
         )
     if "random_weights" in program.report:
         names = program.report["random_weights"]["names"]
@@ -90,6 +90,8 @@ def command(
 
 def summary(report: Mapping[str, Any]) -> Iterator[str]:
     """What landed where, and what it takes."""
+    from xbarc.report.figures import quantity
+
     covered, totals = report["coverage"], report["totals"]
     operators = covered["crossbar_operators"] + covered["digital_operators"]
     share = (
@@ -104,8 +106,9 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
         f"{number(totals['memristors'])} memristors, {totals['utilization']:.1%} of the cells"
     )
     yield (
-        f"  per input     {number(totals['energy_uj']['total'])} uJ, "
-        f"{number(totals['latency_us'])} us; area {totals['area_mm2']['total']:.4g} mm2"
+        f"  per input     {quantity('energy_uj', totals['energy_uj']['total'])}, "
+        f"{quantity('latency_us', totals['latency_us'])}; "
+        f"area {quantity('area_mm2', totals['area_mm2']['total'])}"
     )
     for name, moved in report["deviation"].items():
         size = "infinite" if moved is None else f"{moved:.3g}"

@@ -221,9 +221,11 @@ def _scaled_otherwise(inputs: Mapping[str, Any]) -> Iterator[str]:
 def _programming(total: Mapping[str, Any]) -> str:
     """What writing all cells took, in one line."""
     energy = total["energy_uj"] + total["verify_energy_uj"]
+    from xbarc.report.figures import quantity
+
     return (
         f"programming        {number(total['pulses'])} pulses, {number(total['pulses_per_cell'])} "
-        f"a cell, {number(energy)} uJ, {number(total['time_us'])} us"
+        f"a cell, {quantity('energy_uj', energy)}, {quantity('time_us', total['time_us'])}"
     )
 
 
@@ -231,10 +233,13 @@ def _energies(activity: Mapping[str, Any]) -> Iterator[str]:
     """Energy of one input: at a fixed energy per action, and by the values driven."""
     if not activity:
         return
+    from xbarc.report.figures import quantity
+
     for part, what in (("crossbar", "by the values"), ("adc", "for the conversions needed")):
         fixed, values = (
             sum(layer["energy_pj"][part][how] or 0.0 for layer in activity.values()) * 1e-6
             for how in ("fixed", "values")
         )
         name = f"{part} energy"
-        yield f"{name:<18} {number(values)} uJ {what}, {number(fixed)} uJ fixed per action"
+        shown, whole = (quantity("energy_uj", energy) for energy in (values, fixed))
+        yield f"{name:<18} {shown} {what}, {whole} fixed per action"

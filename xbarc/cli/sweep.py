@@ -120,10 +120,10 @@ def command(
         calibration,
         seed,
     )
-    if calibration is None and data is not None:
+    if calibration is None:
         warn(
-            "no --calibration given: activation ranges come from generated inputs, "
-            "and accuracy will suffer"
+            "no --calibration given: activation ranges come from generated inputs: accuracy will "
+            "suffer, and costs may be off (what ranges show decides how inputs are driven)"
         )
     if output is not None:
         refuse_inside(output / sweeps.FILE)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from xbarc.cli import options
-from xbarc.cli.output import console, number, print_json
+from xbarc.cli.output import console, print_json
 
 
 def command(
@@ -43,16 +43,21 @@ def command(
 
 def _print_summary(was: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
     """What new weights change: counts of one input, energy and power."""
+    from xbarc.report.figures import quantity
+
     power = ("crossbar", "peripheral", "read")
     figures = {
-        "weights": (was["nonzero_weights"], now["nonzero_weights"], "that aren't zero"),
-        "MACs": (was["macs"], now["macs"], ""),
-        "conversions": (was["adc_conversions"], now["adc_conversions"], ""),
-        "energy": (was["energy_uj"]["total"], now["energy_uj"]["total"], "uJ"),
-        **{f"{p} power": (now[f"{p}_power_before_w"], now[f"{p}_power_w"], "W") for p in power},
+        "nonzero weights": ("weights", was["nonzero_weights"], now["nonzero_weights"]),
+        "MACs": ("macs", was["macs"], now["macs"]),
+        "conversions": ("adc_conversions", was["adc_conversions"], now["adc_conversions"]),
+        "energy": ("energy_uj", was["energy_uj"]["total"], now["energy_uj"]["total"]),
+        **{
+            f"{p} power": ("power_w", now[f"{p}_power_before_w"], now[f"{p}_power_w"])
+            for p in power
+        },
     }
     out = console()
-    for name, (old, new, unit) in figures.items():
+    for name, (key, old, new) in figures.items():
         moved = f" ({new / old - 1:+.1%})" if old else ""
-        out.print(f"{name:<16} {number(old)} -> {number(new)} {unit}".rstrip() + moved)
+        out.print(f"{name:<16} {quantity(key, old)} -> {quantity(key, new)}{moved}")
     out.print(f"{'written to':<16} {path}", soft_wrap=True)

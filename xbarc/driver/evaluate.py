@@ -159,6 +159,8 @@ def run_samples(
     from xbarc.simulator.interpreter import Simulator
     from xbarc.simulator.noise import engine_for
 
+    if progress is not None:
+        progress(0, samples.simulated)  # how much there is, before crossbars are programmed
     engine = None if ideal else engine_for(program, noise, device)
     counter = ActivityCounter(program) if activity else None
     observe = counter.observe if counter else None

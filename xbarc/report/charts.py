@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from xbarc.report.figures import words
 from xbarc.report.html import Child, Markup, join, tag
 
 WIDTH = 1000
@@ -106,6 +107,14 @@ def legend(names: Mapping[str, str]) -> Markup:
     """What the colours mean: {text: colour}."""
     items = [tag("li", tag("i", class_=f"key {color}"), name) for name, color in names.items()]
     return tag("ul", items, class_="legend")
+
+
+def component_legend(colors: Mapping[str, str]) -> Markup:
+    """The colours of components; those of one family are named together."""
+    families: dict[str, list[str]] = {}
+    for name, color in colors.items():
+        families.setdefault(color, []).append(words(name))
+    return legend({", ".join(names): color for color, names in families.items()})
 
 
 def ticks(whole: float, most: int = 5) -> list[float]:

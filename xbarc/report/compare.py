@@ -11,6 +11,7 @@ from xbarc.report.charts import Row, Segment
 from xbarc.report.figures import (
     BY_COMPONENT,
     HEADLINES,
+    component_colors,
     data,
     digits,
     flatten,
@@ -45,7 +46,8 @@ Entry = tuple[Path, CompiledProgram, Sequence[Run]]
 def compare_programs(entries: Sequence[Entry]) -> dict[str, Any]:
     """The same figures of each program; a list has one entry a program, null where it has none.
 
-    `programs`: path, model, target, passes, and the accuracy of the newest run that has one.
+    `programs`: path, model, target, passes, and the accuracy of the run that stands for it.
+    `differences`: {model, passes, or a key of the target: values} where the programs differ.
     `totals`: {dotted key: values}. `layers`: by name, in the order of the first program that has
     it; `energy_pj` is the sum over the components.
     """
@@ -59,9 +61,29 @@ def compare_programs(entries: Sequence[Entry]) -> dict[str, Any]:
     rows = [{row["name"]: row for row in report["layers"]} for report in reports]
     return {
         "programs": [_program(*entry) for entry in entries],
+        "differences": _differences([program for _, program, _ in entries]),
         "totals": figures,
         "layers": [_layer(name, rows) for name in _together(rows)],
     }
+
+
+def _differences(programs: Sequence[CompiledProgram]) -> dict[str, list[Any]]:
+    """What the programs were made of and for, where that isn't the same for all."""
+    made = [_made(program) for program in programs]
+    keys = [key for key in _together(made) if len({str(m.get(key)) for m in made}) > 1]
+    return {key: [m.get(key) for m in made] for key in keys}
+
+
+def _made(program: CompiledProgram) -> dict[str, Any]:
+    """The model, the passes, and the target key by key, but for what only describes it."""
+    report = program.report
+    target = program.target.model_dump(mode="json", exclude_none=True)
+    told = {
+        key: value
+        for key, value in flatten(target)
+        if key not in ("name", "description") and not key.endswith("source")
+    }
+    return {"model": report["model"], "passes": ", ".join(report["passes"]), **told}
 
 
 def _together(tables: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -173,9 +195,17 @@ def _programs(document: Mapping[str, Any], called: Sequence[str]) -> Child:
         ]
         for name, program in zip(called, document["programs"], strict=True)
     ]
-    return charts.grid(
+    compared = charts.grid(
         "What is compared", ["Program", "Model", "Target", "Passes"], rows, numbers=9
     )
+    differing = [
+        [key, *("–" if value is None else breakable(str(value)) for value in values)]
+        for key, values in document["differences"].items()
+    ]
+    if not differing:
+        return [compared, tag("p", "They were made of the same model, for the same target.")]
+    head = ["", *map(breakable, called)]
+    return [compared, charts.grid("What differs", head, differing, numbers=9)]
 
 
 def _totals(document: Mapping[str, Any], called: Sequence[str]) -> Child:
@@ -208,15 +238,7 @@ def _components(document: Mapping[str, Any], called: Sequence[str]) -> Child:
         }
         for kind in BY_COMPONENT
     }
-    shares: dict[str, float] = {}
-    for table in tables.values():
-        for i in range(len(called)):
-            whole = sum(values[i] for values in table.values())
-            for name, values in table.items():
-                share = values[i] / whole if whole else 0.0
-                shares[name] = max(shares.get(name, 0.0), share)
-    colors = charts.colors(shares)
-    ranked = sorted(shares, key=lambda name: -shares[name])
+    colors = component_colors({name for table in tables.values() for name in table})
     pair = []
     for kind, caption in BY_COMPONENT.items():
         table = tables[kind]
@@ -225,7 +247,7 @@ def _components(document: Mapping[str, Any], called: Sequence[str]) -> Child:
         for i, name in enumerate(called):
             segments = [
                 Segment(table[c][i], colors[c], f"{words(c)}: {quantity(kind, table[c][i])}")
-                for c in ranked
+                for c in colors
                 if c in table
             ]
             label = f"{name}: {quantity(kind, wholes[i])}"
@@ -235,16 +257,14 @@ def _components(document: Mapping[str, Any], called: Sequence[str]) -> Child:
         chart = charts.table(caption, ["Program", "", ""], rows)
         cells = [
             [words(c), *_cells(f"totals.{kind}.{c}", document["totals"][f"{kind}.{c}"])]
-            for c in ranked
+            for c in colors
             if c in table
         ]
         detail = charts.grid(
             f"{caption}, by component", ["Component", *map(breakable, called)], cells
         )
         pair.append(tag("div", chart, detail))
-    named = {words(name): color for name, color in colors.items() if color != "rest"}
-    named |= {"others": "rest"} if "rest" in colors.values() else {}
-    return [charts.legend(named), tag("div", pair, class_="pair")]
+    return [charts.component_legend(colors), tag("div", pair, class_="pair")]
 
 
 def _layers(document: Mapping[str, Any], called: Sequence[str]) -> Child:

@@ -1,7 +1,7 @@
 """Figures as people read them: a unit from the key's ending, SI prefixes, four digits."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from xbarc.report.html import Markup, tag
@@ -52,6 +52,25 @@ HEADLINES = {
 
 BY_COMPONENT = {"energy_uj": "Energy of one input", "area_mm2": "Area"}
 """The totals that are split by component."""
+
+COLORS = {
+    "adc": "s0",
+    "crossbar": "s1",
+    **dict.fromkeys(("dac", "word_line"), "s2"),
+    **dict.fromkeys(("sample_hold", "shift_add"), "s3"),
+    **dict.fromkeys(("input_register", "output_register", "node_register"), "s4"),
+    **dict.fromkeys(("core_buffer", "buffer", "chip_buffer"), "s4"),
+    **dict.fromkeys(("vector_unit", "activation", "pooling", "control"), "s5"),
+    **dict.fromkeys(("bus", "router", "link"), "s6"),
+}
+"""A component has the same colour in every report: that of its family. Others are `rest`."""
+
+
+def component_colors(names: Collection[str]) -> dict[str, str]:
+    """The colours of components, xbarc's own first."""
+    ordered = [name for name in COLORS if name in names]
+    ordered += sorted(set(names) - {*ordered})
+    return {name: COLORS.get(name, "rest") for name in ordered}
 
 
 def others(totals: Iterable[str]) -> list[str]:

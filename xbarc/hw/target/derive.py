@@ -76,6 +76,15 @@ def overriding(texts: Iterable[str]) -> dict[str, Any]:
     return tables
 
 
+def last_of(texts: Iterable[str]) -> list[str]:
+    """`--set` texts without those that a later one of the same key replaces."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        found[key.strip()] = value.strip()
+    return [f"{key}={value}" for key, value in found.items()]
+
+
 def _table_at(tables: dict[str, Any], path: list[str], last: str, override: str) -> dict[str, Any]:
     """The table under `path`, made where it is missing, once the schema knows the key `last`."""
     table: dict[str, Any] = tables

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from xbarc.hw.target.derive import derived, overriding, types_in
+from xbarc.hw.target.derive import derived, last_of, overriding, types_in
 from xbarc.hw.target.schema import Device, Target
 from xbarc.support import plugins
 from xbarc.support.errors import UsageError, XbarcError, nearest
@@ -86,7 +86,7 @@ def load_target(name: str | Path, overrides: Sequence[str] = ()) -> Target:
 
     A file with `base = "mca128"` (a name, or the path of a file from the folder of this one) says
     what differs from that (`xbarc.hw.target.derive.derived`). Its name is its own, that of the file
-    where it gives none. `overrides` are `key.path=value` texts.
+    where it gives none. `overrides` are `key.path=value` texts, which the name then says as well.
 
     Raises:
         UsageError: an unknown target or key, or a value out of range in `overrides`.
@@ -96,8 +96,11 @@ def load_target(name: str | Path, overrides: Sequence[str] = ()) -> Target:
     target = _loaded(_find(str(name), Path()), ())
     if not overrides:
         return target
+    tables = overriding(overrides)
+    # A changed target says so wherever it is named.
+    tables.setdefault("name", f"{target.name} + {', '.join(last_of(overrides))}")
     try:
-        return Target.model_validate(derived(target, overriding(overrides), "set by --set"))
+        return Target.model_validate(derived(target, tables, "set by --set"))
     except ValidationError as error:
         raise UsageError("\n".join(f"--set: {line}" for line in _faults(error))) from None
 

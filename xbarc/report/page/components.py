@@ -5,7 +5,7 @@ from typing import Any
 
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
-from xbarc.report.figures import data, percent, quantity, words
+from xbarc.report.figures import component_colors, data, percent, quantity, words
 from xbarc.report.html import Markup, Section, tag
 
 
@@ -20,24 +20,9 @@ def section(report: Mapping[str, Any]) -> Section:
 
 
 def colors_of(report: Mapping[str, Any]) -> dict[str, str]:
-    """One colour a component, through the whole page: the largest share of anything first."""
-    shares: dict[str, float] = {}
-    for kind in ("energy_uj", "area_mm2"):
-        table = report["totals"][kind]
-        for name, value in table.items():
-            if name != "total" and table["total"]:
-                shares[name] = max(shares.get(name, 0.0), value / table["total"])
-            elif name != "total":
-                shares.setdefault(name, 0.0)
-    return charts.colors(shares)
-
-
-def legend(colors: Mapping[str, str]) -> Markup:
-    """The components' colours."""
-    named = {words(name): color for name, color in colors.items() if color != "rest"}
-    if "rest" in colors.values():
-        named["others"] = "rest"
-    return charts.legend(named)
+    """The colour of each component: the same in every report."""
+    names = {name for kind in ("energy_uj", "area_mm2") for name in report["totals"][kind]}
+    return component_colors(names - {"total"})
 
 
 def chart(totals: Mapping[str, Any], key: str, caption: str, colors: Mapping[str, str]) -> Markup:

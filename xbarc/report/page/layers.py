@@ -7,7 +7,7 @@ from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
 from xbarc.report.figures import data, percent, quantity, title, words
 from xbarc.report.html import Child, Markup, Section, breakable, tag
-from xbarc.report.page.components import colors_of, legend
+from xbarc.report.page.components import colors_of
 
 ELSEWHERE = ("utilization", "start_ns", "finish_ns")
 """Figures of a layer that charts show."""
@@ -51,7 +51,7 @@ def section(report: Mapping[str, Any]) -> Section:
     return Section(
         "layers",
         "Layers",
-        [legend(colors), tag("div", pair, class_="pair"), layer_table(rows)],
+        [charts.component_legend(colors), tag("div", pair, class_="pair"), layer_table(rows)],
     )
 
 

@@ -58,8 +58,8 @@ def _notes(report: Mapping[str, Any]) -> Iterator[Child]:
         yield ["Digital: ", breakable(name), f": {reason}"]
     if report["calibration"]["source"] == "generated":
         yield (
-            "Activation ranges come from generated inputs, not from calibration data: "
-            "accuracy will suffer."
+            "Activation ranges come from generated inputs, not from calibration data: accuracy "
+            "will suffer, and costs may be off, for ranges decide how inputs are driven."
         )
     if "random_weights" in report:
         made_up = report["random_weights"]
