@@ -6,6 +6,7 @@ light: whatever is slow is imported when a command runs.
 
 import os
 import sys
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -36,20 +37,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("compile")(compile.command)
-app.command("run")(run.command)
-app.command("sweep")(sweep.command)
-app.command("trace")(trace.command)
-app.command("update-weights")(update_weights.command)
-app.command("cost")(cost.command)
-app.command("inspect")(inspect.command)
-app.command("report")(report.command)
-app.command("compare")(compare.command)
-app.command("spice")(spice.command)
-app.command("opt")(opt.command)
-app.command("passes")(passes.command)
-app.command("targets")(targets.command)
-app.command("devices")(devices.command)
+
+
+def _add(name: str, module: ModuleType) -> None:
+    """A command, with the examples of its file below its help."""
+    examples = "\n\n".join(["Examples:", *module.EXAMPLES])
+    app.command(name, epilog=examples)(module.command)
+
+
+_add("compile", compile)
+_add("run", run)
+_add("sweep", sweep)
+_add("trace", trace)
+_add("update-weights", update_weights)
+_add("cost", cost)
+_add("inspect", inspect)
+_add("report", report)
+_add("compare", compare)
+_add("spice", spice)
+_add("opt", opt)
+_add("passes", passes)
+_add("targets", targets)
+_add("devices", devices)
 
 
 @app.callback(invoke_without_command=True)

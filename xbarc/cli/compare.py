@@ -18,6 +18,12 @@ DIFFERENCES = 12
 """Keys that are printed of those in which programs differ; --json has all."""
 
 
+EXAMPLES = (
+    "xbarc compare a.xbar b.xbar",
+    "xbarc compare a.xbar b.xbar c.xbar -o compare.html",
+)
+
+
 def command(
     programs: Annotated[
         list[Path], typer.Argument(metavar="A.xbar B.xbar...", help="Compiled programs.")

@@ -9,14 +9,17 @@ import typer
 from xbarc.cli import options
 from xbarc.cli.output import console, number, print_json, warn
 
+EXAMPLES = (
+    "xbarc compile model.onnx --target mca128 --calibration inputs.npz",
+    'xbarc compile model.onnx --target isaac --set adc.bits=6 --passes "map{by=energy}"',
+)
+
 
 def command(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="ONNX, Relay text (.relay) or Relax (JSON).")
     ],
-    target: Annotated[
-        str, typer.Option("--target", metavar="NAME|FILE.toml", help="See `xbarc targets`.")
-    ],
+    target: Annotated[str, options.target()],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="OUT.xbar", help="Default: MODEL.xbar.")
     ] = None,

@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+EXAMPLES = (
+    "xbarc cost model.xbar",
+    "xbarc cost model.xbar --json",
+)
+
+
 def command(program: options.ProgramPath, as_json: options.AsJson = False) -> None:
     """Show area, energy, time and the counts behind them, for a batch of one."""
     from xbarc.api import load

@@ -7,6 +7,11 @@ import typer
 
 from xbarc.cli import options
 
+EXAMPLES = (
+    "xbarc devices",
+    "xbarc devices programming",
+)
+
 
 def command(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,

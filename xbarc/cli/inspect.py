@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xbarc.cli import options
+from xbarc.cli import completion, options
 from xbarc.cli.output import console, number, print_json, table
 from xbarc.support.errors import UsageError
 
@@ -24,10 +24,22 @@ WIDTH, HEIGHT = 72, 36
 """Columns and lines that a drawing fits into; beyond that several outputs are one character."""
 
 
+EXAMPLES = (
+    "xbarc inspect model.xbar",
+    "xbarc inspect model.xbar --layer conv1 --tiles",
+)
+
+
 def command(
     program: options.ProgramPath,
     layer: Annotated[
-        str | None, typer.Option("--layer", metavar="NAME", help="Only this layer.")
+        str | None,
+        typer.Option(
+            "--layer",
+            metavar="NAME",
+            help="Only this layer.",
+            autocompletion=completion.layers,
+        ),
     ] = None,
     tiles: Annotated[bool, typer.Option("--tiles", help="List the tiles.")] = False,
     floorplan: Annotated[

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from xbarc.driver.optimize import Optimized
 
 
+EXAMPLES = (
+    'xbarc opt model.onnx --passes "prune{granularity=channel sparsity=0.3}" --calibration c.npz '
+    "-o smaller.onnx",
+    "xbarc opt model.xbar/program.mlir --target mca128",
+)
+
+
 def command(
     file: Annotated[
         Path,

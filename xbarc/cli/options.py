@@ -1,10 +1,11 @@
 """Arguments and options that several commands have, and what their texts mean."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xbarc.cli import completion
 from xbarc.support.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ Noise = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME|FILE", help="A device's effects: xbarc devices."),
+    typer.Option(
+        "--device",
+        metavar="NAME|FILE",
+        help="A device's effects: xbarc devices.",
+        autocompletion=completion.devices,
+    ),
 ]
 Seed = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random in devices.")
@@ -39,7 +45,13 @@ Sets = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a target key: array.rows=64."),
 ]
 Passes = Annotated[
-    str, typer.Option("--passes", metavar="TEXT", help='Pipeline: "fold-batchnorm,im2col".')
+    str,
+    typer.Option(
+        "--passes",
+        metavar="TEXT",
+        help='Pipeline: "fold-batchnorm,im2col".',
+        autocompletion=completion.passes,
+    ),
 ]
 Calibration = Annotated[
     Path | None,
@@ -102,6 +114,16 @@ def shapes(texts: list[str] | None) -> dict[str, list[int]]:
                 f"--input-shape {text}: written name=1,3,48,192, whole numbers between commas"
             ) from None
     return found
+
+
+def target() -> Any:
+    """The option of a target: required where its parameter has no default."""
+    return typer.Option(
+        "--target",
+        metavar="NAME|FILE.toml",
+        help="See `xbarc targets`.",
+        autocompletion=completion.targets,
+    )
 
 
 def inputs(

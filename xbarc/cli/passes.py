@@ -6,6 +6,11 @@ import typer
 
 from xbarc.cli import options
 
+EXAMPLES = (
+    "xbarc passes",
+    "xbarc passes sub-image",
+)
+
 
 def command(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,

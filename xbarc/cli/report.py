@@ -8,6 +8,8 @@ import typer
 from xbarc.cli import options
 from xbarc.cli.output import warn
 
+EXAMPLES = ("xbarc report model.xbar -o report.html",)
+
 
 def command(
     program: options.ProgramPath,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xbarc.cli import options, trials
+from xbarc.cli import completion, options, trials
 from xbarc.cli.output import console, number, print_json, progress_bar, warn
 from xbarc.support.errors import XbarcError
 
@@ -19,6 +19,12 @@ CLIPPED, USED = 0.01, 0.4
 
 UNITS = {"accuracy": "%", "psnr_db": " dB", "snr_db": " dB"}
 """The figures of a metric by their keys, and how each is printed."""
+
+
+EXAMPLES = (
+    "xbarc run model.xbar --input images.npz --labels y",
+    'xbarc run model.xbar --input x.npz --labels y --noise "programming{sigma=0.05}" --trials 20',
+)
 
 
 def command(
@@ -33,6 +39,7 @@ def command(
         typer.Option(
             "--metric",
             metavar="NAME",
+            autocompletion=completion.metrics,
             help="top1, top5, mask, iou, psnr, snr: where the labels don't say it themselves.",
         ),
     ] = None,

@@ -7,13 +7,23 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from xbarc.cli import options
+from xbarc.cli import completion, options
 from xbarc.support.errors import UsageError
+
+EXAMPLES = ("xbarc spice model.xbar --layer conv1 --tile 0 --row 1 --col 1 -o tile.cir",)
 
 
 def command(
     program: options.ProgramPath,
-    layer: Annotated[str, typer.Option("--layer", metavar="NAME", help="The layer.")],
+    layer: Annotated[
+        str,
+        typer.Option(
+            "--layer",
+            metavar="NAME",
+            help="The layer.",
+            autocompletion=completion.layers,
+        ),
+    ],
     tile: Annotated[
         int, typer.Option("--tile", min=0, help="Its tile, as inspect --tiles counts them.")
     ],

@@ -29,6 +29,13 @@ FIGURES = {
 """The columns behind the settings."""
 
 
+EXAMPLES = (
+    "xbarc sweep model.onnx --target mca128 --vary adc.bits=4:10 --calibration c.npz "
+    "--input x.npz --labels y -o sweep",
+    "xbarc sweep model.onnx --vary target=mca64,mca128,isaac",
+)
+
+
 def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="As `xbarc compile` takes it.")],
     vary: Annotated[
@@ -39,9 +46,7 @@ def command(
             help="A target key: adc.bits=4:10, array.rows=64,128; or target=mca64,isaac.",
         ),
     ],
-    target: Annotated[
-        str | None, typer.Option("--target", metavar="NAME|FILE.toml", help="See `xbarc targets`.")
-    ] = None,
+    target: Annotated[str | None, options.target()] = None,
     data: Annotated[
         Path | None,
         typer.Option("--input", metavar="X.npz", help="Arrays by input name; without: costs only."),

@@ -13,6 +13,12 @@ SOURCES_WIDTH = 1000
 """A constant and its source stand in one line of a file or a pipe: for grep."""
 
 
+EXAMPLES = (
+    "xbarc targets",
+    "xbarc targets isaac --sources",
+)
+
+
 def command(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
     sets: options.Sets = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xbarc.cli import options
+from xbarc.cli import completion, options
 from xbarc.cli.output import console, number, print_json, progress_bar, table, warn
 from xbarc.support.errors import XbarcError
 
@@ -21,6 +21,12 @@ LINES = 16
 """Lines of a printed histogram; --json has all bins."""
 
 
+EXAMPLES = (
+    "xbarc trace model.xbar --input images.npz --limit 100",
+    "xbarc trace model.xbar --input images.npz --layer conv1",
+)
+
+
 def command(
     program: options.ProgramPath,
     data: Annotated[Path, typer.Option("--input", metavar="X.npz", help="Arrays by input name.")],
@@ -29,7 +35,12 @@ def command(
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option("--layer", metavar="NAME", help="Only this layer, with its histograms."),
+        typer.Option(
+            "--layer",
+            metavar="NAME",
+            help="Only this layer, with its histograms.",
+            autocompletion=completion.layers,
+        ),
     ] = None,
     ideal: Annotated[
         bool, typer.Option("--ideal", help="Lossless converters and ideal devices.")

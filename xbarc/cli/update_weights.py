@@ -9,6 +9,8 @@ import typer
 from xbarc.cli import options
 from xbarc.cli.output import console, print_json
 
+EXAMPLES = ("xbarc update-weights model.xbar pruned.onnx -o pruned.xbar",)
+
 
 def command(
     program: options.ProgramPath,
