@@ -136,6 +136,10 @@ class Totals(Counts):
     programming_energy_uj: Amount = _key(
         "energy of `write_pulses`; a run's own: `xbarc run --json`"
     )
+    lifetime_years: Amount | None = _key(
+        "until cells wear out, at `device.programmings_per_day`; null where the target has no "
+        "`device.endurance`"
+    )
     programming_time_ms: Amount = _key("time to program all crossbars at once, row by row")
     programming_verify_time_ms: Amount = _key("the part of it that a verify loop reads")
     programming_verify_energy_uj: Amount = _key("energy of these reads")
@@ -304,6 +308,7 @@ UNITS = {
     "mm2": "mm²",
     "um2": "µm²",
     "ips": "inputs/s",
+    "years": "years",
     "gps": "10⁹/s",
     "bits": "bits",
 }

@@ -88,6 +88,11 @@ def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{number(totals['programming_energy_uj'])} uJ, {totals['programming_time_ms']:.4g} ms, "
         f"{pulses or 1} pulse{'s' if pulses > 1 else ''} a cell",
     )
+    if totals["lifetime_years"] is not None:
+        yield (
+            "endurance",
+            f"{number(totals['lifetime_years'])} years (device.programmings_per_day)",
+        )
 
 
 def _power(totals: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ def command(
 ) -> None:
     """List device effects and devices, or describe one."""
     from xbarc.driver import extensions
+    from xbarc.hw.target import cell_description, cell_names, cell_text
     from xbarc.simulator.effect import EFFECTS
     from xbarc.simulator.noise import describe, device_names, load_device
     from xbarc.support.errors import UsageError, nearest
@@ -30,12 +31,18 @@ def command(
         _list("effects, for --noise", lines)
         print()
         _list("devices, for --device", {n: load_device(n).description for n in device_names()})
+        print()
+        _list("cells, for --set device.cell", {n: cell_description(n) for n in cell_names()})
     elif name in registry.names:
         print(describe(registry.load(name), registry.owner(name)))
     elif name in device_names() or name.endswith(".toml"):
         sys.stdout.write(load_device(name).text)
+        if name in cell_names():
+            sys.stdout.write(f"\n# The cell, for --set device.cell={name}\n\n{cell_text(name)}")
+    elif name in cell_names():
+        sys.stdout.write(cell_text(name))
     else:
-        known = [*registry.names, *device_names()]
+        known = [*registry.names, *device_names(), *cell_names()]
         raise UsageError(f"unknown effect or device {name!r}: {nearest(name, known)}")
 
 

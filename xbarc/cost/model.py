@@ -15,6 +15,8 @@ from xbarc.hw.target import Target
 
 Energy = dict[str, float]
 
+DAYS_A_YEAR = 365.25
+
 
 def digital_unit(operation: str, parts: Parts) -> str:
     """The component that does a class of digital operations (model).
@@ -64,11 +66,20 @@ def batch_energy_uj(energy: Mapping[str, float], batch: int) -> float:
 
 
 def programming_energy_uj(write_pulses: float, target: Target) -> float:
-    """Energy of the write pulses: V^2 G t each, at the mean conductance, in uJ."""
+    """Energy of the write pulses, in uJ."""
+    return write_pulses * target.device.pulse_energy_pj * 1e-6
+
+
+def lifetime_years(target: Target) -> float | None:
+    """How long cells last that are programmed `device.programmings_per_day` times a day.
+
+    A programming takes `device.write_pulses` of a cell's `device.endurance`. None where that isn't
+    known.
+    """
     device = target.device
-    mean_us = (device.g_on_us + device.g_off_us) / 2
-    # V^2 * uS * ns = 1e-15 J; in uJ 1e-9.
-    return write_pulses * device.write_voltage_v**2 * mean_us * device.write_pulse_ns * 1e-9
+    if device.endurance is None:
+        return None
+    return device.endurance / (device.write_pulses * device.programmings_per_day * DAYS_A_YEAR)
 
 
 def totals(
@@ -104,4 +115,5 @@ def totals(
         "energy_uj": {**energy, "total": sum(energy.values())},
         "leakage_mw": leakage_mw(crossbars, target, parts),
         "programming_energy_uj": programming_energy_uj(counts["write_pulses"], target),
+        "lifetime_years": lifetime_years(target),
     }

@@ -22,6 +22,7 @@ UNITS = {
     "v": (1.0, "V"),
     "gsps": (1e9, "S/s"),
     "ips": (1.0, "inputs/s"),
+    "years": (1.0, "years"),
     "mm2": (1.0, "mm²"),
     "um2": (1.0, "µm²"),
     "tops": (1e12, "OPS"),

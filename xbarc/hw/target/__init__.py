@@ -1,5 +1,6 @@
 """The hardware a program is compiled for: the schema of a target file, loading and writing one."""
 
+from xbarc.hw.target.cell import cell_description, cell_names, cell_text
 from xbarc.hw.target.dump import described, dump_target
 from xbarc.hw.target.load import load_target, parse_target, target_names, target_text
 from xbarc.hw.target.schema import (
@@ -32,6 +33,9 @@ __all__ = [
     "Target",
     "Technology",
     "Weights",
+    "cell_description",
+    "cell_names",
+    "cell_text",
     "described",
     "dump_target",
     "load_target",

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from xbarc.hw.target.cell import over_cell, with_cell
 from xbarc.hw.target.derive import derived, last_of, overriding, types_in
 from xbarc.hw.target.schema import Device, Target
 from xbarc.support import plugins
@@ -100,7 +101,7 @@ def load_target(name: str | Path, overrides: Sequence[str] = ()) -> Target:
     # A changed target says so wherever it is named.
     tables.setdefault("name", f"{target.name} + {', '.join(last_of(overrides))}")
     try:
-        return Target.model_validate(derived(target, tables, "set by --set"))
+        return Target.model_validate(derived(with_cell(target, tables), tables, "set by --set"))
     except ValidationError as error:
         raise UsageError("\n".join(f"--set: {line}" for line in _faults(error))) from None
 
@@ -109,8 +110,8 @@ def _loaded(file: _File, outer: tuple[_File, ...]) -> Target:
     """The target in a file; `outer` are the files that it is the base of, the outermost first."""
     values = _tables(file.text, file.label)
     if "base" not in values:
-        return _valid(values, file.label)
-    base = _base(file, values.pop("base"), outer)
+        return _valid(over_cell(values), file.label)
+    base = with_cell(_base(file, values.pop("base"), outer), values)
     own = {"name": file.path.stem, "description": "", **values}
     return _valid(derived(base, own, f"set in {file.path.name}"), file.label)
 

@@ -130,6 +130,11 @@ class Adc(Section):
 class Device(Section):
     """One memristor: its conductances, the pulses that read and write it, and its effects.
 
+    `cell` names the file of `targets/cells/` that values come from which the target doesn't give.
+    A write pulse takes `write_energy_pj`, V^2 G t without it. A cell can be written `endurance`
+    times; the weights are written anew `programmings_per_day` times. `max_cell_bits`: it can't hold
+    more.
+
     Each further table is a device effect by name with its options (`docs/devices.md`). Which
     effects and options there are is checked where they are made (`xbarc.simulator.noise`).
     """
@@ -137,6 +142,7 @@ class Device(Section):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, dict[str, Any]]
 
+    cell: str = ""
     g_on_us: Positive
     g_off_us: Positive
     read_voltage_v: Positive
@@ -144,7 +150,20 @@ class Device(Section):
     write_voltage_v: Positive
     write_pulse_ns: Positive
     write_pulses: Count = 1
+    write_energy_pj: NonNegative | None = None
+    endurance: Positive | None = None
+    programmings_per_day: Positive = 1.0
+    max_cell_bits: Count | None = None
     source: str = ""
+
+    @property
+    def pulse_energy_pj(self) -> float:
+        """Energy of a write pulse: as given, else V^2 G t at the mean conductance (model)."""
+        if self.write_energy_pj is not None:
+            return self.write_energy_pj
+        mean_us = (self.g_on_us + self.g_off_us) / 2
+        # V^2 uS ns = 1e-15 J = 1e-3 pJ.
+        return self.write_voltage_v**2 * mean_us * self.write_pulse_ns * 1e-3
 
     @property
     def effects(self) -> dict[str, dict[str, Any]]:
@@ -304,6 +323,12 @@ class Target(Section):
         if columns > self.array.cols:
             raise ValueError(
                 f"array.cols = {self.array.cols} can't hold a weight, which takes {columns} columns"
+            )
+        most = self.device.max_cell_bits
+        if most is not None and self.array.cell_bits > most:
+            raise ValueError(
+                f"array.cell_bits = {self.array.cell_bits}: the cell {self.device.cell!r} holds "
+                f"{most} bit{'s' * (most > 1)} (device.max_cell_bits)"
             )
         if self.adc.subtract == "analog" and self.array.encoding != "differential":
             raise ValueError('adc.subtract = "analog" needs array.encoding = "differential"')
