@@ -13,9 +13,9 @@ from xdsl.passes import ModulePass
 
 from xbarc.cost.choice import Candidate, Choice, Search
 from xbarc.cost.components import Parts, components
-from xbarc.cost.layer import layer_cost, together
+from xbarc.cost.layer import Operation, layer_cost, together
 from xbarc.cost.rollup import has_room
-from xbarc.cost.time import digital_work, rates_of, times
+from xbarc.cost.time import Times, digital_work, rates_of, times
 from xbarc.graph.serialize import to_proto
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.alone import alone, full_weights, kind_of
@@ -57,14 +57,18 @@ class Map(ModulePass):
         %7 = xbar.scatter %6 axis 1 : ...
 
     The pass maps each layer alone by every scheme, and counts it as the cost report does. It
-    chooses the schemes that minimise a figure of all these layers together. The layers work one
-    after the other, each on crossbars of its own. If schemes are equal, the first in the list wins.
+    chooses the schemes that minimise a figure of all these layers together, each on crossbars of
+    its own. If schemes are equal, the first in the list wins.
 
     - `by=crossbars`: arrays occupied.
     - `by=cycles`: reads in sequence, with all tiles and copies working in parallel.
-    - `by=energy`: for one image, with the leakage of everything occupied until the last layer is
-      done (a second chip brings links, which leak all the time).
-    - `by=area-delay`: area in use times latency.
+    - `by=energy`: for one image, with the leakage of everything occupied for the time of the mode
+      (a second chip brings links, which leak all the time).
+    - `by=area-delay`: area in use times the time of the mode.
+
+    `mode` says how the hardware is used, for energy and area x delay. In a stream (`mode=stream`,
+    the default) layers work side by side, an image every interval, which the slowest layer sets.
+    With `mode=single` one image is alone, and its layers work one after the other.
 
     A choice that doesn't fit on the target's chips is never taken. For energy and area x delay the
     search starts from each layer's own minimum of each of the four figures. It then changes one
@@ -86,8 +90,19 @@ class Map(ModulePass):
     name = "map"
 
     by: Literal["crossbars", "cycles", "energy", "area-delay"] = "crossbars"
+    mode: Literal["stream", "single"] | None = None
     schemes: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` where `mode` has no effect."""
+        if self.mode is not None and self.by in ("crossbars", "cycles"):
+            raise UsageError(f"mode has no effect: {self.by} are the same in a stream and alone")
+
+    @property
+    def operation(self) -> Operation:
+        """The mode that figures are of."""
+        return self.mode or "stream"
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Choose and map.
@@ -102,13 +117,13 @@ class Map(ModulePass):
             if name not in found:
                 raise UsageError(f"no unmapped layer {name!r}: {nearest(name, found)}")
         registry = load_registry()
-        trial = _Trial(context, registry, chosen_schemes(self.schemes, registry))
+        trial = _Trial(context, registry, chosen_schemes(self.schemes, registry), self.operation)
         candidates = {
             name: tuple(trial.candidates(layer))
             for name, layer in found.items()
             if not self.layers or name in self.layers
         }
-        ends = Search(self.by, candidates, trial.target, trial.parts).ends()
+        ends = Search(self.by, candidates, trial.target, trial.parts, self.operation).ends()
         choices = ends[0]
         if len(ends) > 1:
             choices = min(ends, key=lambda end: self._in_program(op, trial, end))
@@ -127,7 +142,8 @@ class Map(ModulePass):
             [cost for choice in choices.values() if (cost := choice.cost) is not None],
             trial.target,
             trial.parts,
-            trial.latency_ns(choices, op),
+            self.operation,
+            trial.times(choices, op),
         )
         return whole.figure(self.by) if has_room(whole.crossbars, trial.target) else inf
 
@@ -169,6 +185,7 @@ class _Trial:
     context: XbarContext
     registry: Registry
     schemes: Mapping[str, MappingScheme]
+    mode: Operation
     parts: Parts = field(init=False)
     _known: dict[tuple[Any, ...], Candidate] = field(default_factory=dict, init=False)
 
@@ -201,15 +218,15 @@ class _Trial:
                 taken.setdefault(choice.chosen, []).append(name)
         return [_with_layers(self.schemes[scheme], names) for scheme, names in taken.items()]
 
-    def latency_ns(self, choices: Mapping[str, Choice], module: ModuleOp) -> float:
-        """The time of one image through `module` mapped as chosen, other layers as always."""
+    def times(self, choices: Mapping[str, Choice], module: ModuleOp) -> Times:
+        """The times of `module` mapped as chosen, other layers as always."""
         module = module.clone()
         weights = ChainMap({}, self.context.weights)
         context = XbarContext(self.target, weights, self.context.digital)
         map_all(context, module, self.passes(choices), self.registry)
         stages = stages_of(module)
-        work = digital_work(stages, self._files, self.parts)
-        return times(stages, self.target, work, rates_of(self.target, self.parts)).latency_ns
+        work = digital_work(stages, self._files, self.parts, self.target)
+        return times(stages, self.target, work, rates_of(self.target, self.parts))
 
     @cached_property
     def _files(self) -> dict[str, bytes]:
@@ -235,7 +252,7 @@ class _Trial:
         if name not in arrays:  # a module without its weights: as if no cell were off
             arrays[name] = full_weights(weights_of(layer))
         try:
-            cost = layer_cost(module, arrays, self.target, self.parts)
+            cost = layer_cost(module, arrays, self.target, self.parts, self.mode)
         except XbarcError as error:
             return Candidate(scheme, refused=str(error)), True
         return Candidate(scheme, cost), depends

@@ -9,6 +9,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
+from xbarc.cost.components import adc_gsps, components
 from xbarc.cost.time import cycle_counts, cycles
 from xbarc.hw.mesh import mesh_for
 from xbarc.ir.analysis.stages import mapped_layers
@@ -34,7 +35,9 @@ class Replicate(ModulePass):
         %3 = xbar.mvm %2, @conv1 by "im2col" grid [128, 16] copies 3 : ...      // 1 crossbar each
         %8 = xbar.mvm %7, @conv2 by "im2col" grid [128, 16] copies 2 : ...      // 2 crossbars each
 
-    A layer with n copies takes ceil(vectors / n) x input slices cycles.
+    A layer with n copies takes ceil(vectors / n) x input slices cycles. The pass goes by a stream
+    of inputs, whose interval the slowest layer sets. One input alone gets faster as well, layer by
+    layer.
 
     `budget`, in crossbars, makes the slowest layer as fast as that many crossbars allow, with the
     fewest crossbars. This is exact: each layer's need follows from the time alone (as in the chain
@@ -72,7 +75,8 @@ class Replicate(ModulePass):
         if not layers:
             return
         if self.target_throughput is not None:
-            copies = for_rate(layers, self.target_throughput, target.cycle_ns())
+            cycle_ns = target.cycle_ns(adc_gsps(components(target)))
+            copies = for_rate(layers, self.target_throughput, cycle_ns)
             total = sum(n * la.crossbars for n, la in zip(copies, layers, strict=True))
             mesh_for(target, total)  # which refuses what the target's chips don't hold
         else:

@@ -53,7 +53,8 @@ class Schedule(ModulePass):
         stages = stages_of(op, needs)
         parts = components(target)
         files = {path: to_proto(g).SerializeToString() for path, g in context.digital.items()}
-        asked = demand(stages, target, digital_work(stages, files, parts), rates_of(target, parts))
+        work = digital_work(stages, files, parts, target)
+        asked = demand(stages, target, work, rates_of(target, parts))
         if self.by == "layers":
             once = stream = in_turn(asked.works)
         else:

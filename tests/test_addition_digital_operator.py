@@ -160,7 +160,7 @@ FUSED = Operator("FusedMatMul", domain="com.microsoft", products=products.matrix
     without = xbarc.compile(model, "mca128")
     assert without.report["coverage"]["mac_share"] == 1.0
     program = xbarc.compile(model, "mca128", plugins=[plugin(text)])
-    assert digital(program)["other"] == 6 * 6 * 8
+    assert digital(program)["products"] == 6 * 6 * 8
     assert program.report["coverage"]["mac_share"] == 6 * 8 * 8 / (6 * 8 * 8 + 6 * 6 * 8)
 
 

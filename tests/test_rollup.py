@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xbarc.cost.components import components
-from xbarc.cost.rollup import area_mm2, check_capacity, level_totals, occupied, roll_up
+from xbarc.cost.rollup import area_mm2, check_capacity, level_totals, occupied, peak, roll_up
 from xbarc.hw.target import load_target
 from xbarc.support.errors import XbarcError
 
@@ -26,6 +26,17 @@ def test_isaac_closes():
     assert found["node"]["area_mm2"] == pytest.approx(0.372, abs=0.0005)
     assert found["chip"]["power_w"] == pytest.approx(65.8, abs=0.05)
     assert found["chip"]["area_mm2"] == pytest.approx(85.4, abs=0.05)
+
+
+def test_isaac_peak():
+    """41.3 TOPS: 16128 arrays of 128 x 16 weights in 16 cycles of 100 ns, two operations each."""
+    target = load_target("isaac")
+    found = peak(target, components(target))
+    assert found["tops"] == pytest.approx(2 * 16128 * 128 * 16 / 1.6e-6 * 1e-12)
+    # Of the chip's 85.4 mm2 and 65.8 W; its text says 0.36 TOPS/W: docs/cost.md.
+    assert found["tops_per_mm2"] == pytest.approx(0.483, abs=0.0005)
+    assert found["tops_per_w"] == pytest.approx(0.627, abs=0.0005)
+    assert found["energy_per_mac_pj"] == pytest.approx(2 / found["tops_per_w"])
 
 
 def test_puma_closes():

@@ -220,7 +220,7 @@ def test_a_source_speaks_for_its_own_values(write):
     mine = load_target(write("mine.toml", BASE + "adc = { bits = 8, rate_gsps = 1.0 }"))
     assert mine.adc.source == f"rate_gsps: set in mine.toml; the rest: {base.adc.source}"
     assert mine.array.source == base.array.source
-    same = load_target(write("same.toml", BASE + "adc = { bits = 8, rate_gsps = 1.2 }"))
+    same = load_target(write("same.toml", BASE + "adc = { bits = 8, rate_gsps = 1.28 }"))
     assert same.adc.source == base.adc.source
     cited = load_target(write("cited.toml", BASE + 'adc = { bits = 7, source = "ours" }'))
     assert cited.adc.source == "ours"

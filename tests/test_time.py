@@ -268,11 +268,20 @@ def test_every_target_has_times(name):
     assert totals["throughput_ips"] == pytest.approx(1e6 / totals["interval_us"])
 
 
+@pytest.mark.parametrize(("read_ns", "pipelined"), [(1.0, 100.0), (130.0, 130.0)])
+def test_a_read_and_the_conversions_of_the_last_one_go_on_together(read_ns, pipelined):
+    """ISAAC's cycle of 100 ns, and 101 where each waits for the other."""
+    keys = [f"device.read_pulse_ns={read_ns}"]
+    assert load_target("isaac", keys).cycle_ns() == pytest.approx(pipelined)
+    turns = load_target("isaac", [*keys, "core.cycle=sequential"])
+    assert turns.cycle_ns() == pytest.approx(read_ns + 100)
+
+
 def test_a_slow_converter_slows_the_cycle():
     target = load_target("mca128", ["cost.adc.model=neurosim-sar"])
     rates = rates_of(target, components(target))
     assert rates.adc_gsps < target.adc.rate_gsps
-    assert target.cycle_ns(rates.adc_gsps) == target.device.read_pulse_ns + 128 / rates.adc_gsps
+    assert target.cycle_ns(rates.adc_gsps) == 128 / rates.adc_gsps
     text = "g (float[N,64] x) => (float[N,8] y) <float[64,8] w> { y = MatMul(x, w) }"
     slow, fast = (
         xbarc.compile(text_model(text), "mca128", overrides=keys).cost()["totals"]["latency_us"]

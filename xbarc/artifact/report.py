@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-SCHEMA = 1
+SCHEMA = 2
 """Changes when a key changes its meaning or goes; keys may be added without a change."""
 
 Count = Annotated[int, Field(ge=0)]
@@ -68,7 +68,8 @@ class Counts(Table):
     off_chip_bits: Count = _key("bits that go to another chip")
     write_pulses: Count = _key("pulses that program the cells once, `device.write_pulses` each")
     digital: dict[str, Count] = _key(
-        "operations of the digital units by class: activation, pooling, elementwise, other"
+        "operations of the digital units by class: activation, pooling, elementwise, products, "
+        "other"
     )
     utilization: Share = _key("programmed cells among the cells of the occupied crossbars")
 
@@ -86,7 +87,9 @@ class Layer(Counts):
         "rows and columns of the weight matrix, K and N"
     )
     copies: Annotated[int, Field(ge=1)] = _key("copies that share the vectors")
-    energy_pj: dict[str, Amount] = _key("energy by component, and its share of the leakage")
+    energy_pj: dict[str, Amount] = _key(
+        "energy by component for an input of a stream, and its share of the leakage"
+    )
     latency_ns: Amount = _key("time that it takes, with its transfers and digital operations")
     crossbar_ns: Amount = _key("time of its crossbars")
     transfer_ns: Amount = _key("time of what comes to it over the mesh")
@@ -102,10 +105,49 @@ class Bottleneck(Table):
     resource: str = _key("`crossbar`, `mesh`, or a digital unit by its name")
 
 
+class Mode(Table):
+    """What one input costs in an operating mode; `power_w` x its time is `energy_uj.total`."""
+
+    energy_uj: dict[str, Amount] = _key(
+        "dynamic energy by component, `leakage` (with clock power), and their sum under `total`"
+    )
+    power_w: Amount = _key("power; 0 where nothing takes time")
+    rate_ips: Amount = _key("inputs in a second; 0 where nothing takes time")
+
+
+class Single(Mode):
+    """One input alone: everything in use is powered until it is done."""
+
+    latency_us: Amount = _key("time of the input")
+
+
+class Stream(Mode):
+    """One input of a stream: layers work on several inputs at a time, side by side."""
+
+    interval_us: Amount = _key("least time between two inputs")
+
+
+class Modes(Table):
+    """The two operating modes."""
+
+    single: Single = _key("one input alone")
+    stream: Stream = _key("one input of a stream")
+
+
+class Operations(Table):
+    """What hardware computes; a multiply-accumulate is two operations (`docs/cost.md`)."""
+
+    tops: Amount = _key("operations in a second")
+    tops_per_w: Amount = _key("the same for a watt; 0 where nothing draws power")
+    tops_per_mm2: Amount = _key("the same for a mm² of area")
+    energy_per_mac_pj: Amount = _key("energy of a multiply-accumulate; 0 where there is none")
+
+
 class Totals(Counts):
     """The whole program, and all of [Counts](#counts) added up over the layers.
 
-    Power is at the rate `throughput_ips`. `read_power_w` is `crossbar_power_w` plus
+    Energy and power are those of a stream of inputs, at the rate `throughput_ips`; `modes` has
+    those of one input alone as well. `read_power_w` is `crossbar_power_w` plus
     `peripheral_power_w`; the figures `..._before_w` are those of `read_power_baseline`.
     """
 
@@ -115,16 +157,27 @@ class Totals(Counts):
     area_mm2: dict[str, Amount] = _key("area in use by component, and its sum under `total`")
     chip_area_mm2: Amount = _key("area of the whole chips")
     energy_uj: dict[str, Amount] = _key(
-        "energy by component, `leakage`, and their sum under `total`"
+        "energy of one input of a stream (`modes.stream.energy_uj`): dynamic by component, "
+        "`leakage`, and their sum under `total`"
     )
-    leakage_mw: Amount = _key("leakage of all that is in use")
+    modes: Modes = _key("energy, power and rate in a stream, and of one input alone")
+    array_energy_uj: dict[str, Amount] = _key(
+        "what the arrays take by each way to count it (`array.energy`; `docs/cost.md`)"
+    )
+    leakage_mw: Amount = _key("leakage and clock power of all that is in use, nothing gated")
+    leakage_not_modelled: list[str] = _key("components whose source has no leakage")
     latency_us: Amount = _key("time of one input alone")
     stream_latency_us: Amount = _key("time of one input in a stream")
     interval_us: Amount = _key("least time between two inputs of a stream")
     throughput_ips: Amount = _key("inputs of a stream in a second; 0 where nothing takes time")
+    tops: Amount = _key("operations of the crossbar layers in a second, in a stream")
+    tops_per_w: Amount = _key("the same for a watt of `power_w`")
+    tops_per_mm2: Amount = _key("the same for a mm² of the area in use")
+    energy_per_mac_pj: Amount = _key("energy of a stream's input over its multiply-accumulates")
+    peak: Operations = _key("one chip of the target with every cell in use, at its full load")
     schedule: Literal["rows", "layers"] = _key("whether a layer waits for rows or for whole layers")
     bottleneck: Bottleneck | None = _key("what bounds the interval; null where nothing takes time")
-    power_w: Amount = _key("power, with a crossbar's read at its published energy")
+    power_w: Amount = _key("power in a stream (`modes.stream.power_w`)")
     crossbar_power_w: Amount = _key("power of the cells as they are programmed")
     peripheral_power_w: Amount = _key("power of all else")
     read_power_w: Amount = _key("power of both")
@@ -169,11 +222,19 @@ class ComponentFigures(Table):
     model: str = _key("component model, `constant` where the target has the figures")
     area_um2: Amount = _key("area")
     energy_pj: Amount = _key("energy of one action")
-    leakage_mw: Amount = _key("power while it does nothing")
+    leakage_mw: Amount = _maybe("power while it does nothing; only where its source has it")
+    clock_mw: Amount = _maybe("power of its clock")
     latency_ns: Amount = _key("time of one action")
     rate_gps: Amount = _key("most actions in a second; 0 where there is no limit that matters")
     power_mw: Amount = _maybe("published power at full load, where there is one")
     source: str = _key("where the figures come from")
+
+
+class Caveat(Table):
+    """What a reader must know before believing figures."""
+
+    of: list[str] = _key("keys of the totals, or tables of them")
+    text: str = _key("what it is")
 
 
 class Candidate(Table):
@@ -183,10 +244,12 @@ class Candidate(Table):
     crossbars: Count = _maybe("crossbars that are occupied")
     cycles: Count = _maybe("activations in sequence")
     energy_pj: Amount = _maybe("energy of all components, leakage included")
-    leakage_pj: Amount = _maybe("leakage of what the layer occupies while it runs")
+    mode: Literal["stream", "single"] = _maybe("operating mode of energy and area x delay")
+    leakage_pj: Amount = _maybe("leakage of what the layer occupies for the time of the mode")
     latency_ns: Amount = _maybe("time of the crossbars, and of scale and bias of the results")
+    interval_ns: Amount = _maybe("the longer of both")
     area_mm2: Amount = _maybe("the crossbars' share of their cores")
-    area_delay_mm2_ns: Amount = _maybe("area x latency")
+    area_delay_mm2_ns: Amount = _maybe("area x the time of the mode")
     program: Amount = _maybe(
         "the figure chosen by, of all layers together with this scheme here; only where they fit "
         "the target's chips"
@@ -260,6 +323,7 @@ class Report(Table):
     )
     layers: list[Layer] = _key("the layers on crossbars")
     totals: Totals = _key("the whole program")
+    caveats: list[Caveat] = _key("what to know before believing the totals, or comparing them")
     pipeline: list[Stage] = _key("when each layer and each digital part works")
     components: dict[str, ComponentFigures] = _key("one unit of each of the target's components")
     deviation: dict[str, Amount | None] = _key(
@@ -307,6 +371,9 @@ UNITS = {
     "mw": "mW",
     "mm2": "mm²",
     "um2": "µm²",
+    "tops": "TOPS",
+    "tops_per_w": "TOPS/W",
+    "tops_per_mm2": "TOPS/mm²",
     "ips": "inputs/s",
     "years": "years",
     "gps": "10⁹/s",
@@ -367,6 +434,8 @@ def _section(table: type[BaseModel]) -> Iterator[str]:
 def _unit(key: str, hint: Any) -> str:
     if Share in (hint, *typing.get_args(hint)):
         return "0 to 1"
+    if key in UNITS:
+        return UNITS[key]
     words: list[str] = []
     for word in reversed(key.split("_")[1:]):
         if word not in UNITS:

@@ -13,6 +13,8 @@ from xbarc.support.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from xbarc.report.compare import Notes
+
 
 DIFFERENCES = 12
 """Keys that are printed of those in which programs differ; --json has all."""
@@ -37,6 +39,7 @@ def command(
     from xbarc.api import load
     from xbarc.artifact.runs import recorded
     from xbarc.report import compare_page, compare_programs, write_page
+    from xbarc.report.compare import caveats
     from xbarc.support.files import check_output
 
     if output is not None:
@@ -53,6 +56,8 @@ def command(
     for made in _tables(document):
         out.print(made)
     out.print("\nFor one input. ×: against the first program; –: it has no such figure.")
+    for i, text in enumerate(caveats(document)[0]):
+        out.print(f"[{i + 1}] {text}.")
     if output is not None:
         print(f"\nwritten to {output}")
 
@@ -94,7 +99,7 @@ def _differences(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
 
 
 def _totals(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
-    from xbarc.report.compare import unlike
+    from xbarc.report.compare import caveats, unlike, widths
     from xbarc.report.figures import HEADLINES, others, quantity, title, unit_key
 
     programs, totals = document["programs"], document["totals"]
@@ -102,6 +107,7 @@ def _totals(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
     made.columns[0].justify = "left"
     made.add_row("Model", *(str(p["model"]) for p in programs))
     made.add_row("Target", *(str(p["target"]) for p in programs))
+    made.add_row("Weights x inputs", *map(widths, programs))
     if any(p["accuracy"] is not None for p in programs):
         apart, accuracies = unlike(programs), [p["accuracy"] for p in programs]
         plain = [quantity(unit_key("accuracy"), a) for a in accuracies]
@@ -111,18 +117,20 @@ def _totals(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
         if apart:
             made.add_row("not comparable", *[f"{', '.join(apart)} differ"] * len(programs))
     named = {key: name for key, name in HEADLINES.items() if key in totals}
+    notes = caveats(document)[1]
     for key, name in (named | {key: title(key) for key in others(totals)}).items():
-        made.add_row(name, *_compared(key, totals[key]))
+        made.add_row(name, *_compared(key, totals[key], notes))
     return made
 
 
-def _compared(key: str, values: Sequence[Any]) -> list[str]:
-    """A figure a program, with how it stands to the first one."""
-    from xbarc.report.compare import ratio
+def _compared(key: str, values: Sequence[Any], notes: "Notes | None" = None) -> list[str]:
+    """A figure a program, with how it stands to the first one, and its caveats."""
+    from xbarc.report.compare import marks, ratio
     from xbarc.report.figures import quantity, unit_key
 
-    against = [ratio(value, values[0]) for value in values]
-    return [
-        f"{quantity(unit_key(key), value)}{how and f' ({how})'}"
-        for value, how in zip(values, against, strict=True)
-    ]
+    cells = []
+    for i, value in enumerate(values):
+        how = ratio(value, values[0])
+        parts = [quantity(unit_key(key), value), how and f"({how})", marks(notes or {}, key, i)]
+        cells.append(" ".join(part for part in parts if part))
+    return cells

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from xbarc.cli import options
 from xbarc.cli.output import console, number, print_json, table
+from xbarc.cli.targets import peak_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +18,7 @@ EXAMPLES = (
 
 
 def command(program: options.ProgramPath, as_json: options.AsJson = False) -> None:
-    """Show area, energy, time and the counts behind them, for a batch of one."""
+    """Show area, energy, time and the counts behind them, for one input: in a stream, and alone."""
     from xbarc.api import load
 
     report = load(program).report
@@ -26,7 +27,7 @@ def command(program: options.ProgramPath, as_json: options.AsJson = False) -> No
         return
     totals, out = report["totals"], console()
     out.print(_layers(report))
-    out.print("xbars: crossbars; used: share of their cells; ADC: conversions\n")
+    out.print("xbars: crossbars; used: share of their cells; ADC: conversions; uJ: streaming\n")
     out.print(_components(totals))
     out.print()
     for name, text in _facts(totals):
@@ -58,10 +59,12 @@ def _layers(report: Mapping[str, Any]) -> "Table":
 
 def _components(totals: Mapping[str, Any]) -> "Table":
     """Area and energy by component, the total below."""
-    made = table("component", "area mm2", "energy uJ")
-    area, energy = totals["area_mm2"], totals["energy_uj"]
-    for name in [*(k for k in {**area, **energy} if k != "total"), "total"]:
-        made.add_row(name, f"{area.get(name, 0.0):.4g}", f"{energy.get(name, 0.0):.4g}")
+    made = table("component", "area mm2", "uJ streaming", "uJ alone")
+    area, modes = totals["area_mm2"], totals["modes"]
+    energies = [modes[mode]["energy_uj"] for mode in ("stream", "single")]
+    for name in [*(k for k in {**area, **energies[0]} if k != "total"), "total"]:
+        columns = (table.get(name, 0.0) for table in (area, *energies))
+        made.add_row(name, *(f"{figure:.4g}" for figure in columns))
     return made
 
 
@@ -76,11 +79,21 @@ def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "MACs", number(totals["macs"])
     yield "conversions", number(totals["adc_conversions"])
     order = "row by row" if totals["schedule"] == "rows" else "layer after layer"
-    yield "latency", f"{number(totals['latency_us'])} us, {order}"
-    yield "throughput", f"{number(totals['throughput_ips'])} inputs/s, layers as a pipeline"
+    stream, single = totals["modes"]["stream"], totals["modes"]["single"]
+    yield (
+        "streaming",
+        f"{number(totals['throughput_ips'])} inputs/s, one every {number(stream['interval_us'])} "
+        f"us, {stream['energy_uj']['total']:.4g} uJ each: {stream['power_w']:.4g} W",
+    )
+    yield (
+        "alone",
+        f"{number(single['latency_us'])} us, {order}, {single['energy_uj']['total']:.4g} uJ: "
+        f"{single['power_w']:.4g} W",
+    )
     worst = totals["bottleneck"]
     yield "bottleneck", "none" if worst is None else f"{worst['resource']} of {worst['layer']}"
-    yield "power", f"{totals['power_w']:.4g} W at that rate"
+    yield "efficiency", f"{peak_text(totals)}, streaming"
+    yield "peak", f"{peak_text(totals['peak'])}, a chip"
     yield "cells", _power(totals)
     pulses = totals["write_pulses"] // max(totals["memristors"], 1)
     yield (
@@ -111,6 +124,7 @@ def _power(totals: Mapping[str, Any]) -> str:
 
 def _notes(report: Mapping[str, Any]) -> Iterator[str]:
     """What a reader must know before believing the figures."""
+    yield from (f"{caveat['text']}." for caveat in report["caveats"])
     if report["calibration"]["source"] == "generated":
         yield "Activation ranges come from generated inputs, not from calibration data."
     if "random_weights" in report:

@@ -44,6 +44,8 @@ def command(
             check_tables(target)
             resolved = sets or name.endswith(".toml")
             sys.stdout.write(dump_target(target) if resolved else target_text(name))
+            # Not to stdout: the file may be redirected into one of one's own.
+            print(f"peak of a chip: {peak_text(document(target)['peak'])}", file=sys.stderr)
             return
         found = document(target, with_sources=sources)
     if as_json:
@@ -88,3 +90,12 @@ def _print_sources(document: Mapping[str, Any]) -> None:
         rolled.add_row(level, f"{sums['area_mm2']:.6g}", f"{sums['power_w']:.6g}")
     out.print(rolled)
     out.print("\narea and power at full load of one core, one node and one chip")
+    out.print(f"peak of a chip: {peak_text(document['peak'])}")
+
+
+def peak_text(figures: Mapping[str, float]) -> str:
+    """TOPS, TOPS/W, TOPS/mm2 and pJ a MAC in a line."""
+    return (
+        f"{figures['tops']:.4g} TOPS, {figures['tops_per_w']:.4g} TOPS/W, "
+        f"{figures['tops_per_mm2']:.4g} TOPS/mm2, {figures['energy_per_mac_pj']:.4g} pJ a MAC"
+    )

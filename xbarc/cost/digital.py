@@ -1,10 +1,10 @@
 """What the digital units do, counted from a program's digital ONNX files.
 
 An operator's entry in `xbarc.graph.operators` says what it costs: an activation one operation a
-value, pooling one a value that enters a window, elementwise one a value and operand; everything
-else is `other`: products of a digital matrix product or convolution, values of a softmax, a
-normalisation, a resize. What only moves or relabels data (Reshape, Concat, Transpose, Cast, ...)
-costs no operation. This counting is a model.
+value, pooling one a value that enters a window, elementwise one a value and operand, products one a
+multiply-accumulate of a digital matrix product or convolution; everything else is `other`: values
+of a softmax, a normalisation, a resize. What only moves or relabels data (Reshape, Concat,
+Transpose, Cast, ...) costs no operation. This counting is a model.
 """
 
 from collections import Counter
@@ -76,7 +76,7 @@ def _count(operator: Operator, call: Call) -> tuple[str, int]:
     """The class and number of one node's operations."""
     products = operator.products and operator.products(call.inputs, call.output)
     if products is not None:
-        return "other", products
+        return "products", products
     return operator.cost.kind, operator.cost.operations(call)
 
 

@@ -1,17 +1,18 @@
 """Energy of counted events, and the totals of a program.
 
-Energy is events times the energy of one, and leakage times the time; area is what is occupied;
-everything is for batch 1. The formulas: `docs/cost.md`.
+Dynamic energy is events times the energy of one; area is what is occupied; everything is for batch
+1. Energy and power of the two operating modes: `xbarc.cost.modes`. The formulas: `docs/cost.md`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from xbarc.cost.components import Parts
+from xbarc.cost.components import Parts, components
 from xbarc.cost.events import COUNTS, LayerEvents
-from xbarc.cost.rollup import area_mm2, chips_needed, leakage_mw, roll_up
-from xbarc.hw.target import Target
+from xbarc.cost.rollup import area_mm2, chips_needed, roll_up
+from xbarc.cost.standing import leakage_mw, not_modelled
+from xbarc.hw.target import CrossbarArray, Target
 
 Energy = dict[str, float]
 
@@ -27,11 +28,18 @@ def digital_unit(operation: str, parts: Parts) -> str:
     return min(able, key=lambda name: (able[name].spare, len(able[name].operations)))
 
 
+def at_work(layers: Sequence[LayerEvents], parts: Parts) -> frozenset[str]:
+    """The components that do digital operations of these layers."""
+    asked = {operation for la in layers for operation, count in la.digital.items() if count}
+    return frozenset(digital_unit(operation, parts) for operation in asked)
+
+
 def actions(layer: LayerEvents, target: Target, parts: Parts) -> dict[str, float]:
     """How often each component acts for one image; what an action is: `docs/cost.md`."""
     counts = {name: part.role.actions(layer, target) for name, part in parts.items()}
     for operation, count in layer.digital.items():
-        counts[digital_unit(operation, parts)] += count
+        unit = digital_unit(operation, parts)
+        counts[unit] += count * parts[unit].steps(operation, target)
     return counts
 
 
@@ -41,20 +49,17 @@ def energy_pj(layer: LayerEvents, target: Target, parts: Parts) -> Energy:
     return {n: counts[n] * part.unit.energy_pj for n, part in parts.items() if part.is_there}
 
 
-def leakage_pj(
-    layers: Sequence[LayerEvents],
-    target: Target,
-    parts: Parts,
-    time_ns: float,
-    shares: Sequence[float],
-) -> list[float]:
-    """Leakage of everything in use over `time_ns`, in pJ, split by `shares` (mW ns = pJ).
-
-    `shares` are the layers' own times: a layer bears the leakage of the whole chip while it runs.
-    """
-    leaked = leakage_mw(sum(la.crossbars for la in layers), target, parts) * time_ns
-    whole = sum(shares)
-    return [leaked * share / whole if whole else 0.0 for share in shares]
+def array_energies_uj(layers: Sequence[LayerEvents], target: Target) -> dict[str, float]:
+    """What the arrays of a program take for one image by each of `array.energy`, in uJ."""
+    found: dict[str, float] = {}
+    for way in get_args(CrossbarArray.model_fields["energy"].annotation):
+        array = target.array.model_copy(update={"energy": way})
+        asked = target.model_copy(update={"array": array})
+        part = components(asked).get("crossbar")
+        if part is not None:
+            reads = sum(part.role.actions(layer, asked) for layer in layers)
+            found[way] = reads * part.unit.energy_pj * 1e-6
+    return found
 
 
 def batch_energy_uj(energy: Mapping[str, float], batch: int) -> float:
@@ -84,21 +89,16 @@ def lifetime_years(target: Target) -> float | None:
 
 def totals(
     layers: Sequence[LayerEvents],
-    energies: Sequence[Energy],
     target: Target,
     parts: Parts,
 ) -> dict[str, Any]:
-    """The `totals` of the report but for its times: sums over the layers, and what follows.
-
-    `energies` are the layers' `energy_pj`, leakage included.
-    """
+    """The `totals` of the report but for times and energies: sums over the layers."""
     crossbars = sum(la.crossbars for la in layers)
     cores = math.ceil(crossbars / target.core.crossbars)
     cells = crossbars * target.array.rows * target.array.cols
     counts = {name: sum(getattr(la, name) for la in layers) for name in COUNTS}
-    names = energies[0] if energies else {}
-    energy = {k: sum(e[k] for e in energies) * 1e-6 for k in names}
-    area = area_mm2(crossbars, target, parts)
+    working = at_work(layers, parts)
+    area = area_mm2(crossbars, target, parts, working)
     chips = chips_needed(crossbars, target)
     digital = {
         k: sum(la.digital[k] for la in layers) for k in (layers[0].digital if layers else ())
@@ -112,8 +112,8 @@ def totals(
         "utilization": counts["memristors"] / cells if cells else 0.0,
         "area_mm2": {**area, "total": sum(area.values())},
         "chip_area_mm2": chips * roll_up(target, parts)["chip"]["area_mm2"],
-        "energy_uj": {**energy, "total": sum(energy.values())},
-        "leakage_mw": leakage_mw(crossbars, target, parts),
+        "leakage_mw": leakage_mw(crossbars, target, parts, working),
+        "leakage_not_modelled": not_modelled(parts),
         "programming_energy_uj": programming_energy_uj(counts["write_pulses"], target),
         "lifetime_years": lifetime_years(target),
     }

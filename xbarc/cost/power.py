@@ -10,6 +10,7 @@ weight of zero. `xbarc run --activity` says what real inputs drive.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xbarc.cost.components.crossbar import conductance_reads_us
 from xbarc.cost.events import LayerEvents
 from xbarc.hw.target import Target
 
@@ -19,11 +20,9 @@ UNGATED, WEIGHTS = "nothing gated", "the weights before"
 
 def cells_pj(layer: LayerEvents, target: Target) -> float:
     """Energy in the cells of one layer for one image, in pJ: V^2 G t of each read."""
-    device = target.device
-    step_us = (device.g_on_us - device.g_off_us) / ((1 << target.array.cell_bits) - 1)
-    conductance_us = layer.cell_reads * device.g_off_us + layer.cell_level_reads * step_us
     # V^2 uS ns = 1e-15 J = 1e-3 pJ.
-    return conductance_us * device.read_voltage_v**2 * device.read_pulse_ns * 1e-3
+    pulse = target.device.read_voltage_v**2 * target.read_ns() * 1e-3
+    return conductance_reads_us(layer, target) * pulse
 
 
 def read_power(

@@ -1,15 +1,19 @@
 """The figures of a whole program: what `report.json` says of its cost."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from xbarc.cost.components import Parts, components, described
+from xbarc.cost.caveats import caveats
+from xbarc.cost.components import components, described
 from xbarc.cost.events import LayerEvents, count_events
-from xbarc.cost.model import energy_pj, leakage_pj, totals
+from xbarc.cost.model import array_energies_uj, energy_pj, totals
+from xbarc.cost.modes import Mode, mode
+from xbarc.cost.operations import achieved
 from xbarc.cost.power import UNGATED, WEIGHTS, compared, read_power
-from xbarc.cost.rollup import check_capacity
+from xbarc.cost.rollup import check_capacity, peak
 from xbarc.cost.time import Times, placed_hops, program_times, programming_totals
-from xbarc.ir.dialect import MvmOp
+from xbarc.ir.dialect import MvmOp, weights_of
 
 if TYPE_CHECKING:
     from xbarc.artifact import CompiledProgram
@@ -20,6 +24,7 @@ def report(program: "CompiledProgram", before: "CompiledProgram | None" = None) 
     """The figures of `report.json`, all for a batch of one.
 
     `layers`, `totals`, `pipeline` (each layer and digital operation in time) and `components`.
+    Energy and power without a mode are those of a stream (`xbarc.cost.modes`).
     `before` is the program with its previous weights. Power is compared with it; without it, with
     the same program with nothing gated.
 
@@ -33,14 +38,22 @@ def report(program: "CompiledProgram", before: "CompiledProgram | None" = None) 
     check_capacity({la.name: la.crossbars for la in layers}, target)
     found = program_times(program, parts)
     times = found.by_layer()
-    shares = [times[la.name]["latency_ns"] for la in layers]
-    leaked = leakage_pj(layers, target, parts, found.latency_ns, shares)
     dynamic = [energy_pj(la, target, parts) for la in layers]
-    energies = [{**e, "leakage": pj} for e, pj in zip(dynamic, leaked, strict=True)]
-    whole = totals(layers, energies, target, parts)
-    timed = _times(found, whole, target, parts)
+    on = _working(program, times)
+    single, stream = (
+        mode(layers, dynamic, [on[la.name] for la in layers], target, parts, period)
+        for period in (found.latency_ns, found.interval_ns)
+    )
+    whole = totals(layers, target, parts)
+    timed = _times(found, single, stream)
+    whole |= timed
+    whole |= {
+        **achieved(whole),
+        "peak": peak(target, parts),
+        "array_energy_uj": array_energies_uj(layers, target),
+    }
     # At one rate, that of the program as it stands: what differs is the energy.
-    running = (target, timed["throughput_ips"], whole["leakage_mw"])
+    running = (target, timed["throughput_ips"], stream.leakage_w * 1e3)
     power = read_power(layers, dynamic, *running)
     other = _ungated(program) if before is None else before
     if other is program:
@@ -51,13 +64,14 @@ def report(program: "CompiledProgram", before: "CompiledProgram | None" = None) 
     return {
         "layers": [
             _row(la, target, energy, times[la.name])
-            for la, energy in zip(layers, energies, strict=True)
+            for la, energy in zip(layers, stream.layers, strict=True)
         ],
         "totals": {
             **whole,
-            **timed,
+            **programming_totals(whole["crossbars"], whole["memristors"], target, parts),
             **compared(power, was, UNGATED if before is None else WEIGHTS),
         },
+        "caveats": caveats(whole, target, parts),
         "pipeline": found.pipeline(),
         "components": described(parts, target),
     }
@@ -87,11 +101,22 @@ def _row(
     }
 
 
-def _times(found: Times, whole: dict[str, Any], target: "Target", parts: Parts) -> dict[str, Any]:
-    times = found.totals()
-    dynamic_uj = whole["energy_uj"]["total"] - whole["energy_uj"].get("leakage", 0.0)
+def _working(
+    program: "CompiledProgram", times: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """How long each layer's crossbars are in use for one input, in ns; layers on them included."""
+    on = {name: row["latency_ns"] for name, row in times.items()}
+    for op in program.module.walk():
+        if isinstance(op, MvmOp) and op.host is not None:
+            on[weights_of(op.host).symbol] += times[weights_of(op).symbol]["latency_ns"]
+    return on
+
+
+def _times(found: Times, single: Mode, stream: Mode) -> dict[str, Any]:
+    modes = {"single": single.document("latency_us"), "stream": stream.document("interval_us")}
     return {
-        **times,
-        "power_w": dynamic_uj * 1e-6 * times["throughput_ips"] + whole["leakage_mw"] * 1e-3,
-        **programming_totals(whole["crossbars"], whole["memristors"], target, parts),
+        "energy_uj": {**modes["stream"]["energy_uj"]},
+        "modes": modes,
+        **found.totals(),
+        "power_w": modes["stream"]["power_w"],
     }

@@ -1,11 +1,12 @@
 """A target's area and power, rolled up over its hierarchy, and what of it a program occupies."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from xbarc.cost.components import LEVELS, Level, Parts, components
+from xbarc.cost.components import LEVELS, Level, Parts, adc_gsps, components
 from xbarc.cost.components import described as described_parts
+from xbarc.cost.operations import OPERATIONS, ratios
 from xbarc.hw.target import Target, described
 from xbarc.support.errors import XbarcError
 
@@ -27,12 +28,28 @@ def roll_up(target: Target, parts: Parts) -> dict[str, dict[str, float]]:
     return rolled
 
 
+def peak(target: Target, parts: Parts) -> dict[str, float]:
+    """The most that one chip can do: every cell in use in every read, at the power of its roll-up.
+
+    Inputs of `inputs.bits`, unsigned, and `weights.bits` a weight; keys as `ratios` has them.
+    """
+    array, bits = target.array, target.weights.bits
+    tiles = target.crossbars_per_chip / array.crossbars_per_tile(bits)
+    macs = tiles * array.rows * array.weights_per_row(bits)
+    slices = target.input_slices(target.inputs.bits, signed=False)
+    time_ns = slices * target.cycle_ns(adc_gsps(parts))
+    chip = roll_up(target, parts)["chip"]
+    # Operations a ns are 1e-3 TOPS.
+    return ratios(OPERATIONS * macs / time_ns * 1e-3, chip["power_w"], chip["area_mm2"])
+
+
 def level_totals(parts: Parts) -> dict[str, dict[str, tuple[float, float]]]:
     """Area (um2) and full-load power (mW) of all units of a component at one level, by level."""
     return {
         level: {
             name: (count * parts[name].unit.area_um2, count * parts[name].unit.full_power_mw)
             for name, count in _standing(level, parts).items()
+            if parts[name].role.used_with != "operations"
         }
         for level in LEVELS
     }
@@ -49,12 +66,14 @@ def _standing(level: Level, parts: Parts) -> dict[str, float]:
     return {name: count for name, count in counts.items() if count}
 
 
-def occupied(crossbars: int, target: Target, parts: Parts) -> dict[str, float]:
+def occupied(
+    crossbars: int, target: Target, parts: Parts, working: Collection[str] = ()
+) -> dict[str, float]:
     """Units of each component in use with `crossbars` crossbars, level by level.
 
     Cells, DACs and sample-and-holds count with each crossbar. The rest of a core counts from its
     first crossbar on, the rest of a node from its first core on, a chip's buffer from its first
-    node on. Links count only between chips.
+    node on. Links count only between chips, units for some operations where they are `working`.
     """
     cores = math.ceil(crossbars / target.core.crossbars)
     nodes = math.ceil(cores / target.node.cores)
@@ -68,20 +87,17 @@ def occupied(crossbars: int, target: Target, parts: Parts) -> dict[str, float]:
             "other chips": in_use if chips > 1 else 0,
         }
         for name, count in _standing(level, parts).items():
+            times["operations"] = in_use if name in working else 0
             used[name] = used.get(name, 0) + count * times[parts[name].role.used_with]
     return used
 
 
-def area_mm2(crossbars: int, target: Target, parts: Parts) -> dict[str, float]:
+def area_mm2(
+    crossbars: int, target: Target, parts: Parts, working: Collection[str] = ()
+) -> dict[str, float]:
     """Area in use by component, in mm2, of `crossbars` crossbars in the cores that they need."""
-    used = occupied(crossbars, target, parts)
+    used = occupied(crossbars, target, parts, working)
     return {name: units * parts[name].unit.area_um2 * 1e-6 for name, units in used.items()}
-
-
-def leakage_mw(crossbars: int, target: Target, parts: Parts) -> float:
-    """Leakage of what `crossbars` crossbars have in use, in mW."""
-    used = occupied(crossbars, target, parts)
-    return sum(units * parts[name].unit.leakage_mw for name, units in used.items())
 
 
 def chips_needed(crossbars: int, target: Target) -> int:
@@ -124,6 +140,7 @@ def document(target: Target, *, with_sources: bool = False) -> dict[str, Any]:
         **described(target),
         "components": described_parts(parts, target),
         "roll_up": roll_up(target, parts),
+        "peak": peak(target, parts),
         **({"constants": constants(target, parts)} if with_sources else {}),
     }
 

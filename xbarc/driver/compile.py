@@ -12,7 +12,7 @@ from xdsl.passes import ModulePass
 from xbarc import cost
 from xbarc.artifact import LOWERED, CompiledProgram
 from xbarc.artifact.report import SCHEMA
-from xbarc.cost.components import components, load_kinds, settled
+from xbarc.cost.components import check_given, components, load_kinds, settled
 from xbarc.driver import extensions
 from xbarc.driver.crossbar_share import crossbar_share
 from xbarc.driver.origin import describe_model
@@ -133,7 +133,8 @@ def decide(settings: Settings) -> Decided:
     target = resolve_target(settings.target, settings.overrides)
     registry = load_registry()
     kinds = load_kinds()
-    components(target, kinds)
+    keys = [text.partition("=")[0].strip() for text in settings.overrides]
+    check_given(components(target, kinds), target, keys)
     target = settled(target, kinds)
     if target.device.effects:
         from xbarc.simulator.noise import effects_of

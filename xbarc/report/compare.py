@@ -35,8 +35,8 @@ LAYER_FIGURES = (
     "latency_ns",
 )
 CHARTED = (
-    ("energy_pj", "Energy of one input"),
-    ("latency_ns", "Time of one input"),
+    ("energy_pj", "Energy of an input, streaming"),
+    ("latency_ns", "Time of one input alone"),
     ("crossbars", "Crossbars"),
 )
 
@@ -46,8 +46,9 @@ Entry = tuple[Path, CompiledProgram, Sequence[Run]]
 def compare_programs(entries: Sequence[Entry]) -> dict[str, Any]:
     """The same figures of each program; a list has one entry a program, null where it has none.
 
-    `programs`: path, model, target, passes, and the accuracy of the run that stands for it.
-    `differences`: {model, passes, or a key of the target: values} where the programs differ.
+    `programs`: path, model, target, passes, technology, widths, caveats, and the accuracy of the
+    run that stands for it. `differences`: {model, passes, or a key of the target: values} where the
+    programs differ.
     `totals`: {dotted key: values}. `layers`: by name, in the order of the first program that has
     it; `energy_pj` is the sum over the components.
     """
@@ -112,6 +113,10 @@ def _program(path: Path, program: CompiledProgram, runs: Sequence[Run]) -> dict[
         "model": report["model"],
         "target": report["target"],
         "passes": report["passes"],
+        "node_nm": program.target.technology.node_nm,
+        "weight_bits": program.target.weights.bits,
+        "input_bits": program.target.inputs.bits,
+        "caveats": report["caveats"],
         "accuracy": None if shown is None else shown.result.accuracy,
         "metric": None if shown is None else shown.result.metric,
         "samples": None if shown is None else shown.result.samples,
@@ -158,6 +163,37 @@ def names(document: Mapping[str, Any]) -> list[str]:
     return short if len(set(short)) == len(short) else [str(path) for path in paths]
 
 
+Notes = dict[str, dict[int, list[int]]]
+"""Of a figure's key, for the programs whose figure has caveats, their numbers."""
+
+
+def caveats(document: Mapping[str, Any]) -> tuple[list[str], Notes]:
+    """The caveats of all programs, each once, and where they stand: beside which figures."""
+    texts: list[str] = []
+    notes: Notes = {}
+    for i, program in enumerate(document["programs"]):
+        for caveat in program["caveats"]:
+            if caveat["text"] not in texts:
+                texts.append(caveat["text"])
+            number = texts.index(caveat["text"]) + 1
+            for key in document["totals"]:
+                if any(key == of or key.startswith(f"{of}.") for of in caveat["of"]):
+                    notes.setdefault(key, {}).setdefault(i, []).append(number)
+    return texts, notes
+
+
+def marks(notes: Notes, key: str, program: int) -> str:
+    """The numbers of a figure's caveats: `[1, 3]`; nothing where it has none."""
+    numbers = notes.get(key, {}).get(program, []) if key in HEADLINES else []
+    return f"[{', '.join(map(str, numbers))}]" if numbers else ""
+
+
+def widths(program: Mapping[str, Any]) -> str:
+    """What a program's figures are at: `8 x 8 bits, 32 nm`."""
+    bits = f"{program['weight_bits']} x {program['input_bits']} bits"
+    return f"{bits}, {program['node_nm']:g} nm"
+
+
 def compare_page(document: Mapping[str, Any]) -> Markup:
     """The comparison as a page."""
     called = names(document)
@@ -172,17 +208,26 @@ def compare_page(document: Mapping[str, Any]) -> Markup:
         "header",
         tag("p", "xbarc compare", class_="kind"),
         tag("h1", [name if i == 0 else [between, name] for i, name in enumerate(called)]),
-        tag("p", "All figures are for one input; × is against the first program.", class_="lead"),
+        tag(
+            "p",
+            "All figures are for one input; × is against the first program; [ ] are the notes "
+            "below.",
+            class_="lead",
+        ),
     )
     body = [tag("section", tag("h2", s.heading), s.body, id=s.anchor) for s in sections]
     return page("xbarc compare: " + ", ".join(called), [head, tag("main", body)])
 
 
-def _cells(key: str, values: Sequence[Any]) -> list[Child]:
-    """A cell a program: the figure, and how it stands to the first one."""
-    first, *rest = values
-    cells: list[Child] = [data(key, first)]
-    return cells + [[data(key, value), tag("small", ratio(value, first))] for value in rest]
+def _cells(key: str, values: Sequence[Any], notes: Notes | None = None) -> list[Child]:
+    """A cell a program: the figure, how it stands to the first one, and its caveats."""
+    cells: list[Child] = []
+    for i, value in enumerate(values):
+        more = [ratio(value, values[0]) if i else ""]
+        more.append(marks(notes or {}, key.removeprefix("totals."), i))
+        small = [tag("small", text) for text in more if text]
+        cells.append([data(key, value), *small])
+    return cells
 
 
 def _programs(document: Mapping[str, Any], called: Sequence[str]) -> Child:
@@ -191,12 +236,16 @@ def _programs(document: Mapping[str, Any], called: Sequence[str]) -> Child:
             breakable(name),
             breakable(str(program["model"])),
             str(program["target"]),
+            widths(program),
             ", ".join(program["passes"]),
         ]
         for name, program in zip(called, document["programs"], strict=True)
     ]
     compared = charts.grid(
-        "What is compared", ["Program", "Model", "Target", "Passes"], rows, numbers=9
+        "What is compared",
+        ["Program", "Model", "Target", "Weights x inputs", "Passes"],
+        rows,
+        numbers=9,
     )
     differing = [
         [key, *("–" if value is None else breakable(str(value)) for value in values)]
@@ -220,13 +269,20 @@ def _totals(document: Mapping[str, Any], called: Sequence[str]) -> Child:
         rows.append(["over samples", *(str(p["samples"] or "–") for p in document["programs"])])
         if apart:
             rows.append([f"Not comparable: {', '.join(apart)} differ", *[""] * len(accuracies)])
+    texts, notes = caveats(document)
     rows += [
-        [name, *_cells(f"totals.{key}", totals[key])]
+        [name, *_cells(f"totals.{key}", totals[key], notes)]
         for key, name in HEADLINES.items()
         if key in totals
     ]
     more = [[title(key), *_cells(f"totals.{key}", totals[key])] for key in others(totals)]
-    return [charts.grid("Figures side by side", head, rows), charts.grid("Counts", head, more)]
+    listed = [tag("li", f"[{i + 1}] {text}.") for i, text in enumerate(texts)]
+    below = [tag("ul", listed, class_="notes")] if listed else []
+    return [
+        charts.grid("Figures side by side", head, rows),
+        *below,
+        charts.grid("Counts", head, more),
+    ]
 
 
 def _components(document: Mapping[str, Any], called: Sequence[str]) -> Child:

@@ -26,6 +26,8 @@ UNITS = {
     "mm2": (1.0, "mm²"),
     "um2": (1.0, "µm²"),
     "tops": (1e12, "OPS"),
+    "tops_per_w": (1e12, "OPS/W"),
+    "tops_per_mm2": (1e12, "OPS/mm²"),
 }
 UNSCALED = ("inputs/s", "mm²", "µm²")
 SHARES = ("utilization", "accuracy", "mac_share", "saturated", "share")
@@ -37,11 +39,21 @@ PREFIXES = tuple(
 WORDS = {"adc": "ADC", "dac": "DAC", "macs": "MACs", "mm2": "mm²", "io": "I/O", "noc": "NoC"}
 
 HEADLINES = {
-    "energy_uj.total": "Energy, one input",
-    "latency_us": "Latency, one input",
-    "throughput_ips": "Throughput",
-    "power_w": "Power at that rate",
-    "read_power_w": "Power, cells as programmed",
+    "modes.stream.energy_uj.total": "Energy of an input, streaming",
+    "modes.stream.interval_us": "Interval, streaming",
+    "throughput_ips": "Inputs a second, streaming",
+    "power_w": "Power, streaming",
+    "modes.single.energy_uj.total": "Energy, one input alone",
+    "modes.single.latency_us": "Latency, one input alone",
+    "modes.single.power_w": "Power, one input alone",
+    "tops": "Operations a second, streaming",
+    "tops_per_w": "Operations a second and watt",
+    "tops_per_mm2": "Operations a second and mm²",
+    "energy_per_mac_pj": "Energy a MAC, streaming",
+    "peak.tops": "Peak operations a second, a chip",
+    "peak.tops_per_w": "Peak operations a second and watt",
+    "peak.tops_per_mm2": "Peak operations a second and mm²",
+    "peak.energy_per_mac_pj": "Energy a MAC at peak",
     "area_mm2.total": "Area",
     "crossbars": "Crossbars",
     "utilization": "Cells in use",
@@ -51,8 +63,11 @@ HEADLINES = {
 }
 """The totals that matter most, and what they are called."""
 
-BY_COMPONENT = {"energy_uj": "Energy of one input", "area_mm2": "Area"}
+BY_COMPONENT = {"energy_uj": "Energy of an input, streaming", "area_mm2": "Area"}
 """The totals that are split by component."""
+
+TWICE = ("latency_us", "interval_us", "modes.stream.power_w", "modes.stream.rate_ips")
+"""Keys of totals whose figure stands among the headlines under another."""
 
 COLORS = {
     "adc": "s0",
@@ -61,7 +76,7 @@ COLORS = {
     **dict.fromkeys(("sample_hold", "shift_add"), "s3"),
     **dict.fromkeys(("input_register", "output_register", "node_register"), "s4"),
     **dict.fromkeys(("core_buffer", "buffer", "chip_buffer"), "s4"),
-    **dict.fromkeys(("vector_unit", "activation", "pooling", "control"), "s5"),
+    **dict.fromkeys(("vector_unit", "activation", "pooling", "multiplier", "control"), "s5"),
     **dict.fromkeys(("bus", "router", "link"), "s6"),
 }
 """A component has the same colour in every report: that of its family. Others are `rest`."""
@@ -76,7 +91,13 @@ def component_colors(names: Collection[str]) -> dict[str, str]:
 
 def others(totals: Iterable[str]) -> list[str]:
     """The dotted keys of totals that are neither headlines nor a component's part."""
-    return [k for k in totals if k not in HEADLINES and k.split(".")[0] not in BY_COMPONENT]
+    return [
+        k
+        for k in totals
+        if k not in (*HEADLINES, *TWICE)
+        and ".energy_uj." not in k
+        and k.split(".")[0] not in BY_COMPONENT
+    ]
 
 
 def words(key: str) -> str:
@@ -131,7 +152,8 @@ def quantity(key: str, value: Any) -> str:
     last = key.rsplit(".", 1)[-1]
     if last in SHARES:
         return percent(value)
-    factor, unit = UNITS.get(last.rpartition("_")[2] if "_" in last else "", (0.0, ""))
+    ending = last.rpartition("_")[2] if "_" in last else ""
+    factor, unit = UNITS.get(last) or UNITS.get(ending) or (0.0, "")
     if not unit:
         return count(value)
     if unit in UNSCALED:

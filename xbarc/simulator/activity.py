@@ -109,11 +109,11 @@ class ActivityCounter:
         """By layer, sums over all that was observed.
 
         `vectors`; `row_pulses`: rows x activations, driven or not; `driven_row_pulses`: those at a
-        level above 0; `input_levels`: the sum of their levels x; `cell_drives`: sum of x^2 over the
-        cells read; `cell_level_drives`: sum of x^2 times the cell's level; `column_sums`: sum of x
-        times the cell's level, which is the sum of all columns' sums before G- is subtracted;
-        `conversions`; `needed_conversions`: those of columns that aren't all at level 0, in
-        activations that drive a row.
+        level above 0; `input_levels`: the sum of their levels x; `cell_pulses`: sum of x over the
+        cells read; `cell_drives`: sum of x^2 over them; `cell_level_drives`: sum of x^2 times the
+        cell's level; `column_sums`: sum of x times the cell's level, which is the sum of all
+        columns' sums before G- is subtracted; `conversions`; `needed_conversions`: those of columns
+        that aren't all at level 0, in activations that drive a row.
         """
         result: dict[str, dict[str, int]] = {}
         for op, seen in self._seen.items():
@@ -150,6 +150,7 @@ def _count(seen: _Seen, held: Programmed, activations: int) -> dict[str, int]:
         "row_pulses": seen.vectors * activations * int(held.tiles.sum()),
         "driven_row_pulses": int(seen.driven @ held.tiles),
         "input_levels": int(seen.levels @ held.tiles),
+        "cell_pulses": int(seen.levels @ held.cells),
         "cell_drives": int(seen.squares @ held.cells),
         "cell_level_drives": int(seen.squares @ held.levels),
         "column_sums": int(seen.levels @ held.levels),

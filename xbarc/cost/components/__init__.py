@@ -11,7 +11,8 @@ a `ComponentKind` (called as it is) with tables of its own in `[cost]`.
 
 import importlib
 import pkgutil
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ from xbarc.cost.components.base import (
     Parts,
     Role,
     Spec,
+    adc_gsps,
     constant,
 )
 from xbarc.cost.components.scaling import scaled
@@ -54,6 +56,7 @@ ORDER = (
     "node_register",
     "activation",
     "pooling",
+    "multiplier",
     "chip_buffer",
     "link",
 )
@@ -202,12 +205,30 @@ def components(target: Target, kinds: Kinds | None = None) -> dict[str, Part]:
     return {
         role.name: Part(
             role,
-            known.unit(role.name, target),
+            _leaking(_adapted(role, known.unit(role.name, target), target), target),
             {level: count(target) for level, count in role.counts.items()},
         )
         for role in known.ordered()
         if role.name in target.cost
     }
+
+
+def _adapted(role: Role, unit: Component, target: Target) -> Component:
+    return unit if role.adapted is None else role.adapted(unit, target)
+
+
+def _leaking(unit: Component, target: Target) -> Component:
+    """A unit of which nothing says how it leaks, with a share of its power as leakage (model)."""
+    share = target.technology.leakage_share
+    if share is None or unit.leakage_mw is not None:
+        return unit
+    return replace(
+        unit,
+        leakage_mw=share * unit.full_power_mw,
+        energy_pj=(1 - share) * unit.energy_pj,
+        source=f"{unit.source}; model: {share:.0%} of the power at full load is leakage "
+        "(technology.leakage_share)",
+    )
 
 
 def check_tables(target: Target, kinds: Kinds | None = None) -> None:
@@ -232,6 +253,21 @@ def check_tables(target: Target, kinds: Kinds | None = None) -> None:
                 raise XbarcError(
                     f"{where}: cost.{role.name} is missing: a {level} has {count:g} of it"
                 )
+
+
+def check_given(parts: Parts, target: Target, keys: Iterable[str]) -> None:
+    """Refuse keys, given by `--set`, that this target's components rule out (`UsageError`)."""
+    for key in keys:
+        table, _, rest = key.partition(".")
+        role = rest.partition(".")[0]
+        if table == "cost" and role in parts and not parts[role].is_there:
+            raise UsageError(f"--set: {key} has no effect: the target has no {role}")
+        rate = adc_gsps(parts)
+        if key == "adc.rate_gsps" and target.adc.rate_gsps > rate:
+            raise UsageError(
+                f"--set: adc.rate_gsps = {target.adc.rate_gsps:g} has no effect: cost.adc rules, "
+                f"whose converter makes {rate:g} GS/s"
+            )
 
 
 def settled(target: Target, kinds: Kinds) -> Target:
@@ -273,6 +309,8 @@ __all__ = [
     "Parts",
     "Role",
     "Spec",
+    "adc_gsps",
+    "check_given",
     "check_tables",
     "components",
     "described",

@@ -40,18 +40,31 @@ NEUROSIM_SAR: dict[float, tuple[float, float, float, float]] = {
 }
 """nm -> uW a bit, uW, uW, decay of NeuroSim 1.4's SAR converter, LSTP transistors."""
 
+ISAAC_RATES = (1.2, 1.28)
+"""GS/s: of ISAAC's table, and of its text (128 columns in a cycle of 100 ns)."""
+
+MOST_BITS = 20
+"""Bits up to which the fit to the Murmann survey is used: about the best SNDR that it has (model).
+"""
+
 
 def isaac(spec: Spec) -> Component:
     """ISAAC's 8-bit converter, and its scaling by bits after Saberi, 4 to 10 bits at 32 nm.
 
-    Raises `XbarcError` for other bits and nodes.
+    Its energy is that of the table, 2 mW at 1.2 GS/s. It also runs at the 1.28 GS/s of the paper's
+    cycle. Raises `XbarcError` for other bits, rates and nodes.
     """
     spec.need_node(32, "ISAAC")
-    bits, rate = spec.target.adc.bits, spec.target.adc.rate_gsps
+    bits, rate = spec.adc_bits(), spec.target.adc.rate_gsps
     if bits not in ISAAC_TABLE:
         raise spec.fault(
-            f"ISAAC's table has 4 to 10 bits, adc.bits is {bits}: "
+            f"ISAAC's table has 4 to 10 bits, {spec.why_bits()}: "
             'take model = "murmann" or "isaac-extended"'
+        )
+    if not ISAAC_RATES[0] <= rate <= ISAAC_RATES[1]:
+        raise spec.fault(
+            f"ISAAC's converter makes 1.2 GS/s (its table) to 1.28 (its text), adc.rate_gsps is "
+            f'{rate:g}: take model = "murmann" or "isaac-extended"'
         )
     energy, area = ISAAC_TABLE[bits]
     return Component(
@@ -59,23 +72,56 @@ def isaac(spec: Spec) -> Component:
         energy,
         latency_ns=1 / rate,
         rate_gps=rate,
+        power_mw=energy * ISAAC_RATES[0],
         source="ISAAC: 8 ADCs of 8 bits 16 mW at 1.2 GS/s, 0.0096 mm2"
         + ("" if bits == 8 else f"; {bits} bits scaled after Saberi 2011"),
     )
 
 
 def isaac_extended(spec: Spec) -> Component:
-    """ISAAC's table where it has the bits; below, its 4-bit row; above, the Murmann fit (model)."""
-    bits = spec.target.adc.bits
-    if bits in ISAAC_TABLE:
-        return isaac(spec)
-    if bits > max(ISAAC_TABLE):
-        return murmann(spec)
+    """ISAAC's table, continued in bits and rate as the Murmann fit grows (model).
+
+    Below 4 bits its 4-bit row; above 10 bits its 10-bit row times the fit's ratio to 10 bits. At
+    another rate than ISAAC's 1.2 to 1.28 GS/s, times the fit's ratio to the nearer. So there is no
+    step where the table ends. Raises `XbarcError` above 20 bits or 10 GS/s, and for other nodes.
+    """
     spec.need_node(32, "ISAAC")
-    energy, area = ISAAC_TABLE[4]
-    rate = spec.target.adc.rate_gsps
-    source = f"model: nothing published under 4 bits; ISAAC's 4-bit row (Saberi 2011) for {bits}"
-    return Component(area, energy, latency_ns=1 / rate, rate_gps=rate, source=source)
+    bits, rate = spec.adc_bits(), spec.target.adc.rate_gsps
+    _check_fit(spec)
+    low, high = min(ISAAC_TABLE), max(ISAAC_TABLE)
+    row = min(max(bits, low), high)
+    energy, area = ISAAC_TABLE[row]
+    source = "ISAAC: 8 ADCs of 8 bits 16 mW at 1.2 GS/s, 0.0096 mm2"
+    source += "" if row == 8 else f"; {row} bits scaled after Saberi 2011"
+    power_rate = ISAAC_RATES[0]
+    if bits < low:
+        source = f"model: nothing published under 4 bits; 4 bits for {bits}. {source}"
+    elif bits > high:
+        energy, area = _grown(energy, area, (high, ISAAC_RATES[0]), (bits, ISAAC_RATES[0]))
+        source += f"; model: {bits} bits as the Murmann fit grows from 10"
+    known = min(max(rate, ISAAC_RATES[0]), ISAAC_RATES[1])
+    if rate != known:
+        fitted = max(bits, low)
+        energy, area = _grown(energy, area, (fitted, known), (fitted, rate))
+        source += f"; model: {rate:g} GS/s as the Murmann fit grows from {known:g}"
+        power_rate = rate
+    return Component(
+        area,
+        energy,
+        latency_ns=1 / rate,
+        rate_gps=rate,
+        power_mw=energy * power_rate,
+        source=source,
+    )
+
+
+def _grown(
+    energy_pj: float, area_um2: float, at: tuple[int, float], to: tuple[int, float]
+) -> tuple[float, float]:
+    """Figures at some bits and GS/s, as they grow by the Murmann fit at 32 nm to others."""
+    here, there = (murmann_energy_pj(bits, 32, rate * 1e9) for bits, rate in (at, to))
+    areas = [murmann_area_um2(e, 32, rate * 1e9) for e, (_, rate) in ((here, at), (there, to))]
+    return energy_pj * there / here, area_um2 * areas[1] / areas[0]
 
 
 def murmann_energy_pj(bits: int, node_nm: float, rate_hz: float) -> float:
@@ -102,16 +148,15 @@ def murmann_area_um2(energy_pj: float, node_nm: float, rate_hz: float) -> float:
 
 
 def murmann(spec: Spec) -> Component:
-    """The fit to the Murmann survey of arXiv 2404.06553, from 4 bits up, to 10 GS/s.
+    """The fit to the Murmann survey of arXiv 2404.06553, from 4 to 20 bits, to 10 GS/s.
 
     Raises `XbarcError` outside.
     """
-    bits, rate = spec.target.adc.bits, spec.target.adc.rate_gsps
+    bits, rate = spec.adc_bits(), spec.target.adc.rate_gsps
     node = spec.target.technology.node_nm
     if bits < 4:
-        raise spec.fault(f"the Murmann fit begins at 4 bits, adc.bits is {bits}")
-    if rate > 10:
-        raise spec.fault(f"the Murmann fit ends at 10 GS/s, adc.rate_gsps is {rate:g}")
+        raise spec.fault(f"the Murmann fit begins at 4 bits, {spec.why_bits()}")
+    _check_fit(spec)
     energy = murmann_energy_pj(bits, node, rate * 1e9)
     return Component(
         murmann_area_um2(energy, node, rate * 1e9),
@@ -123,6 +168,14 @@ def murmann(spec: Spec) -> Component:
     )
 
 
+def _check_fit(spec: Spec) -> None:
+    bits, rate = spec.adc_bits(), spec.target.adc.rate_gsps
+    if bits > MOST_BITS:
+        raise spec.fault(f"the Murmann fit is used up to {MOST_BITS} bits, {spec.why_bits()}")
+    if rate > 10:
+        raise spec.fault(f"the Murmann fit ends at 10 GS/s, adc.rate_gsps is {rate:g}")
+
+
 def neurosim_sar(spec: Spec) -> Component:
     """NeuroSim's SAR converter (LSTP): P(uW) by bits and column, (bits + 1) ns a conversion.
 
@@ -132,7 +185,7 @@ def neurosim_sar(spec: Spec) -> Component:
 
     Raises `XbarcError` for other nodes and, without an area, other bits.
     """
-    bits, device, array = spec.target.adc.bits, spec.target.device, spec.target.array
+    bits, device, array = spec.adc_bits(), spec.target.device, spec.target.array
     node = spec.target.technology.node_nm
     if node not in NEUROSIM_SAR:
         known = ", ".join(f"{nm:g}" for nm in NEUROSIM_SAR)
@@ -169,9 +222,9 @@ def mnsim(spec: Spec) -> Component:
 
     Raises `XbarcError` for other bits.
     """
-    bits = spec.target.adc.bits
+    bits = spec.adc_bits()
     if bits not in MNSIM_TABLE:
-        raise spec.fault(f"MNSIM has converters of 4, 6 and 8 bits, adc.bits is {bits}")
+        raise spec.fault(f"MNSIM has converters of 4, 6 and 8 bits, {spec.why_bits()}")
     power, area, rate = MNSIM_TABLE[bits]
     return Component(
         area,
@@ -183,18 +236,23 @@ def mnsim(spec: Spec) -> Component:
 
 
 def puma(spec: Spec) -> Component:
-    """PUMA's 8-bit converter: 2.0 mW, 0.0012 mm2; the 128 columns of an array in 100 ns."""
+    """PUMA's 8-bit converter: 2.0 mW, 0.0012 mm2; the 128 columns of an array in 100 ns.
+
+    0.2 of the 2.0 mW are leakage. Raises `XbarcError` for other bits.
+    """
     spec.need_node(32, "PUMA")
-    if spec.target.adc.bits != 8:
-        raise spec.fault(f"PUMA's converter has 8 bits, adc.bits is {spec.target.adc.bits}")
+    bits = spec.adc_bits()
+    if bits != 8:
+        raise spec.fault(f"PUMA's converter has 8 bits, {spec.why_bits()}")
     return Component(
         1200.0,
-        2.0 * 100 / 128,
+        1.8 * 100 / 128,
+        leakage_mw=0.2,
         latency_ns=100 / 128,
         rate_gps=1.28,
         power_mw=2.0,
-        source="PUMA's simulator: 8 bits 2.0 mW, 0.0012 mm2; model: 128 columns in the 100 ns of "
-        "an MVM",
+        source="PUMA's simulator: 8 bits 1.8 mW and 0.2 mW leakage, 0.0012 mm2; model: 128 columns "
+        "in the 100 ns of an MVM",
     )
 
 

@@ -1,5 +1,6 @@
 """What a kind of component declares, what its models give, and what becomes of both in a target."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,26 +21,28 @@ class Component:
     """One unit of a component.
 
     `area_um2` is the area of one unit, `energy_pj` and `latency_ns` are those of one action,
-    `leakage_mw` is drawn while the unit is powered. `rate_gps` is the highest rate of actions, in
-    1e9 a second (0: no limit). `power_mw` is the published power at full load, if that isn't
-    leakage + energy x rate. `source` names the paper and table, and says "model" for our own
-    reconstructions.
+    `leakage_mw` is drawn while the unit is powered; None where the source has none, so that it
+    isn't modelled. `clock_mw` is drawn while its clock runs. `rate_gps` is the highest rate of
+    actions, in 1e9 a second (0: no limit). `power_mw` is the published power at full load, if that
+    isn't leakage + clock + energy x rate. `source` names the paper and table, and says "model" for
+    our own reconstructions.
     """
 
     area_um2: float
     energy_pj: float
-    leakage_mw: float = 0.0
+    leakage_mw: float | None = None
     latency_ns: float = 0.0
     rate_gps: float = 0.0
     power_mw: float | None = None
     source: str = ""
+    clock_mw: float = 0.0
 
     @property
     def full_power_mw(self) -> float:
         """Power at full load, in mW (pJ x 1e9/s = mW)."""
         if self.power_mw is not None:
             return self.power_mw
-        return self.leakage_mw + self.energy_pj * self.rate_gps
+        return (self.leakage_mw or 0.0) + self.clock_mw + self.energy_pj * self.rate_gps
 
 
 class OtherNodeError(XbarcError):
@@ -74,6 +77,21 @@ class Spec:
                 'constants, a model that scales, or technology.scaling = "stillmaker-baas"'
             )
             raise OtherNodeError(str(fault), nm)
+
+    def adc_bits(self) -> int:
+        """Bits that converters are priced at."""
+        return self.target.converter_bits()
+
+    def why_bits(self) -> str:
+        """The bits, and the key that they follow from."""
+        adc, bits = self.target.adc, self.adc_bits()
+        if adc.mode != "lossless" or adc.price == "as-configured":
+            return f"adc.bits is {bits}"
+        return (
+            f'adc.mode = "lossless" needs {bits} (a column of {self.target.array.rows} cells of '
+            f"{self.target.array.cell_bits} bits, driven by {self.target.inputs.dac_bits}); "
+            'adc.price = "as-configured" prices adc.bits instead'
+        )
 
     def option(self, name: str) -> float:
         """A number from the table's `options`. Raises `XbarcError` where it is missing."""
@@ -111,7 +129,10 @@ class Role:
     the classes of digital operations (`xbarc.cost.digital.CLASSES`) that it can do; of several
     components that can do one, that with the fewest classes does it, and a `spare` one only where
     no other is there. `used_with`: whether it is in use, and leaks, with its core, node or chip;
-    with each crossbar (its share of those in a core); or only where a program takes several chips.
+    with each crossbar (its share of those in a core); only where a program takes several chips; or
+    only where it has operations of its classes, and then it is no part of a chip's roll-up.
+    `steps`: of a class of operations, how many actions one takes, where that isn't one.
+    `adapted`: what other keys of the target make of a model's unit.
     """
 
     name: str
@@ -119,7 +140,9 @@ class Role:
     actions: Actions = no_actions
     operations: tuple[str, ...] = ()
     spare: bool = False
-    used_with: Literal["level", "crossbar", "other chips"] = "level"
+    used_with: Literal["level", "crossbar", "other chips", "operations"] = "level"
+    steps: Mapping[str, Count] = field(default_factory=dict)
+    adapted: Callable[[Component, Target], Component] | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +196,10 @@ class Part:
     unit: Component
     counts: Mapping[Level, float]
 
+    def steps(self, operation: str, target: Target) -> float:
+        """How many of its actions an operation of a class takes."""
+        return self.role.steps[operation](target) if operation in self.role.steps else 1
+
     @property
     def is_there(self) -> bool:
         """Whether the target has any of it: a table alone makes none."""
@@ -183,13 +210,19 @@ Parts = Mapping[str, Part]
 """The components of a target by name (`xbarc.cost.components.components`)."""
 
 
+def adc_gsps(parts: Parts) -> float:
+    """Conversions of one ADC in a ns, by its model; no limit where the model says none."""
+    return (parts["adc"].unit.rate_gps if "adc" in parts else 0.0) or math.inf
+
+
 def constant(spec: Spec) -> Component:
     """The figures that the target's own table says."""
     table = spec.table
     return Component(
         area_um2=table.area_um2 or 0.0,
         energy_pj=table.energy_pj or 0.0,
-        leakage_mw=table.leakage_mw or 0.0,
+        leakage_mw=table.leakage_mw,
+        clock_mw=table.clock_mw or 0.0,
         latency_ns=table.latency_ns or 0.0,
         rate_gps=table.rate_gps or 0.0,
         power_mw=table.power_mw,

@@ -3,32 +3,76 @@
 from xbarc.cost.components.base import Component, ComponentKind, Role, Spec
 from xbarc.hw.target import Target
 
+ISAAC = (170 / 1024, 4 / 1024, "ISAAC: 8 x 128 1-bit DACs 4 mW, 0.00017 mm2, 100 ns")
+"""um2 and mW of one of 1 bit. 4 mW for 8 x 128 over a 100 ns cycle is 0.390625 pJ, so that the
+table adds up; the 0.41667 pJ that is stated too is the same power over 128 conversions at 1.2
+GS/s."""
+
+CYCLE_NS = 100.0
+
 
 def isaac(spec: Spec) -> Component:
-    """ISAAC's 1-bit DAC; more bits in proportion (model).
+    """ISAAC's 1-bit DAC; more bits in proportion (model: the least that anyone counts)."""
+    bits = spec.target.inputs.dac_bits
+    return _times(spec, bits, f"model: x {bits} for {bits} bits")
 
-    4 mW for 8 x 128 over a 100 ns cycle is 0.390625 pJ, so that the table adds up; the 0.41667 pJ
-    that is stated too is the same power over 128 conversions at 1.2 GS/s.
+
+def isaac_extended(spec: Spec) -> Component:
+    """ISAAC's 1-bit DAC, doubled for each further bit, as MNSIM 2.0's table is (model).
+
+    A converter of b bits has 2^b - 1 steps, in elements or in time.
     """
+    factor = 2 ** (spec.target.inputs.dac_bits - 1)
+    return _times(spec, factor, f"model: x {factor}, doubled a bit as in MNSIM 2.0's table")
+
+
+def _times(spec: Spec, factor: int, how: str) -> Component:
     spec.need_node(32, "ISAAC")
-    source = "ISAAC: 8 x 128 1-bit DACs 4 mW, 0.00017 mm2, 100 ns"
-    return _by_bits(spec, 170 / 1024, 4 / 1024, source)
+    area, power, source = ISAAC
+    return Component(
+        area * factor,
+        power * factor * CYCLE_NS,
+        latency_ns=spec.target.device.read_pulse_ns,
+        rate_gps=1 / CYCLE_NS,
+        source=source if factor == 1 else f"{source}; {how}",
+    )
+
+
+MNSIM_BITS = (1, 2, 3, 4, 6, 8)
+
+
+def mnsim(spec: Spec) -> Component:
+    """MNSIM 2.0's table: 0.166 um2 and 0.0039 mW at 1 bit, doubled a bit, to 8 bits.
+
+    Its power over a cycle of 100 ns (model). Raises `XbarcError` for bits that it doesn't have.
+    """
+    bits = spec.target.inputs.dac_bits
+    if bits not in MNSIM_BITS:
+        known = ", ".join(map(str, MNSIM_BITS))
+        raise spec.fault(f"MNSIM has DACs of {known} bits, inputs.dac_bits is {bits}")
+    factor = 2 ** (bits - 1)
+    return Component(
+        0.166 * factor,
+        0.0039 * factor * CYCLE_NS,
+        latency_ns=spec.target.device.read_pulse_ns,
+        rate_gps=1 / CYCLE_NS,
+        source=f"MNSIM 2.0: {bits} bits {0.0039 * factor:g} mW, {0.166 * factor:g} um2; model: "
+        "over 100 ns",
+    )
 
 
 def puma(spec: Spec) -> Component:
-    """PUMA's 1-bit DAC; more bits in proportion (model)."""
+    """PUMA's DAC: 0.0039 mW, of which a tenth is leakage, and the same for 1 to 16 bits."""
     spec.need_node(32, "PUMA")
-    return _by_bits(spec, 0.167, 0.0039, "PUMA's simulator: 0.0039 mW, 1.67e-7 mm2, 100 ns an MVM")
-
-
-def _by_bits(spec: Spec, area_um2: float, power_mw: float, source: str) -> Component:
-    bits = spec.target.inputs.dac_bits
+    leakage = 0.000390625
     return Component(
-        area_um2 * bits,
-        power_mw * bits * 100,
+        0.167,
+        (0.0039 - leakage) * CYCLE_NS,
+        leakage_mw=leakage,
         latency_ns=spec.target.device.read_pulse_ns,
-        rate_gps=0.01,
-        source=source + ("" if bits == 1 else f"; model: x {bits} for {bits} bits"),
+        rate_gps=1 / CYCLE_NS,
+        source="PUMA's simulator: 0.0039 mW, of it 0.00039 mW leakage, 1.67e-7 mm2, for 1 to 16 "
+        "bits; 100 ns an MVM",
     )
 
 
@@ -57,5 +101,5 @@ KIND = ComponentKind(
             used_with="crossbar",
         ),
     ),
-    {"isaac": isaac, "puma": puma},
+    {"isaac": isaac, "isaac-extended": isaac_extended, "mnsim": mnsim, "puma": puma},
 )

@@ -156,5 +156,5 @@ def program_times(program: "CompiledProgram", parts: Parts) -> Times:
     """The times of a program on its target with these components."""
     target = program.target
     stages = stages_of(program.module)
-    work = digital_work(stages, program.digital, parts)
+    work = digital_work(stages, program.digital, parts, target)
     return times(stages, target, work, rates_of(target, parts))

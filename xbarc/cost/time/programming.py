@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from xbarc.cost.components import Parts
-from xbarc.cost.time.rates import adc_gsps
+from xbarc.cost.components import Parts, adc_gsps
 from xbarc.hw.target import Target
 
 

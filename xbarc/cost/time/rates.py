@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from xbarc.cost.components import Parts
+from xbarc.cost.components import Parts, adc_gsps
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import MvmOp, StreamType
 
@@ -49,11 +49,6 @@ def rates_of(target: Target, parts: Parts) -> Rates:
         (link.unit.rate_gps if link is not None else 0.0) or math.inf,
         adc_gsps(parts),
     )
-
-
-def adc_gsps(parts: Parts) -> float:
-    """Conversions of one ADC in a ns, by its model; no limit where the model says none."""
-    return (parts["adc"].unit.rate_gps if "adc" in parts else 0.0) or math.inf
 
 
 def cycle_counts(op: MvmOp, target: Target) -> tuple[int, int]:

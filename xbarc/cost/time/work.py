@@ -68,9 +68,9 @@ class Demand:
 
 
 def digital_work(
-    stages: Sequence[Stage], files: Mapping[str, bytes], parts: Parts
+    stages: Sequence[Stage], files: Mapping[str, bytes], parts: Parts, target: Target
 ) -> list[dict[str, float]]:
-    """The digital operations of each stage, by the component that does them.
+    """The actions for digital operations of each stage, by the component that does them.
 
     They are the operations of its file, and scale and bias of a layer's results. A file that isn't
     at hand counts as no operations.
@@ -91,7 +91,8 @@ def digital_work(
         work: dict[str, float] = {}
         for operation, count in counts.items():
             unit = digital_unit(operation, parts)
-            work[unit] = work.get(unit, 0.0) + count
+            steps = parts[unit].steps(operation, target)
+            work[unit] = work.get(unit, 0.0) + count * steps
         found.append(work)
     return found
 

@@ -1,7 +1,8 @@
 """What an operator costs in the digital unit: a class of operations, and how many of them.
 
 An operation is one value through a unit: an activation one a value, pooling one a value that enters
-a window, elementwise one a value and operand; everything else is `other`. This counting is a model.
+a window, elementwise one a value and operand, products one a multiply-accumulate; everything else
+is `other`. This counting is a model.
 """
 
 import math
@@ -13,7 +14,7 @@ import onnx
 from xbarc.graph.operators.products import Shape
 from xbarc.support.errors import nearest
 
-CLASSES = ("activation", "pooling", "elementwise", "other")
+CLASSES = ("activation", "pooling", "elementwise", "products", "other")
 """Classes of operations; a target says which of its units does each."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from xbarc.hw.target import ruled
 from xbarc.hw.target.cell import over_cell, with_cell
 from xbarc.hw.target.derive import derived, last_of, overriding, types_in
 from xbarc.hw.target.schema import Device, Target
@@ -97,23 +98,36 @@ def load_target(name: str | Path, overrides: Sequence[str] = ()) -> Target:
     target = _loaded(_find(str(name), Path()), ())
     if not overrides:
         return target
-    tables = overriding(overrides)
+    own = overriding(overrides)
     # A changed target says so wherever it is named.
-    tables.setdefault("name", f"{target.name} + {', '.join(last_of(overrides))}")
+    own.setdefault("name", f"{target.name} + {', '.join(last_of(overrides))}")
     try:
-        return Target.model_validate(derived(with_cell(target, tables), tables, "set by --set"))
+        found = Target.model_validate(derived(with_cell(target, own), own, "set by --set"))
     except ValidationError as error:
         raise UsageError("\n".join(f"--set: {line}" for line in _faults(error))) from None
+    keys = ruled.given(own)
+    if wrong := [*ruled.faults(found, keys, defaults=False)]:
+        raise UsageError("\n".join(f"--set: {line}" for line in wrong))
+    return ruled.settle(found, keys)
 
 
 def _loaded(file: _File, outer: tuple[_File, ...]) -> Target:
     """The target in a file; `outer` are the files that it is the base of, the outermost first."""
     values = _tables(file.text, file.label)
     if "base" not in values:
-        return _valid(over_cell(values), file.label)
+        return _ruled(_valid(over_cell(values), file.label), values, file.label, defaults=True)
     base = with_cell(_base(file, values.pop("base"), outer), values)
     own = {"name": file.path.stem, "description": "", **values}
-    return _valid(derived(base, own, f"set in {file.path.name}"), file.label)
+    found = _valid(derived(base, own, f"set in {file.path.name}"), file.label)
+    return _ruled(found, own, file.label, defaults=False)
+
+
+def _ruled(target: Target, own: dict[str, Any], where: str, *, defaults: bool) -> Target:
+    """Refuse keys of `own` that have no effect on the target."""
+    keys = ruled.given(own)
+    if wrong := [*ruled.faults(target, keys, defaults=defaults)]:
+        raise XbarcError("\n".join(f"target {where}: {line}" for line in wrong))
+    return ruled.settle(target, keys)
 
 
 def _base(file: _File, name: Any, outer: tuple[_File, ...]) -> Target:

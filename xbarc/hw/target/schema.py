@@ -35,7 +35,11 @@ class Section(BaseModel):
 
 
 class CrossbarArray(Section):
-    """One crossbar, and how a weight stands on it."""
+    """One crossbar, and how a weight stands on it.
+
+    `energy` says what a read takes: the share of the array's figure that the cells read are
+    (`cells`), the whole figure (`arrays`), or V^2 G t of these cells as they are programmed.
+    """
 
     rows: Annotated[int, Field(ge=1, le=65536)]
     cols: Annotated[int, Field(ge=1, le=65536)]
@@ -44,6 +48,7 @@ class CrossbarArray(Section):
     slices_in: Literal["columns", "arrays"] = "columns"
     polarity_in: Literal["columns", "arrays", "rows"] = "columns"
     columns_per_adc: Count = 128
+    energy: Literal["cells", "arrays", "programmed"] = "cells"
     source: str = ""
 
     @model_validator(mode="after")
@@ -102,11 +107,16 @@ class Weights(Section):
 
 
 class Inputs(Section):
-    """Integer activations: `bits`, of which a DAC drives `dac_bits` at once."""
+    """Integer activations: `bits`, of which a DAC drives `dac_bits` at once.
+
+    `coding`: a slice of value x is a voltage of x / (2^dac_bits - 1) of the read voltage, or x
+    pulses of the whole of it.
+    """
 
     bits: Annotated[int, Field(ge=2, le=16)] = 8
     dac_bits: Annotated[int, Field(ge=1, le=16)] = 1
     signed: SignedInputs = "two-pass"
+    coding: Literal["amplitude", "pulses"] = "amplitude"
     source: str = ""
 
     @model_validator(mode="after")
@@ -117,13 +127,19 @@ class Inputs(Section):
 
 
 class Adc(Section):
-    """What turns a column's current into a number (numerics: `docs/numerics.md`)."""
+    """What turns a column's current into a number (numerics: `docs/numerics.md`).
+
+    A lossless converter is priced at the bits that a full column needs (`Target.converter_bits`),
+    one fewer where columns are stored `flipped`; with `price = "as-configured"` at `bits`.
+    """
 
     bits: Annotated[int, Field(ge=1, le=24)] = 8
     mode: Literal["lossless", "saturate", "full-scale", "calibrated"] = "saturate"
     subtract: Literal["digital", "analog"] = "digital"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     rate_gsps: Positive = 1.2
+    price: Literal["as-needed", "as-configured"] = "as-needed"
+    flipped: bool = False
     source: str = ""
 
 
@@ -178,14 +194,20 @@ class Device(Section):
 
 
 class Technology(Section):
-    """The process: its node, and the clock of the digital parts.
+    """The process: its node, the clock of the digital parts, and what idle parts draw.
 
+    `gating`: with `none` all that is in use draws leakage and clock power all the time; with
+    `clock` a part without work draws no clock power, with `power` no leakage either.
+    `leakage_share` is an assumption for components whose source has no leakage: that share of
+    their power at full load. Without it, their leakage isn't modelled.
     `scaling`: how figures of another node than theirs are had; "none" refuses them.
     """
 
     node_nm: Positive = 32.0
     scaling: Literal["none", "stillmaker-baas"] = "none"
     clock_ghz: Positive = 1.2
+    gating: Literal["none", "clock", "power"] = "none"
+    leakage_share: Annotated[float, Field(ge=0, lt=1)] | None = None
     source: str = ""
 
 
@@ -194,10 +216,13 @@ class Core(Section):
 
     Counts are for one core. Without `adcs`, `array.columns_per_adc` gives their number. With
     `adcs`, that key is ignored: the columns that share an ADC follow from `adcs`. Without `dacs`
-    each row of each crossbar has a DAC. Without `sample_holds` each column has one.
+    each row of each crossbar has a DAC. Without `sample_holds` each column has one. `cycle`: a
+    read and its conversions one after the other, or pipelined, where sample-and-holds keep a read
+    for the converters while the next one goes on.
     """
 
     crossbars: Count = 8
+    cycle: Literal["sequential", "pipelined"] = "sequential"
     adcs: Count | None = None
     dacs: CountOrZero | None = None
     sample_holds: CountOrZero | None = None
@@ -216,7 +241,8 @@ class Core(Section):
 class Node(Section):
     """Cores with a buffer and a router (ISAAC's tile).
 
-    Counts are of one node; `routers = 0.25` is one router for four nodes.
+    Counts are of one node; `routers = 0.25` is one router for four nodes. `multipliers` are in use only
+    where a program has digital products.
     """
 
     cores: Count = 12
@@ -230,6 +256,7 @@ class Node(Section):
     shift_adds: CountOrZero = 0
     activations: CountOrZero = 0
     poolings: CountOrZero = 0
+    multipliers: CountOrZero = 0
     vector_units: CountOrZero = 0
     source: str = ""
 
@@ -263,15 +290,25 @@ class Chip(Section):
         return self
 
 
-CONSTANTS = ("area_um2", "energy_pj", "leakage_mw", "latency_ns", "rate_gps", "power_mw", "source")
+CONSTANTS = (
+    "area_um2",
+    "energy_pj",
+    "leakage_mw",
+    "clock_mw",
+    "latency_ns",
+    "rate_gps",
+    "power_mw",
+    "source",
+)
 """What a component table with `model = "constant"` says by itself."""
 
 
 class ComponentTable(Section):
     """Where one component's figures come from: a `model` by name, or constants.
 
-    Constants are for one unit: area, energy of one action, leakage, time of one action, the most
-    actions a second (in 1e9), and the published power at full load where energy x rate isn't it.
+    Constants are for one unit: area, energy of one action, leakage, power of its clock, time of one
+    action, the most actions a second (in 1e9), and the published power at full load where energy x
+    rate isn't it. Without `leakage_mw` its leakage isn't modelled; 0 says that it has none.
     `options` go to the model.
     """
 
@@ -279,6 +316,7 @@ class ComponentTable(Section):
     area_um2: NonNegative | None = None
     energy_pj: NonNegative | None = None
     leakage_mw: NonNegative | None = None
+    clock_mw: NonNegative | None = None
     latency_ns: NonNegative | None = None
     rate_gps: NonNegative | None = None
     power_mw: NonNegative | None = None
@@ -364,6 +402,21 @@ class Target(Section):
         """`array.polarities`."""
         return self.array.polarities
 
+    def converter_bits(self) -> int:
+        """Bits that the converters are priced at.
+
+        Those of a lossless one tell every sum of a full column apart: ceil(log2(F + 1)) with F =
+        rows x (2^dac_bits - 1) x (2^cell_bits - 1), or 2 F + 1 sums under analog subtraction. A
+        column of large weights can be stored flipped, which halves the largest sum (ISAAC).
+        """
+        adc = self.adc
+        if adc.mode != "lossless" or adc.price == "as-configured":
+            return adc.bits
+        full = self.array.rows * ((1 << self.inputs.dac_bits) - 1)
+        full *= (1 << self.array.cell_bits) - 1
+        bits = (2 * full if adc.subtract == "analog" else full).bit_length()
+        return bits - 1 if adc.flipped else bits
+
     def adcs_per_core(self) -> int:
         """ADCs of one core."""
         per_crossbar = math.ceil(self.array.cols / self.array.columns_per_adc)
@@ -375,13 +428,20 @@ class Target(Section):
             return min(self.array.columns_per_adc, self.array.cols)
         return math.ceil(self.core.crossbars * self.array.cols / self.core.adcs)
 
+    def read_ns(self) -> float:
+        """The time for which a row is driven fully in one read: a pulse, or the most pulses."""
+        pulses = (1 << self.inputs.dac_bits) - 1 if self.inputs.coding == "pulses" else 1
+        return pulses * self.device.read_pulse_ns
+
     def cycle_ns(self, adc_gsps: float = math.inf) -> float:
         """The time of one read: the read pulse, then the conversions that share an ADC.
 
-        `adc_gsps` is the rate of the ADC's model; it counts if it is below `adc.rate_gsps`.
+        Pipelined (`core.cycle`) the longer of both. `adc_gsps` is the rate of the ADC's model; it
+        counts if it is below `adc.rate_gsps`.
         """
-        rate = min(self.adc.rate_gsps, adc_gsps)
-        return self.device.read_pulse_ns + self.columns_per_adc() / rate
+        read = self.read_ns()
+        conversions = self.columns_per_adc() / min(self.adc.rate_gsps, adc_gsps)
+        return max(read, conversions) if self.core.cycle == "pipelined" else read + conversions
 
     def input_slices(self, bits: int, signed: bool) -> int:
         """Reads that a vector of `bits`-bit codes takes (numerics, Inputs in time)."""

@@ -5,16 +5,19 @@ from typing import Any
 
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
-from xbarc.report.figures import component_colors, data, percent, quantity, words
+from xbarc.report.figures import BY_COMPONENT, component_colors, data, percent, quantity, words
 from xbarc.report.html import Markup, Section, tag
 
 
 def section(report: Mapping[str, Any]) -> Section:
     """Energy and area by component."""
     colors = colors_of(report)
+    totals = report["totals"]
+    single = {"energy_uj": totals["modes"]["single"]["energy_uj"]}
     charted = [
-        chart(report["totals"], "energy_uj", "Energy of one input", colors),
-        chart(report["totals"], "area_mm2", "Area", colors),
+        chart(totals, "energy_uj", BY_COMPONENT["energy_uj"], colors),
+        chart(totals, "area_mm2", BY_COMPONENT["area_mm2"], colors),
+        chart(single, "energy_uj", "Energy of one input alone", colors, "totals.modes.single"),
     ]
     return Section("components", "Energy and area by component", tag("div", charted, class_="pair"))
 
@@ -25,8 +28,14 @@ def colors_of(report: Mapping[str, Any]) -> dict[str, str]:
     return component_colors(names - {"total"})
 
 
-def chart(totals: Mapping[str, Any], key: str, caption: str, colors: Mapping[str, str]) -> Markup:
-    """A bar a component, the largest first, and the total."""
+def chart(
+    totals: Mapping[str, Any],
+    key: str,
+    caption: str,
+    colors: Mapping[str, str],
+    place: str = "totals",
+) -> Markup:
+    """A bar a component, the largest first, and the total; `place` is where the totals stand."""
     table = {k: v for k, v in totals[key].items() if k != "total"}
     whole, most = totals[key]["total"], max(table.values(), default=0.0)
 
@@ -35,8 +44,8 @@ def chart(totals: Mapping[str, Any], key: str, caption: str, colors: Mapping[str
         drawn = charts.bar([Segment(value, colors[name], text)], most, text)
         share = percent(value / whole) if whole else "–"
         swatch = tag("i", class_=f"key {colors[name]}")
-        return Row([swatch, words(name)], drawn, [data(f"totals.{key}.{name}", value), share])
+        return Row([swatch, words(name)], drawn, [data(f"{place}.{key}.{name}", value), share])
 
     rows = [row(name, table[name]) for name in sorted(table, key=lambda n: -table[n])]
-    foot = Row("total", "", [data(f"totals.{key}.total", whole), ""])
+    foot = Row("total", "", [data(f"{place}.{key}.total", whole), ""])
     return charts.table(caption, ["Component", "", "", "share"], rows, foot=foot)

@@ -5,7 +5,7 @@ from typing import Any
 
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
-from xbarc.report.figures import data, percent, quantity, title, words
+from xbarc.report.figures import BY_COMPONENT, data, percent, quantity, title, words
 from xbarc.report.html import Child, Markup, Section, breakable, tag
 from xbarc.report.page.components import colors_of
 
@@ -39,7 +39,7 @@ def section(report: Mapping[str, Any]) -> Section:
 
     pair = [
         charts.table(
-            "Energy of one input", ["Layer", "", ""], [energy(*r) for r in enumerate(rows)]
+            BY_COMPONENT["energy_uj"], ["Layer", "", ""], [energy(*r) for r in enumerate(rows)]
         ),
         charts.table(
             "Cells in use",

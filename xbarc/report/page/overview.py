@@ -51,7 +51,11 @@ def _notes(report: Mapping[str, Any]) -> Iterator[Child]:
         if covered["mac_share"] is None
         else f"with {percent(covered['mac_share'])} of the multiply-accumulates."
     )
-    yield "All figures are for one input (a batch of one)."
+    yield (
+        "All figures are for one input (a batch of one): one of a stream, in which layers work on "
+        "several inputs side by side, or one alone, for which everything waits."
+    )
+    yield from (f"{caveat['text']}." for caveat in report["caveats"])
     yield programming(report["totals"])
     yield f"{covered['crossbar_operators']} of {operators} operators run on crossbars, {share}"
     for name, reason in covered["digital_reasons"].items():

@@ -1,0 +1,97 @@
+"""Keys that have no effect on a target are refused, with the key that rules."""
+
+import pytest
+from models import text_model
+from reference import make_target
+from typer.testing import CliRunner
+
+import xbarc
+from xbarc.cli import app
+from xbarc.hw.target import dump_target, load_target, parse_target, target_names
+from xbarc.hw.target.ruled import RULES
+from xbarc.support.errors import UsageError, XbarcError
+
+DENSE = "g (float[N,8] x) => (float[N,2] y) <float[8,2] w> { y = MatMul(x, w) }"
+
+
+@pytest.mark.parametrize(
+    ("target", "key", "ruling"),
+    [
+        ("isaac", "array.columns_per_adc=64", "core.adcs"),
+        ("isaac", "adc.bits=1", 'adc.mode = "lossless"'),
+        ("isaac", "adc.percentile=99", "adc.mode"),
+        ("mca128", "adc.flipped=true", "adc.mode"),
+        ("mca128", "adc.price=as-configured", "adc.mode"),
+        ("mca128", "core.buffer_kb=32", "core.buffers"),
+        ("puma", "node.buffer_kb=32", "node.buffers"),
+        ("puma", "node.bus_bits=32", "node.buses"),
+        ("puma", "node.register_bytes=32", "node.registers"),
+        ("puma", "core.input_register_bytes=1", "there are none"),
+        ("mca128", "chip.buffer_kb=32", "chip.buffers"),
+    ],
+)
+def test_a_key_without_effect_is_refused(target, key, ruling):
+    with pytest.raises(UsageError) as error:
+        load_target(target, [key])
+    name = key.partition("=")[0]
+    assert f"--set: {name} = " in str(error.value) and "no effect" in str(error.value)
+    assert ruling in str(error.value)
+
+
+def test_what_is_in_force_may_be_said():
+    assert load_target("isaac", ["adc.bits=8", "array.columns_per_adc=128"]) is not None
+
+
+def test_with_what_it_needs_a_key_has_effect():
+    assert load_target("isaac", ["adc.mode=saturate", "adc.bits=6"]).converter_bits() == 6
+    priced = load_target("isaac", ["adc.price=as-configured", "adc.bits=6"])
+    assert priced.converter_bits() == 6
+    assert load_target("mca128", ["array.columns_per_adc=64"]).columns_per_adc() == 64
+
+
+def test_a_base_is_not_blamed():
+    """What the base said falls back to the default, and the whole text reads back."""
+    found = load_target("mca256", ["core.adcs=16", "adc.mode=lossless"])
+    assert found.array.columns_per_adc == 128  # the default; 256 in mca256
+    assert found.columns_per_adc() == 8 * 256 // 16
+    assert parse_target(dump_target(found), "a program") == found
+
+
+@pytest.mark.parametrize("name", target_names())
+def test_own_targets_say_nothing_without_effect(name, tmp_path):
+    path = tmp_path / "whole.toml"
+    path.write_text(dump_target(load_target(name)))
+    assert load_target(path) == load_target(name)
+
+
+def test_in_a_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "isaac"\n[adc]\nbits = 4\n')
+    with pytest.raises(XbarcError, match=r"mine.toml: adc.bits = 4 has no effect: 8 is in force"):
+        load_target(path)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.key)
+def test_rules_name_keys_that_there_are(rule):
+    table, _, key = rule.key.partition(".")
+    assert hasattr(getattr(make_target(), table), key)
+
+
+@pytest.mark.parametrize(
+    ("target", "key", "message"),
+    [
+        ("puma", "adc.rate_gsps=5", "cost.adc rules, whose converter makes 1.28 GS/s"),
+        ("puma", "cost.buffer.model=isaac", "the target has no buffer"),
+        ("isaac", "cost.vector_unit.model=puma", "the target has no vector_unit"),
+    ],
+)
+def test_components_rule_too(target, key, message):
+    with pytest.raises(UsageError, match=message):
+        xbarc.compile(text_model(DENSE), target, overrides=[key])
+
+
+def test_it_is_said_before_anything_is_done(tmp_path):
+    command = ["compile", "absent.onnx", "--target", "isaac", "--set", "adc.bits=1"]
+    done = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "m.xbar")])
+    assert isinstance(done.exception, UsageError)
+    assert "adc.bits = 1 has no effect" in str(done.exception)

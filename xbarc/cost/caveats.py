@@ -1,0 +1,95 @@
+"""What a reader must know before believing a figure: the report's `caveats`, each with its figures.
+
+They follow from the target and the totals, so that programs side by side show in what their figures
+don't compare.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xbarc.cost.components import Parts
+from xbarc.hw.target import Target
+
+ENERGY = ("energy_uj", "modes", "power_w", "tops_per_w", "energy_per_mac_pj")
+AREA = ("area_mm2", "tops_per_mm2")
+
+UNPRICED = {
+    "buffers": ("buffer", "core_buffer", "chip_buffer"),
+    "the network between nodes": ("router",),
+    "digital units": ("vector_unit", "activation", "pooling"),
+}
+"""What a target may have no component of, and the components that it would be."""
+
+MOSTLY = 0.5
+"""A share of the energy from which on its cause is said."""
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """A sentence about figures: `of` are keys of the totals, or the beginnings of keys."""
+
+    of: tuple[str, ...]
+    text: str
+
+    def document(self) -> dict[str, Any]:
+        """As `report.json` has it."""
+        return {"of": list(self.of), "text": self.text}
+
+
+def caveats(totals: Mapping[str, Any], target: Target, parts: Parts) -> list[dict[str, Any]]:
+    """The caveats of a program's totals, as documents."""
+    found = [*_energies(totals, target, parts), *_areas(totals, target)]
+    return [caveat.document() for caveat in found]
+
+
+def _energies(totals: Mapping[str, Any], target: Target, parts: Parts) -> Iterator[Caveat]:
+    there = [name for name, part in parts.items() if part.is_there]
+    missing = [what for what, names in UNPRICED.items() if not {*names} & {*there}]
+    if missing:
+        text = f"{_list(missing)}: no figure is known, so they count as nothing"
+        yield Caveat((*ENERGY, *AREA), text[0].upper() + text[1:])
+    if unknown := totals["leakage_not_modelled"]:
+        yield Caveat(ENERGY, _leakage(unknown, [name for name in there if name not in unknown]))
+    priced, needed = target.converter_bits(), replaced(target).converter_bits()
+    if priced != needed:
+        yield Caveat(
+            (*ENERGY, *AREA),
+            f"Converters are priced at {priced} bits, lossless ones need {needed} "
+            '(adc.price = "as-configured")',
+        )
+    energy = totals["energy_uj"]
+    share = energy.get("leakage", 0.0) / energy["total"] if energy["total"] else 0.0
+    if share > MOSTLY:
+        chips = totals["chips"]
+        what = f"links of {chips} chips" if chips > 1 and target.chip.links else "all in use"
+        yield Caveat(
+            ENERGY,
+            f"{share:.0%} is leakage and clock power, {what}, idle or not "
+            f'(technology.gating = "{target.technology.gating}")',
+        )
+
+
+def _leakage(unknown: list[str], known: list[str]) -> str:
+    """Of which components leakage isn't modelled, the shorter way."""
+    if not known:
+        return "Leakage isn't modelled: no source has it"
+    if len(known) < len(unknown):
+        return f"Leakage is modelled of {_list(known)} only: the other sources don't have it"
+    return f"Leakage isn't modelled of {_list(unknown)}: their sources don't have it"
+
+
+def _areas(totals: Mapping[str, Any], target: Target) -> Iterator[Caveat]:
+    if totals["chips"] > 1 and not target.chip.links:
+        yield Caveat(("throughput_ips", *AREA), "Links between chips have no figure")
+
+
+def replaced(target: Target) -> Target:
+    """The target with converters priced as needed."""
+    adc = target.adc.model_copy(update={"price": "as-needed"})
+    return target.model_copy(update={"adc": adc})
+
+
+def _list(names: list[str]) -> str:
+    words = [name.replace("_", " ") for name in names]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
