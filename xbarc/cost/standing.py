@@ -73,9 +73,9 @@ def standing_pj(
             if not leakage and not clock:
                 continue
             all_the_time = share * period_ns
-            working = _working_ns(layer, on, share, parts[name], used[name], period_ns)
-            energy[name] = leakage * (working if gating == "power" else all_the_time) + clock * (
-                all_the_time if gating == "none" else working
+            busy = _working_ns(layer, on, share, parts[name], used[name], period_ns)
+            energy[name] = leakage * (busy if gating == "power" else all_the_time) + clock * (
+                all_the_time if gating == "none" else busy
             )
         found.append(energy)
     return found

@@ -241,8 +241,8 @@ class Core(Section):
 class Node(Section):
     """Cores with a buffer and a router (ISAAC's tile).
 
-    Counts are of one node; `routers = 0.25` is one router for four nodes. `multipliers` are in use only
-    where a program has digital products.
+    Counts are of one node; `routers = 0.25` is one router for four nodes. `multipliers` are in use
+    only where a program has digital products.
     """
 
     cores: Count = 12
