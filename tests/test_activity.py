@@ -84,7 +84,7 @@ def by_loops(op, codes, q, target):
     cells = np.array([[cell_levels(int(w), bits, array) for w in row] for row in dense])
     top_cell, top_input = 2**array.cell_bits - 1, 2**target.inputs.dac_bits - 1
     keys = ["row_pulses", "driven_row_pulses", "input_levels", "cell_drives", "cell_level_drives"]
-    keys += ["cell_pulses"]
+    keys += ["cell_pulses", "cell_level_pulses"]
     counts = dict.fromkeys([*keys, "column_sums", "conversions", "needed_conversions"], 0)
     energy_pj = 0.0
     for vector in codes.T:
@@ -100,6 +100,7 @@ def by_loops(op, codes, q, target):
                 counts["input_levels"] += int(driven.sum()) * copies
                 drives = driven[:, None, None, None]
                 counts["cell_pulses"] += int((drives * np.ones_like(held)).sum())
+                counts["cell_level_pulses"] += int((drives * held).sum())
                 counts["cell_drives"] += int((drives**2 * np.ones_like(held)).sum())
                 counts["cell_level_drives"] += int((drives**2 * held).sum())
                 counts["column_sums"] += int((drives * held).sum())

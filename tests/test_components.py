@@ -303,8 +303,8 @@ def test_an_mvmu_closes():
 def test_device_crossbar():
     model = "cost.crossbar.model=device", "cost.crossbar.options.cell_area_f2=125.74"
     crossbar = part("crossbar", *model, target="neurram")
-    # 256 x 256 cells of 2.5 uS at 0.5 V for 2 ns; 125.74 F^2 of 130 nm.
-    assert crossbar.energy_pj == pytest.approx(65536 * 0.25 * 2.5e-6 * 2e-9 * 1e12)
+    # 256 x 256 cells of 2.5 uS at 0.5 V for 8 pulses of 2 ns; 125.74 F^2 of 130 nm.
+    assert crossbar.energy_pj == pytest.approx(65536 * 0.25 * 2.5e-6 * 8 * 2e-9 * 1e12)
     assert crossbar.area_um2 == pytest.approx(65536 * 125.74 * 0.13**2)
 
 

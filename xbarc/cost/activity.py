@@ -9,8 +9,8 @@ The statistics come from a simulation (`xbarc run --activity`) and are sums over
 - Crossbar: a cell of conductance G read at V for t takes V^2 G t. Inputs coded by amplitude
   (`inputs.coding`): a row driven at level x is at x / (2^dac_bits - 1) of `read_voltage_v`, for
   `read_pulse_ns`, so the energy grows with x^2. By pulses: it gets x pulses of the whole voltage,
-  so the energy grows with x. G = g_off + level (g_on - g_off) / (2^cell_bits - 1). Columns that
-  hold no weight aren't selected and take nothing.
+  or one for each bit that is set in x. G = g_off + level (g_on - g_off) / (2^cell_bits - 1).
+  Columns that hold no weight aren't selected and take nothing.
 - ADC: needed conversions, times the constant energy of one. A read that drives no row above level 0
   needs none, nor does a column whose cells are all at level 0. No source gives these converters'
   energy by output code, so none is assumed.
@@ -29,8 +29,9 @@ def crossbar_energy_pj(counts: Statistics, target: Target) -> float:
     device, array = target.device, target.array
     top_input, top_cell = (1 << target.inputs.dac_bits) - 1, (1 << array.cell_bits) - 1
     step_us = (device.g_on_us - device.g_off_us) / top_cell
-    if target.inputs.coding == "pulses":
-        cells, levels, volts = counts["cell_pulses"], counts["column_sums"], device.read_voltage_v
+    if target.inputs.coding != "amplitude":
+        cells, levels = counts["cell_pulses"], counts["cell_level_pulses"]
+        volts = device.read_voltage_v
     else:
         cells, levels = counts["cell_drives"], counts["cell_level_drives"]
         volts = device.read_voltage_v / top_input

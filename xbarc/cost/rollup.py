@@ -35,7 +35,7 @@ def peak(target: Target, parts: Parts) -> dict[str, float]:
     """
     array, bits = target.array, target.weights.bits
     tiles = target.crossbars_per_chip / array.crossbars_per_tile(bits)
-    macs = tiles * array.rows * array.weights_per_row(bits)
+    macs = tiles * array.weights_per_column * array.weights_per_row(bits)
     slices = target.input_slices(target.inputs.bits, signed=False)
     time_ns = slices * target.cycle_ns(adc_gsps(parts))
     chip = roll_up(target, parts)["chip"]

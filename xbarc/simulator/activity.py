@@ -37,12 +37,14 @@ class Codes:
 
     The tables have an entry for every value of the codes' type, indexed by its bits as an unsigned
     number. `driven`: reads with a level other than 0. `levels`: sum of the levels' magnitudes.
-    `squares`: sum of their squares. `passes`: how signed codes are read.
+    `squares`: sum of their squares. `pulses`: pulses of the whole read voltage, where inputs are
+    coded by them: bits that are set, else the levels. `passes`: how signed codes are read.
     """
 
     driven: Counts
     levels: Counts
     squares: Counts
+    pulses: Counts
     passes: int
 
 
@@ -73,6 +75,7 @@ class _Seen:
     driven: Counts
     levels: Counts
     squares: Counts
+    pulses: Counts
     ranges: dict[Range, int]
     vectors: int = 0
 
@@ -98,6 +101,7 @@ class ActivityCounter:
         one_bit = codes.levels is codes.driven
         seen.levels += driven if one_bit else _row_sums(codes.levels, raw)
         seen.squares += driven if one_bit else _row_sums(codes.squares, raw)
+        seen.pulses += driven if one_bit else _row_sums(codes.pulses, raw)
         seen.vectors += x.shape[1]
         held = self._programmed[op]
         lines = x if held.rows is None else x[held.rows]
@@ -109,9 +113,10 @@ class ActivityCounter:
         """By layer, sums over all that was observed.
 
         `vectors`; `row_pulses`: rows x activations, driven or not; `driven_row_pulses`: those at a
-        level above 0; `input_levels`: the sum of their levels x; `cell_pulses`: sum of x over the
-        cells read; `cell_drives`: sum of x^2 over them; `cell_level_drives`: sum of x^2 times the
-        cell's level; `column_sums`: sum of x times the cell's level, which is the sum of all
+        level above 0; `input_levels`: the sum of their levels x; `cell_pulses`: pulses over the
+        cells read (x, or the bits set in it); `cell_level_pulses`: each times the cell's level;
+        `cell_drives`: sum of x^2 over the cells read; `cell_level_drives`: each times the cell's
+        level; `column_sums`: sum of x times the cell's level, which is the sum of all
         columns' sums before G- is subtracted; `conversions`; `needed_conversions`: those of columns
         that aren't all at level 0, in activations that drive a row.
         """
@@ -135,9 +140,8 @@ class ActivityCounter:
         held = programmed(op, self._program.weights, self._program.target)
         self._codes[op] = code_tables(x.dtype, element.width.data, signed, self._program.target)
         self._programmed[op] = held
-        driven, levels, squares = np.zeros((3, len(held.cells)), np.int64)
-        ranges = dict.fromkeys(held.live_columns, 0)
-        self._seen[op] = _Seen(driven, levels, squares, ranges)
+        none = np.zeros((4, len(held.cells)), np.int64)
+        self._seen[op] = _Seen(*none, dict.fromkeys(held.live_columns, 0))
 
 
 def _row_sums(table: Counts, raw: Array) -> Counts:
@@ -150,7 +154,8 @@ def _count(seen: _Seen, held: Programmed, activations: int) -> dict[str, int]:
         "row_pulses": seen.vectors * activations * int(held.tiles.sum()),
         "driven_row_pulses": int(seen.driven @ held.tiles),
         "input_levels": int(seen.levels @ held.tiles),
-        "cell_pulses": int(seen.levels @ held.cells),
+        "cell_pulses": int(seen.pulses @ held.cells),
+        "cell_level_pulses": int(seen.pulses @ held.levels),
         "cell_drives": int(seen.squares @ held.cells),
         "cell_level_drives": int(seen.squares @ held.levels),
         "column_sums": int(seen.levels @ held.levels),
@@ -172,8 +177,12 @@ def code_tables(dtype: npt.DTypeLike, bits: int, signed: bool, target: Target) -
     driven = (levels > 0).sum(axis=0)
     passes = PASSES[inputs.signed] if signed else UNSIGNED
     if inputs.dac_bits == 1:
-        return Codes(driven, driven, driven, passes)
-    return Codes(driven, levels.sum(axis=0), (levels**2).sum(axis=0), passes)
+        return Codes(driven, driven, driven, driven, passes)
+    sums = levels.sum(axis=0)
+    pulses = sums
+    if inputs.coding == "bit-pulses":
+        pulses = np.bitwise_count(levels).sum(axis=0, dtype=np.int64)
+    return Codes(driven, sums, (levels**2).sum(axis=0), pulses, passes)
 
 
 def driving_activations(codes: Codes, x: Array) -> int:

@@ -22,15 +22,12 @@ def horowitz(spec: Spec) -> Component:
     """A multiplier of `inputs.bits` and a 32-bit adder, after Horowitz (ISSCC 2014), 45 nm.
 
     Between 8 and 32 bits, and beyond, a multiplier grows with a power of its width, nearly the
-    second. Other nodes in proportion, as PUMA's simulator scales its ALU from 45 to 32 nm (model).
-    Raises `XbarcError` outside 22 to 65 nm.
+    second. From 22 to 65 nm in proportion, as PUMA's simulator scales its ALU from 45 to 32 nm
+    (model). Beyond, `XbarcError` unless the target scales.
     """
     node, clock = spec.target.technology.node_nm, spec.target.technology.clock_ghz
     if not NODES[0] <= node <= NODES[1]:
-        raise spec.fault(
-            f"Horowitz's figures are of 45 nm, taken to {NODES[0]:g} to {NODES[1]:g}, "
-            f"technology.node_nm is {node:g}: give constants"
-        )
+        spec.need_node(45, "Horowitz")
     bits, scale = spec.target.inputs.bits, node / 45
     energy, area = (_multiplier(bits, i) + ADD_32[i] for i in (0, 1))
     return Component(

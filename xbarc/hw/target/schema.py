@@ -110,13 +110,13 @@ class Inputs(Section):
     """Integer activations: `bits`, of which a DAC drives `dac_bits` at once.
 
     `coding`: a slice of value x is a voltage of x / (2^dac_bits - 1) of the read voltage, or x
-    pulses of the whole of it.
+    pulses of the whole of it, or a pulse for each bit that is set in it.
     """
 
     bits: Annotated[int, Field(ge=2, le=16)] = 8
     dac_bits: Annotated[int, Field(ge=1, le=16)] = 1
     signed: SignedInputs = "two-pass"
-    coding: Literal["amplitude", "pulses"] = "amplitude"
+    coding: Literal["amplitude", "pulses", "bit-pulses"] = "amplitude"
     source: str = ""
 
     @model_validator(mode="after")
@@ -412,7 +412,7 @@ class Target(Section):
         adc = self.adc
         if adc.mode != "lossless" or adc.price == "as-configured":
             return adc.bits
-        full = self.array.rows * ((1 << self.inputs.dac_bits) - 1)
+        full = self.array.weights_per_column * ((1 << self.inputs.dac_bits) - 1)
         full *= (1 << self.array.cell_bits) - 1
         bits = (2 * full if adc.subtract == "analog" else full).bit_length()
         return bits - 1 if adc.flipped else bits
@@ -430,8 +430,9 @@ class Target(Section):
 
     def read_ns(self) -> float:
         """The time for which a row is driven fully in one read: a pulse, or the most pulses."""
-        pulses = (1 << self.inputs.dac_bits) - 1 if self.inputs.coding == "pulses" else 1
-        return pulses * self.device.read_pulse_ns
+        bits = self.inputs.dac_bits
+        pulses = {"amplitude": 1, "pulses": (1 << bits) - 1, "bit-pulses": bits}
+        return pulses[self.inputs.coding] * self.device.read_pulse_ns
 
     def cycle_ns(self, adc_gsps: float = math.inf) -> float:
         """The time of one read: the read pulse, then the conversions that share an ADC.
