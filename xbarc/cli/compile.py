@@ -109,8 +109,8 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
         f"{number(totals['memristors'])} memristors, {totals['utilization']:.1%} of the cells"
     )
     yield (
-        f"  streaming     {quantity('energy_uj', totals['energy_uj']['total'])} an input, one every "
-        f"{quantity('interval_us', totals['interval_us'])}; alone "
+        f"  streaming     {quantity('energy_uj', totals['energy_uj']['total'])} an input, "
+        f"one every {quantity('interval_us', totals['interval_us'])}; alone "
         f"{quantity('latency_us', totals['latency_us'])}; "
         f"area {quantity('area_mm2', totals['area_mm2']['total'])}"
     )

@@ -140,8 +140,9 @@ class ActivityCounter:
         held = programmed(op, self._program.weights, self._program.target)
         self._codes[op] = code_tables(x.dtype, element.width.data, signed, self._program.target)
         self._programmed[op] = held
-        none = np.zeros((4, len(held.cells)), np.int64)
-        self._seen[op] = _Seen(*none, dict.fromkeys(held.live_columns, 0))
+        driven, levels, squares, pulses = np.zeros((4, len(held.cells)), np.int64)
+        ranges = dict.fromkeys(held.live_columns, 0)
+        self._seen[op] = _Seen(driven, levels, squares, pulses, ranges)
 
 
 def _row_sums(table: Counts, raw: Array) -> Counts:
