@@ -4,9 +4,11 @@ import pytest
 
 from xbarc.driver.extensions import GROUPS
 from xbarc.support.errors import XbarcError
+from xbarc.train.method import METHODS
 
-BY_NOUN = [pytest.param(group, id=group.noun) for group in GROUPS]
-BY_FILE = [pytest.param(group, id=group.noun) for group in GROUPS if group.folder is not None]
+ALL = (*GROUPS, METHODS)
+BY_NOUN = [pytest.param(group, id=group.noun) for group in ALL]
+BY_FILE = [pytest.param(group, id=group.noun) for group in ALL if group.folder is not None]
 
 
 @pytest.fixture

@@ -13,14 +13,24 @@ from typing import TYPE_CHECKING, Any
 from xbarc.support.errors import UsageError, XbarcError
 
 if TYPE_CHECKING:
-    from xbarc.api import Program, compile, load
+    from xbarc.api import Program, compile, load, tune
     from xbarc.hw.target import Target, load_target
 
-__all__ = ["Program", "Target", "UsageError", "XbarcError", "compile", "load", "load_target"]
+__all__ = [
+    "Program",
+    "Target",
+    "UsageError",
+    "XbarcError",
+    "compile",
+    "load",
+    "load_target",
+    "tune",
+]
 
 _HOMES = {
     "compile": "xbarc.api",
     "load": "xbarc.api",
+    "tune": "xbarc.api",
     "Program": "xbarc.api",
     "Target": "xbarc.hw.target",
     "load_target": "xbarc.hw.target",

@@ -19,7 +19,7 @@ from xbarc.support.data import (
     sample_count,
     unknown_inputs,
 )
-from xbarc.support.errors import UsageError, XbarcError
+from xbarc.support.errors import UsageError, XbarcError, nearest
 
 if TYPE_CHECKING:
     import onnx
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from xbarc.driver.trials import Trials
     from xbarc.pipeline import Instrumentation
     from xbarc.simulator.interpreter import Simulator
+    from xbarc.train.data import Pixels
+    from xbarc.train.method import Method
+    from xbarc.train.training import Watch
+    from xbarc.train.tune import Tuned
 
 
 @dataclass(repr=False)
@@ -373,3 +377,80 @@ def compile(
     given = Inputs(input_shapes or {}, batch_axes or {}, inputs, examples)
     settings = Settings(target, overrides, passes, plugins, given, percentile, weights)
     return Program.of(compile_model(model, settings, calibration, instrumentation))
+
+
+def tune(
+    model: "str | Path | onnx.ModelProto | ir.Model",
+    data: Any,
+    labels: Any = None,
+    target: str | Path | Target = "mca128",
+    *,
+    passes: str = "",
+    calibration: "str | Path | Array | Feeds | None" = None,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str | Path] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    percentile: float = 100.0,
+    noise: str = "",
+    device: str | Path | None = None,
+    method: "str | Method" = "fine-tune",
+    validation: Any = None,
+    teacher: "str | Path | onnx.ModelProto | ir.Model | None" = None,
+    pixels: "Pixels | None" = None,
+    watch: "Watch | None" = None,
+    **settings: Any,
+) -> "Tuned":
+    """Retrain a network under what the hardware will do (the extra `train`).
+
+    The graph passes of `passes` run first; what they leave is trained: its structure and its zeros
+    stay. `docs/retraining.md` has the whole story.
+
+    Args:
+        model: as `compile` takes it.
+        data: an npz file, a folder of pictures (subfolders are classes), arrays by input name, one
+            array, or any iterable of batches that starts anew each epoch: (inputs, labels), or
+            inputs alone.
+        labels: the name of an array of `data`, or the labels: an integer class a sample, a mask, or
+            real numbers. Without labels the network is distilled from the one given.
+        target, passes, calibration, overrides, plugins, input_shapes, percentile: as `compile`.
+            Without calibration data ranges come from the first samples of `data`.
+        noise, device: what is wrong with devices while it is trained, as `Program.run`.
+        method: what happens between steps: "fine-tune", or another with its options.
+        validation: data to judge each epoch by, as `data`; else `validation_share` of it.
+        teacher: another network to distil from, with outputs of the same shapes.
+        pixels: how pictures become numbers.
+        watch: is told of each step: epoch, steps of it, step, loss and accuracy so far.
+        settings: the fields of `xbarc.train.settings.Settings`: epochs, batch, rate ...
+
+    Raises:
+        UsageError: an unknown option, method, target or pass, or a value out of range.
+        XbarcError: the model or the data can't be trained; one line a cause.
+    """
+    try:
+        from xbarc.train.settings import Settings as Training
+        from xbarc.train.tune import tune as run
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise XbarcError("retraining needs torch: pip install 'xbarc[train]'") from None
+    from xbarc.driver.compile import Settings
+
+    known = {f.name for f in fields(Training)}
+    for name in settings:
+        if name not in known:
+            raise UsageError(f"tune has no option {name!r}: {nearest(name, known)}")
+    return run(
+        model,
+        data,
+        labels,
+        compiled=Settings(target, overrides, passes, plugins, input_shapes or {}, percentile),
+        settings=Training(**settings),
+        method=method,
+        noise=noise,
+        device=device,
+        calibration=calibration,
+        validation=validation,
+        teacher=teacher,
+        pixels=pixels,
+        watch=watch,
+    )

@@ -25,6 +25,7 @@ from xbarc.cli import (
     sweep,
     targets,
     trace,
+    tune,
     update_weights,
 )
 from xbarc.support.errors import UsageError, XbarcError
@@ -49,6 +50,7 @@ _add("compile", compile)
 _add("run", run)
 _add("sweep", sweep)
 _add("trace", trace)
+_add("tune", tune)
 _add("update-weights", update_weights)
 _add("cost", cost)
 _add("inspect", inspect)

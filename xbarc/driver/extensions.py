@@ -31,8 +31,8 @@ GROUPS: tuple[Group[Any], ...] = (
 
 
 @contextmanager
-def using(files: Iterable[str | Path]) -> Iterator[None]:
-    """Within the block, xbarc also finds what the files define.
+def using(files: Iterable[str | Path], *also: Group[Any]) -> Iterator[None]:
+    """Within the block, xbarc also finds what the files define; `also` of these kinds.
 
     Raises:
         UsageError: a file is missing, or defines no addition that xbarc knows.
@@ -40,10 +40,10 @@ def using(files: Iterable[str | Path]) -> Iterator[None]:
     """
     for file in dict.fromkeys(map(Path, files)):
         module = plugins.import_file(file)
-        if not any(group.found(module) for group in GROUPS):
-            known = ", ".join(group.noun for group in GROUPS)
+        if not any(group.found(module) for group in (*GROUPS, *also)):
+            known = ", ".join(group.noun for group in (*GROUPS, *also))
             raise UsageError(f"--plugin {file}: defines nothing that xbarc looks for: {known}")
     with plugins.using(files):
-        for group in GROUPS:
+        for group in (*GROUPS, *also):
             group.registry()  # a name that is taken twice is said before anything runs
         yield

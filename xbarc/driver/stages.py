@@ -23,6 +23,7 @@ from xbarc.frontends.source import Inputs, SideWeights
 from xbarc.graph.attachments import attach, figures_of
 from xbarc.graph.calibration import Calibration, calibrate
 from xbarc.graph.inputs import input_specs
+from xbarc.graph.ranges import carried_ranges
 from xbarc.graph.run import random_inputs
 from xbarc.graph.serialize import to_proto
 from xbarc.hw.target import Target
@@ -144,6 +145,8 @@ def calibrate_model(
 ) -> Calibrated:
     """Run graph passes, find the layers, and run the model for ranges and shapes.
 
+    Ranges that the model carries (`xbarc.graph.ranges`) stand before those that the data show.
+
     Raises:
         UsageError: a pass was called wrongly.
         XbarcError: a pass failed, or the model doesn't run.
@@ -156,6 +159,8 @@ def calibrate_model(
     shown = calibrate(
         model, imported.feeds, planned.ranged, measured(model, planned), percentile=percentile
     )
+    carried = carried_ranges(model)
+    shown.ranges.update({name: carried[name] for name in planned.ranged if name in carried})
     return Calibrated(model, planned, shown, deviation, figures_of(model))
 
 

@@ -57,6 +57,21 @@ class Pulses:
         return self.total / self.cells if self.cells else 0.0
 
 
+@dataclass(frozen=True)
+class Effective:
+    """What arrays amount to where all that follows is linear, in level steps.
+
+    A sum is codes times `weights` [K, N]. Its noise has the variance `squares` of the codes (by
+    their lowest bits) times `variances` [K, N], and `fixed` [N]; `variances` are None without read
+    noise. Noise that columns share, of a reference line, counts in each as if it were its own.
+    """
+
+    weights: npt.NDArray[np.float64]
+    variances: npt.NDArray[np.float64] | None
+    squares: npt.NDArray[np.float64]
+    fixed: npt.NDArray[np.float64]
+
+
 class AnalogMatrix:
     """The physical arrays of one mvm, ready to be multiplied (`xbarc.simulator.engine`)."""
 
@@ -92,6 +107,20 @@ class AnalogMatrix:
     def conversions(self) -> Conversions:
         """What the converters did so far."""
         return Conversions(self._done.conversions, self._done.saturated, lossless=False)
+
+    def effective(self) -> Effective | None:
+        """The first replica as one matrix; None where it isn't one: something rounds or bends."""
+        tiles = self.replicas[0]
+        if not tiles or any(tile.squares is None for tile in tiles):
+            return None
+        weights, variances = np.zeros(self.shape), np.zeros(self.shape)
+        fixed = np.zeros(self.shape[1])
+        for tile in tiles:
+            tile.add_effective(weights, variances, fixed)
+        noisy = bool(variances.any())
+        squares = tiles[0].squares
+        assert squares is not None
+        return Effective(weights, variances if noisy else None, squares, fixed)
 
     def multiply(self, x: Array, out: npt.NDArray[Any], first: int = 0) -> None:
         """Fill out [N, v] with what the crossbars give for the codes x [K, v]."""

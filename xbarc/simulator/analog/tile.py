@@ -118,7 +118,7 @@ class AnalogTile:
     _codes: Codes
     _converter: Converter | None
     arrays: tuple[LinesOfArray, ...]
-    _squares: Floats | None
+    squares: Floats | None
     _seed: int
 
     @classmethod
@@ -167,6 +167,24 @@ class AnalogTile:
         kernels.add_results(found, step, base, totals, self.columns, out)
         return clipped
 
+    def add_effective(self, weights: Floats, variances: Floats, fixed: Floats) -> None:
+        """Add what linear lines amount to, in level steps: to the weights [K, N], the variances
+        [K, N] of their noise for one square of a code, and the part [N] that no code changes.
+        """
+        rows = np.arange(len(weights))[self.rows]
+        for array in self.arrays:
+            lines, columns = array.lines, self.columns[array.lines.columns]
+            place = np.ix_(rows, columns)
+            for cells, unit in zip(lines.cells, lines.units, strict=True):
+                weights[place] += cells * unit
+            for spread, unit in zip(lines.variances, lines.variance_units, strict=True):
+                variances[place] += spread[:, : len(columns)] * unit
+                if array.noise.reference:
+                    variances[place] += lines.alone**2 * spread[:, -1:] * unit
+            fixed[columns] += lines.fixed
+        if self._codes.offset:
+            weights[np.ix_(rows, self.columns)] -= self._codes.offset
+
     def _weight_sums(self) -> Floats:
         """What all conversions of each column weigh together: [C]."""
         found = np.zeros(len(self.columns))
@@ -185,7 +203,7 @@ class AnalogTile:
             args = numbers, a.lines, inputs, curve, a.noise, out
             return int(kernels.convert_codes(codes.view(np.uint8), *args))
         clipped = 0
-        weights = ONE_READ if self._squares is not None else self._codes.weights.astype(np.float64)
+        weights = ONE_READ if self.squares is not None else self._codes.weights.astype(np.float64)
         block = max(1, BLOCK_BYTES // (8 * len(weights) * a.lines.weights.size))
         for v in range(0, x.shape[1], block):
             sums = self._sums(a, x[:, v : v + block], numbers[v : v + block])
@@ -213,11 +231,11 @@ class AnalogTile:
 
     def _driven(self, x: Integers, *, noisy: bool) -> tuple[Integers, Integers]:
         """What word lines carry for codes x [R, v], [R, J * v], and how it counts in a variance."""
-        if self._squares is None:
+        if self.squares is None:
             levels = self._codes.levels(x).swapaxes(0, 1).reshape(len(x), -1)
             return levels, levels.astype(np.float64) ** 2 if noisy else levels
-        low_bits = x.astype(np.intp) & (len(self._squares) - 1) if noisy else None
-        return x, x if low_bits is None else self._squares[low_bits]
+        low_bits = x.astype(np.intp) & (len(self.squares) - 1) if noisy else None
+        return x, x if low_bits is None else self.squares[low_bits]
 
 
 def _added_up(cells: Integers, units: Floats, driven: Sequence[tuple[Integers, float]]) -> Floats:

@@ -1,0 +1,163 @@
+"""The crossbar as a torch module: what the simulator gives, to the bit, with gradients."""
+
+import numpy as np
+import pytest
+import torch
+from models import text_model
+
+from xbarc.driver.compile import Settings, decide
+from xbarc.driver.stages import import_model
+from xbarc.simulator.interpreter import Simulator
+from xbarc.simulator.noise import effects_of
+from xbarc.train.network import as_tensors, build
+
+CNN = """g (float[N,3,8,8] x) => (float[N,5] y)
+   <float[8,3,3,3] w1, float[8] b1, float[8,1,3,3] w2, float[8,6,2,2] w3, float[216,5] w4> {
+    c1 = Conv <pads=[1,1,1,1]> (x, w1, b1)
+    r1 = Relu(c1)
+    c2 = Conv <group=8, strides=[2,2], pads=[1,1,1,1]> (r1, w2)
+    c3 = ConvTranspose <strides=[2,2], pads=[1,1,1,1]> (c2, w3)
+    r3 = Relu(c3)
+    f = Flatten(r3)
+    y = MatMul(f, w4)
+}"""
+
+IDEAL = [
+    ("mca128", [], ""),
+    ("mca64", ["adc.bits=5"], ""),
+    ("mca64", ["adc.mode=full-scale", "adc.bits=6"], ""),
+    ("mca64", ["adc.mode=calibrated", "adc.bits=5"], ""),
+    ("mca64", ["adc.mode=full-scale", "adc.bits=6", "adc.subtract=analog"], ""),
+    ("mca64", ["array.encoding=offset", "adc.mode=full-scale", "adc.bits=6"], ""),
+    ("mca64", ["inputs.dac_bits=8", "adc.mode=full-scale", "adc.bits=8"], ""),
+    ("mca64", ["inputs.signed=twos-complement", "adc.bits=5"], ""),
+    ("mca128", ["adc.bits=6"], "kernel-first"),
+    ("mca128", ["adc.bits=6"], "sub-image"),
+    ("mca64", ["adc.mode=lossless"], ""),
+]
+
+NOISE = [
+    "programming{sigma=0.1}",
+    "programming{sigma=0.1},read{sigma=0.05}",
+    "ratio,programming{sigma=0.05}",
+    "stuck{on=0.01 off=0.01},drift{time=1000 nu=0.05}",
+    "adc{gain=0.02 offset=0.5 noise=0.3}",
+]
+
+
+def network(text, target, overrides=(), passes="", noise="", **options):
+    decided = decide(Settings(target, overrides, passes))
+    model = text_model(text)
+    shape = [d.dim_value or 4 for d in model.graph.input[0].type.tensor_type.shape.dim]
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    imported = import_model(model, x)
+    effects = effects_of(decided.target, noise)
+    return build(imported, decided, effects=effects, **options), x
+
+
+def simulated(found, x, seed=0):
+    engine = found.engine if found.effects else None
+    return Simulator(found.program, engine=engine, seed=seed).run({"x": x})["y"]
+
+
+def run(found, x, seed=0, exact=True):
+    found.program_arrays(seed, exact=exact)
+    with torch.no_grad():
+        return found.module(as_tensors({"x": x}, "cpu"))["y"].numpy()
+
+
+@pytest.mark.parametrize(("target", "overrides", "passes"), IDEAL)
+def test_what_is_not_random_is_the_simulators_to_the_bit(target, overrides, passes):
+    found, x = network(CNN, target, overrides, passes)
+    wanted = simulated(found, x)
+    assert np.array_equal(run(found, x), wanted)
+    assert np.abs(wanted).max() > 0
+
+
+@pytest.mark.parametrize("noise", NOISE)
+@pytest.mark.parametrize("overrides", [[], ["adc.mode=lossless"]])
+def test_devices_are_the_simulators_to_the_bit(noise, overrides):
+    found, x = network(CNN, "mca64", overrides, noise=noise)
+    assert np.array_equal(run(found, x, seed=3), simulated(found, x, seed=3))
+    assert not np.array_equal(run(found, x, seed=4), simulated(found, x, seed=3))
+
+
+def test_linear_arrays_are_a_matrix_for_training():
+    """The same cells, without the simulator's steps: as near as float32 is."""
+    found, x = network(CNN, "mca64", ["adc.mode=lossless"], noise="ratio,programming{sigma=0.1}")
+    exact, fast = run(found, x, seed=2), run(found, x, seed=2, exact=False)
+    # Errors between the blocks of a depthwise layer's tiles belong to no weight, and those of an
+    # unrolled kernel (of the transposed convolution) to several places of one.
+    taken = [crossbar.errors is not None for crossbar in found.crossbars]
+    assert taken == [True, False, False, True]
+    assert np.abs(exact - fast).max() < 1e-4 * np.abs(exact).max()
+
+
+def test_read_noise_of_linear_arrays_has_the_spread_of_the_simulators():
+    text = "g (float[N,40] x) => (float[N,30] y) <float[40,30] w> { y = MatMul(x, w) }"
+    noise = "read{sigma=0.2}"
+    found, x = network(text, "mca64", ["adc.mode=lossless"], noise=noise)
+    many = np.repeat(x, 500, axis=0)
+    torch.manual_seed(0)
+    exact, fast = run(found, many), run(found, many, exact=False)
+    assert found.crossbars[0].errors is not None
+    spreads = [np.std(y.reshape(len(x), 500, 30), axis=1) for y in (exact, fast)]
+    assert np.allclose(spreads[0].mean(axis=0), spreads[1].mean(axis=0), rtol=0.1)
+
+
+def test_gradients_pass_straight_through():
+    """Of codes and weights that are rounded the gradient is that of the product."""
+    text = "g (float[N,6] x) => (float[N,4] y) <float[6,4] w> { y = MatMul(x, w) }"
+    found, x = network(text, "mca64", ["adc.mode=full-scale", "adc.bits=4"])
+    found.program_arrays(0, exact=True)
+    tensor = torch.from_numpy(x).requires_grad_()
+    y = found.module({"x": tensor})["y"]
+    assert np.array_equal(y.detach().numpy(), simulated(found, x))
+    up = torch.from_numpy(np.random.default_rng(2).standard_normal(y.shape).astype(np.float32))
+    y.backward(up)
+    crossbar = found.crossbars[0]
+    q, scale = crossbar.integers(found.weights["w"])
+    s_x = float(crossbar.quantiser.scale)
+    codes = np.clip(np.rint(x / s_x), -127, 127)
+    weights = (q * scale).detach().numpy()
+    assert np.allclose(found.weights["w"].grad, (codes * s_x).T @ up.numpy(), rtol=1e-5)
+    assert np.allclose(tensor.grad, up.numpy() @ weights.T, rtol=1e-5)
+
+
+def test_activations_beyond_the_range_have_no_gradient_but_a_learned_scale_has():
+    text = "g (float[N,6] x) => (float[N,4] y) <float[6,4] w> { y = MatMul(x, w) }"
+    found, x = network(text, "mca64", ["adc.mode=lossless"], learned=True)
+    tensor = torch.from_numpy(2 * x).requires_grad_()
+    found.module({"x": tensor})["y"].sum().backward()
+    quantiser = found.crossbars[0].quantiser
+    beyond = np.abs(2 * x) > quantiser.range[1]
+    assert beyond.any() and not tensor.grad.numpy()[beyond].any()
+    assert quantiser.scale.grad != 0
+
+
+def test_biases_are_a_layers_own_or_added_to_it():
+    text = """g (float[N,6] x) => (float[N,4] y)
+       <float[6,5] w, float[5] b, float[5,4] v, float[4] c, float[4] d> {
+        h = MatMul(x, w)
+        a = Add(h, b)
+        r = Relu(a)
+        g = Gemm(r, v, c)
+        y = Mul(g, d)
+    }"""
+    found, _ = network(text, "mca64")
+    assert set(found.weights) == {"w", "b", "v", "c"}
+
+
+def test_zeros_of_the_network_are_masked():
+    text = "g (float[N,6] x) => (float[N,4] y) <float[6,4] w> { y = MatMul(x, w) }"
+    weights = np.arange(24).reshape(6, 4) % 3
+    decided = decide(Settings("mca64"))
+    model = text_model(text, w=weights)
+    found = build(import_model(model, np.ones((2, 6), np.float32)), decided)
+    (layer,) = found.layers.values()
+    assert np.array_equal(layer.mask, weights != 0)
+    with torch.no_grad():
+        layer.weight.add_(1)
+    found.apply_masks()
+    assert np.array_equal(layer.weight.detach() != 0, weights != 0)
+    assert np.array_equal(layer.stored(layer.matrix()), layer.weight.detach())

@@ -1,0 +1,250 @@
+"""A layer as crossbars compute it, as a torch module.
+
+    codes = clip(rint(x / s_x))        straight-through gradient, also to s_x where it is learned
+    q     = rint(W / s_w)              straight-through gradient
+    sums  = what the arrays give for the codes
+    y     = sums s_x s_w + bias
+
+There are three ways to the sums. Where no conversion can lose anything they are the product of
+integers. Where arrays are wrong but what follows is linear they are the product with what cells
+really hold, and read noise is drawn once a sum. All else is run by the simulator's own steps
+(`xbarc.train.hardware`), with the gradient of the product.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xbarc.hw.quantization import InputScale, code_dtype
+from xbarc.lowering.layer import Layer
+from xbarc.support.data import Array
+from xbarc.train.graph import options_of
+from xbarc.train.hardware import Arrays, Hardware
+from xbarc.train.operators import OPERATORS
+from xbarc.train.straight_through import replaced, rounded, scaled_gradient
+
+EXACT = 1 << 24
+"""Below this float32 holds every integer."""
+
+
+class Quantiser(nn.Module):
+    """Real activations to codes, for all layers that read one value.
+
+    `scale` is a parameter where ranges are `learned` (after LSQ: Esser et al., ICLR 2020), else
+    what calibration showed.
+    """
+
+    def __init__(self, scale: InputScale, *, learned: bool) -> None:
+        super().__init__()
+        self.bits, self.signed, self.learned = scale.bits, scale.signed, learned
+        self.largest = scale.largest_code
+        self.scale: Tensor
+        value = torch.tensor(scale.scale, dtype=torch.float64)
+        if learned:
+            self.scale = nn.Parameter(value)
+        else:
+            self.register_buffer("scale", value, persistent=False)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The range that these codes stand for; compiling makes the same scale of it."""
+        high = float(self.scale.detach()) * self.largest
+        return (-high if self.signed else 0.0), high
+
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Codes of x, as real numbers of the type of `scale`."""
+        real = x.to(scale.dtype) / scale
+        low = -self.largest if self.signed else 0
+        codes = real.detach().clamp(low, self.largest).round()
+        # What rounds to the last code is still within the range.
+        return replaced(real.clamp(low - 0.5, self.largest + 0.5), codes)
+
+    def scale_for(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """The scale, with the gradient that fits as many activations as x has."""
+        if not self.learned:
+            return self.scale.to(dtype)
+        factor = 1 / np.sqrt(max(x.numel(), 1) * self.largest)
+        return scaled_gradient(self.scale, float(factor)).to(dtype)
+
+
+@dataclass
+class Errors:
+    """What arrays make of a layer's weights where all is linear, in the layout of the weights.
+
+    `offset` is what each weight is off by. `variances` of read noise, in level steps, for the
+    `squares` of each code by its lowest bits, and `fixed` a column; None without noise.
+    """
+
+    offset: Tensor
+    variances: Tensor | None
+    squares: Tensor
+    fixed: Tensor | None
+
+
+class Crossbar(nn.Module):
+    """One layer of a network; takes its node's inputs and gives the node's output.
+
+    `axis`: that of the result along which the columns lie. `exact`: sums and scales are worked out
+    as the simulator does, in float64; else in float32, for speed. `first`: the number of the first
+    input, on which noise depends.
+    """
+
+    def __init__(
+        self, layer: Layer, axis: int, quantiser: Quantiser, hardware: Hardware, bits: int
+    ) -> None:
+        super().__init__()
+        self.layer, self.axis, self.quantiser, self.bits = layer, axis, quantiser, bits
+        self.hardware = hardware
+        self.exact, self.first = True, 0
+        self.arrays: Arrays | None = None
+        self.errors: Errors | None = None
+        kind, product = layer.kind, layer.product
+        places = np.arange(int(np.prod(product.shape))).reshape(product.shape)
+        matrix = np.ascontiguousarray(kind.as_matrix(product, places))  # [K, N] of flat indices
+        self.register_buffer("_matrix", torch.from_numpy(matrix), persistent=False)
+        back = np.argsort(matrix.ravel(), kind="stable")
+        self.register_buffer("_back", torch.from_numpy(back), persistent=False)
+        self._factor, self._bias_factor = kind.factors(product)
+        self._function = OPERATORS[product.node.op_type]
+        self._options = options_of(product.node, without=("alpha", "beta"))
+
+    def as_matrix(self, weights: Tensor) -> Tensor:
+        """Weights in ONNX's layout as [K, N]."""
+        index: Any = self._matrix
+        return weights.reshape(-1)[index]
+
+    def as_stored(self, matrix: Tensor) -> Tensor:
+        """A matrix [K, N] in the layout of the weights."""
+        index: Any = self._back
+        return matrix.reshape(-1)[index].reshape(self.layer.product.shape)
+
+    def integers(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """q [K, N] as real numbers, and the scale [N] of each column (numerics: Quantisation)."""
+        matrix = self.as_matrix(weights).double()
+        largest = (1 << (self.bits - 1)) - 1
+        peak = matrix.detach().abs().amax(dim=0)
+        scale = torch.where(peak > 0, peak / largest, torch.ones_like(peak))
+        return rounded(matrix / scale), scale
+
+    def codes_for_cells(self, weights: Tensor) -> Array:
+        """q [K, N] as integers, as they are written to cells."""
+        with torch.no_grad():
+            q, _ = self.integers(weights)
+        return q.cpu().numpy().astype(code_dtype(self.bits, signed=True))
+
+    def forward(self, *inputs: Tensor | None) -> Tensor:
+        """y for the inputs of the layer's node."""
+        product = self.layer.product
+        x, weights = inputs[product.moving], inputs[product.static]
+        assert x is not None and weights is not None
+        kind = torch.float64 if self.exact else torch.float32
+        s_x = self.quantiser.scale_for(x, kind)
+        codes = self.quantiser(x, s_x)
+        q, s_w = self.integers(weights)
+        sums = self._sums(codes, q).to(kind)
+        shape = [1] * sums.ndim
+        shape[self.axis] = -1
+        scale = (s_w * self._factor).to(kind) * s_x
+        y = sums * scale.reshape(shape)
+        bias = self._bias(inputs)
+        return (y if bias is None else y + bias.to(kind).reshape(shape)).float()
+
+    def _bias(self, inputs: tuple[Tensor | None, ...]) -> Tensor | None:
+        place = self.layer.kind.bias
+        given = None if place is None or len(inputs) <= place else inputs[place]
+        if given is None:
+            return None
+        bias = (
+            given.reshape(-1) if self._bias_factor == 1 else given.reshape(-1) * self._bias_factor
+        )
+        return bias.float().expand(self.layer.matrix[1])
+
+    def _sums(self, codes: Tensor, q: Tensor) -> Tensor:
+        if self.arrays is None and self.errors is None:
+            return self._product(codes, q, self._sum_type(q))
+        if self.errors is not None:
+            return self._with_errors(codes, q, self.errors)
+        assert self.arrays is not None
+        held = codes.detach().cpu().numpy()
+        numbers = held.astype(code_dtype(self.quantiser.bits, self.quantiser.signed))
+        found = self.arrays.run(np.ascontiguousarray(numbers), self.first)
+        sums = torch.from_numpy(found).to(codes.device, codes.dtype)
+        if not torch.is_grad_enabled():
+            return sums
+        return replaced(self._product(codes, q, torch.float32).to(codes.dtype), sums)
+
+    def _sum_type(self, q: Tensor) -> torch.dtype:
+        """What holds the product of integers: exactly, where that is asked for."""
+        if not self.exact:
+            return torch.float32
+        if q.is_cuda:
+            return torch.float64  # convolutions in float32 may go another way there
+        largest = float(q.detach().abs().sum(dim=0).max()) * (self.quantiser.largest + 1)
+        return torch.float32 if largest < EXACT else torch.float64
+
+    def _product(self, codes: Tensor, q: Tensor, dtype: torch.dtype) -> Tensor:
+        """The layer's operator on codes and integer weights [K, N]."""
+        return self._operate(codes.to(dtype), self.as_stored(q.to(dtype)))
+
+    def _operate(self, codes: Tensor, stored: Tensor) -> Tensor:
+        product = self.layer.product
+        operands = (stored, codes) if product.static < product.moving else (codes, stored)
+        result: Tensor = self._function(*operands, **self._options)
+        return result
+
+    def _with_errors(self, codes: Tensor, q: Tensor, errors: Errors) -> Tensor:
+        narrow = codes.float()
+        sums = self._operate(narrow, self.as_stored(q.float()) + errors.offset)
+        if errors.variances is None and errors.fixed is None:
+            return sums
+        shape = [1] * sums.ndim
+        shape[self.axis] = -1
+        variance = torch.zeros((), device=sums.device)
+        with torch.no_grad():
+            if errors.variances is not None:
+                index = narrow.detach().long() & (len(errors.squares) - 1)
+                variance = self._operate(errors.squares[index], errors.variances)
+            if errors.fixed is not None:
+                variance = variance + errors.fixed.reshape(shape)
+            noise = variance.clamp(min=0).sqrt() * torch.randn_like(sums)
+        return sums + noise
+
+    def errors_of(self, arrays: Arrays, q: Array, device: torch.device) -> Errors | None:
+        """What linear arrays make of the weights q; None where they aren't a matrix of this layer.
+
+        With several groups in one tile the cells between the blocks may be off as well: no
+        weight is there, so such arrays aren't taken.
+        """
+        found = arrays.effective()
+        groups, (rows, columns) = self.layer.groups, self.layer.matrix
+        if found is None or found.weights.shape != (rows * groups, columns):
+            return None
+        weights = _blocks(found.weights, groups)
+        variances = None if found.variances is None else _blocks(found.variances, groups)
+        if weights is None or (variances is None and found.variances is not None):
+            return None
+
+        def tensor(array: Array) -> Tensor:
+            return torch.from_numpy(array).to(device, torch.float32)
+
+        return Errors(
+            self.as_stored(tensor(weights - q)),
+            None if variances is None else self.as_stored(tensor(variances)),
+            tensor(found.squares),
+            tensor(found.fixed) if found.fixed.any() else None,
+        )
+
+
+def _blocks(matrix: Array, groups: int) -> Array | None:
+    """The blocks of a block-diagonal matrix as [Kg, N]; None where something stands between."""
+    if groups == 1:
+        return matrix
+    rows, columns = matrix.shape
+    four = matrix.reshape(groups, rows // groups, groups, columns // groups)
+    own = four[np.arange(groups), :, np.arange(groups)]  # [G, Kg, N / G]
+    if np.count_nonzero(matrix) != np.count_nonzero(own):
+        return None
+    return np.ascontiguousarray(own.transpose(1, 0, 2).reshape(rows // groups, columns))

@@ -1,0 +1,387 @@
+"""The training loop: epochs, steps, checkpoints, and the best network so far."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xbarc.driver.evaluate import accuracy
+from xbarc.support.errors import XbarcError
+from xbarc.support.threads import thread_count
+from xbarc.train import checkpoint
+from xbarc.train.data import Data
+from xbarc.train.method import Method
+from xbarc.train.network import Network, TrainedLayer, as_tensors
+from xbarc.train.objective import Objective, Teacher
+from xbarc.train.record import Record, Score
+from xbarc.train.settings import Settings
+
+VALIDATION_SEED = 1 << 20
+"""Of the devices that validation is run on, each epoch the same."""
+
+
+Watch = Callable[[int, int | None, int, Score], None]
+"""Is told of epoch (from 1), batches of it, the batch that is done, and how it goes."""
+
+
+@dataclass
+class Training:
+    """A network under training; what a method sees of it.
+
+    `epoch` counts from 0. `memory` are a method's tensors, which checkpoints keep.
+    """
+
+    network: Network
+    method: Method
+    settings: Settings
+    objective: Objective
+    data: Data
+    validation: Data | None
+    teacher: Teacher | None = None
+    fixed_batch: int | None = None
+    epoch: int = 0
+    step: int = 0
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    history: list[Record] = field(default_factory=list)
+    optimiser: torch.optim.Optimizer = field(init=False)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_record: Record | None = None
+
+    def __post_init__(self) -> None:
+        self.optimiser = _optimiser(self.network, self.settings)
+
+    @property
+    def layers(self) -> dict[str, TrainedLayer]:
+        """The layers on crossbars by name."""
+        return self.network.layers
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """All that learns, by name."""
+        return _parameters(self.network)
+
+    @property
+    def share(self) -> float:
+        """How much of the training is done, 0 to 1, before this epoch."""
+        return self.epoch / self.settings.epochs
+
+    def run(self, question: str, watch: Watch | None = None) -> None:
+        """Train to the end, from the checkpoint where there is one.
+
+        Raises:
+            UsageError: the checkpoint is of another training.
+            XbarcError: labels don't fit, the loss isn't finite, or the disk refuses.
+        """
+        with _determined(self.settings):
+            if not self._resumed(question):
+                self.method.start(self)
+                self.network.apply_masks()
+                self._begin_epoch()
+                before = self._score(self.validation)
+                record = Record(0, 0.0, None, None, *_figures(before))
+                self._note(record, may=self.method.counts(self))
+            while self.epoch < self.settings.epochs and not self._tired():
+                self._train_epoch(watch)
+                self._save(question)
+            self._restore_best()
+
+    def _train_epoch(self, watch: Watch | None) -> None:
+        self.method.before_epoch(self)
+        self.network.apply_masks()
+        self._begin_epoch()
+        found = self._steps(watch)
+        self.network.apply_masks()
+        figures = dict(self.method.after_epoch(self, found.loss))
+        self.network.apply_masks()
+        score = self._score(self.validation)
+        rate = self.settings.rate_at(self.epoch)
+        may = self.method.counts(self)
+        self.epoch += 1
+        record = Record(self.epoch, rate, found.loss, found.accuracy, *_figures(score), figures)
+        self._note(record, may=may)
+
+    def _begin_epoch(self) -> None:
+        """Converters whose ranges are calibrated follow the weights."""
+        if not self.settings.plain and self.network.target.adc.mode == "calibrated":
+            self.network.remap()
+
+    def _steps(self, watch: Watch | None) -> Score:
+        """All steps of an epoch."""
+        settings, seen = self.settings, _Mean()
+        steps = self.data.steps(settings.batch)
+        batches = self.data.batches(settings.batch, (settings.seed, self.epoch))
+        for index, (feeds, labels) in enumerate(batches):
+            torch.manual_seed(_mixed(settings.seed, self.epoch, index))
+            part = index / steps if steps else 0.0
+            for group in self.optimiser.param_groups:
+                group["lr"] = settings.rate_at(self.epoch + part)
+            if not settings.plain:
+                self._program(index)
+            loss, right, count = self._loss(feeds, labels, train=True)
+            if not math.isfinite(float(loss.detach())):
+                raise XbarcError(
+                    f"the loss isn't finite in epoch {self.epoch + 1}, step {index + 1}: try a "
+                    f"lower learning rate than {settings.start_rate:g}"
+                )
+            self.optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward([loss])
+            self.optimiser.step()
+            self._keep_ranges()
+            self.step += 1
+            self.method.after_step(self)
+            if self.method.masks_each_step:
+                self.network.apply_masks()
+            seen.add(float(loss.detach()), right, count)
+            if watch is not None:
+                watch(self.epoch + 1, steps, index + 1, seen.score)
+        if not seen.count:
+            raise XbarcError("the data gave no batch in this epoch: an iterable must start anew")
+        return seen.score
+
+    def _program(self, index: int) -> None:
+        network, settings = self.network, self.settings
+        network.number(self.step * settings.batch)
+        network.program_arrays(
+            _mixed(settings.seed, 1, self.step // settings.redraw),
+            exact=False,
+            redraw=index % settings.redraw == 0,
+        )
+
+    def _keep_ranges(self) -> None:
+        """A learned scale stays above 0."""
+        for quantiser in self.network.quantisers.values():
+            if quantiser.learned:
+                with torch.no_grad():
+                    quantiser.scale.clamp_(min=1e-12)
+
+    def _loss(
+        self, feeds: Mapping[str, Any], labels: Any, *, train: bool
+    ) -> tuple[Tensor, Any, int]:
+        """The loss of a batch, how much of it is right (None without labels), and its samples."""
+        device = self.settings.torch_device
+        inputs = as_tensors(feeds, device)
+        truth = None if labels is None else torch.as_tensor(labels).to(device)
+        module = self.network.plain if self.settings.plain else self.network.module
+        dropping = self.settings.dropout if train else 0.0
+        with self.network.dropout(dropping):
+            outputs = self._forward(module, inputs)
+        taught = None if self.teacher is None else self._chunks(self.teacher, inputs)
+        loss = self.objective(outputs, truth, taught)
+        count = len(next(iter(inputs.values())))
+        if truth is None:
+            return loss, None, count
+        main = self.network.model.graph.outputs[0].name or ""
+        given = outputs[main].detach().cpu().numpy()
+        right = accuracy(given, truth.cpu().numpy()) if _classified(truth) else None
+        return loss, right, count
+
+    def _forward(self, module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        values = [*self.objective.wanted, *self.network.model.graph.outputs[:1]]
+        return self._chunks(lambda some: module(some, values), inputs)
+
+    def _chunks(
+        self, function: Callable[[dict[str, Tensor]], dict[str, Tensor]], inputs: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """A batch at once; of a model with a fixed batch so many samples at a time."""
+        size = self.fixed_batch
+        count = len(next(iter(inputs.values())))
+        if size is None or size == count:
+            return function(inputs)
+        if count % size:
+            raise XbarcError(f"the model takes {size} samples at a time, a batch has {count}")
+        parts = [
+            function({n: x[i : i + size] for n, x in inputs.items()}) for i in range(0, count, size)
+        ]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _score(self, data: Data | None) -> Score | None:
+        """The network's loss and accuracy on `data`, on the same devices each time."""
+        if data is None:
+            return None
+        if not self.settings.plain:
+            self.network.number(0)
+            self.network.program_arrays(VALIDATION_SEED, exact=False)
+        seen = _Mean()
+        torch.manual_seed(VALIDATION_SEED)
+        with torch.no_grad():
+            for feeds, labels in data.batches(self.settings.batch, None):
+                loss, right, count = self._loss(feeds, labels, train=False)
+                seen.add(float(loss), right, count)
+        return seen.score if seen.count else None
+
+    def _note(self, record: Record, *, may: bool) -> None:
+        """Keep an epoch's record, and the network where it is the best so far that counts."""
+        self.history.append(record)
+        if may and (self.best_record is None or _better(record, self.best_record)):
+            self.best_record = record
+            self.best = self._state()
+
+    def _state(self) -> dict[str, Tensor]:
+        found = {n: p.detach().clone() for n, p in self.parameters.items()}
+        masks = {n: la.mask.clone() for n, la in self.layers.items() if la.mask is not None}
+        return {**_under("weight", found), **_under("mask", masks)}
+
+    def _set_state(self, tensors: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"weight/{name}"])
+        for name, layer in self.layers.items():
+            mask = tensors.get(f"mask/{name}")
+            layer.mask = None if mask is None else mask.to(layer.weight.device)
+
+    def _restore_best(self) -> None:
+        """Make the best network the result; the last one where none counted."""
+        if self.best_record is None:
+            self.best_record, self.best = self.history[-1], self._state()
+        self._set_state(self.best)
+
+    def _tired(self) -> bool:
+        """Whether too many epochs brought nothing better."""
+        if self.settings.patience is None or self.best_record is None:
+            return False
+        return self.epoch - self.best_record.epoch >= self.settings.patience
+
+    def _save(self, question: str) -> None:
+        path = self.settings.checkpoint_path
+        if path is None:
+            return
+        names = {id(p): n for n, p in self.parameters.items()}
+        state = {
+            f"{names[id(p)]}/{key}": value
+            for p, values in self.optimiser.state.items()
+            for key, value in values.items()
+            if isinstance(value, Tensor)
+        }
+        tensors = {
+            **self._state(),
+            **_under("best", self.best),
+            **_under("optimiser", state),
+            **_under("memory", self.memory),
+        }
+        said = {
+            "question": question,
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": [asdict(record) for record in self.history],
+            "best": None if self.best_record is None else asdict(self.best_record),
+        }
+        checkpoint.save(path, tensors, said)
+
+    def _resumed(self, question: str) -> bool:
+        """Take up what a checkpoint says; whether there was one."""
+        path = self.settings.checkpoint_path
+        found = None if path is None else checkpoint.load(path, question)
+        if found is None:
+            return False
+        self._set_state(found.tensors)
+        for name, parameter in self.parameters.items():
+            state = found.of("optimiser")
+            kept = {k.removeprefix(f"{name}/"): t for k, t in state.items() if _is_of(k, name)}
+            if kept:
+                self.optimiser.state[parameter] = {
+                    k: t if k == "step" else t.to(parameter.device) for k, t in kept.items()
+                }
+        self.memory, self.best = found.of("memory"), found.of("best")
+        self.epoch, self.step = int(found.said["epoch"]), int(found.said["step"])
+        self.history = [Record(**record) for record in found.said["history"]]
+        best = found.said["best"]
+        self.best_record = None if best is None else Record(**best)
+        return True
+
+
+@dataclass
+class _Mean:
+    """Means over the samples of batches."""
+
+    loss: float = 0.0
+    right: float = 0.0
+    count: int = 0
+    judged: int = 0
+
+    def add(self, loss: float, right: float | None, count: int) -> None:
+        self.loss += loss * count
+        self.count += count
+        if right is not None:
+            self.right += right * count
+            self.judged += count
+
+    @property
+    def score(self) -> Score:
+        return Score(self.loss / self.count, self.right / self.judged if self.judged else None)
+
+
+@contextmanager
+def _determined(settings: Settings) -> Iterator[None]:
+    """torch's threads and random numbers are this training's own, and given back."""
+    threads = torch.get_num_threads()
+    devices = [] if settings.torch_device == "cpu" else [torch.device(settings.torch_device)]
+    with torch.random.fork_rng(
+        devices=devices, device_type=torch.device(settings.torch_device).type
+    ):
+        torch.set_num_threads(thread_count(settings.threads))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _parameters(network: Network) -> dict[str, nn.Parameter]:
+    ranges = {
+        f"scale of {name}": q.scale
+        for name, q in network.quantisers.items()
+        if isinstance(q.scale, nn.Parameter)
+    }
+    return {**network.weights, **ranges}
+
+
+def _optimiser(network: Network, settings: Settings) -> torch.optim.Optimizer:
+    """Weights decay, scales and biases don't."""
+    named, rate = _parameters(network), settings.start_rate
+    decaying = {layer.weight_name for layer in network.layers.values()}
+    groups = [
+        {"params": [p for n, p in named.items() if n in decaying], "weight_decay": settings.decay},
+        {"params": [p for n, p in named.items() if n not in decaying], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.optimiser == "adam":
+        return torch.optim.AdamW(groups, lr=rate)
+    return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum)
+
+
+def _better(record: Record, than: Record) -> bool:
+    """By validation accuracy, else validation loss, else the loss of training."""
+    if record.validation_accuracy is not None and than.validation_accuracy is not None:
+        if record.validation_accuracy != than.validation_accuracy:
+            return record.validation_accuracy > than.validation_accuracy
+        assert record.validation_loss is not None and than.validation_loss is not None
+        return record.validation_loss < than.validation_loss
+    if record.validation_loss is not None and than.validation_loss is not None:
+        return record.validation_loss < than.validation_loss
+    return than.loss is None or (record.loss is not None and record.loss < than.loss)
+
+
+def _figures(score: Score | None) -> tuple[float | None, float | None]:
+    return (None, None) if score is None else (score.loss, score.accuracy)
+
+
+def _classified(truth: Tensor) -> bool:
+    """Whether an accuracy can be told: labels are classes or masks."""
+    return truth.ndim > 1 or not truth.is_floating_point()
+
+
+def _under(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{part}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def _is_of(key: str, name: str) -> bool:
+    return key.startswith(f"{name}/") and "/" not in key[len(name) + 1 :]
+
+
+def _mixed(*numbers: int) -> int:
+    """One seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,239 @@
+"""`xbarc tune`: a network retrained under what the hardware will do."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from xbarc.driver import compile as driver
+from xbarc.driver import extensions
+from xbarc.driver.optimize import write
+from xbarc.driver.stages import Imported, import_model
+from xbarc.graph.inputs import input_specs
+from xbarc.graph.serialize import to_proto
+from xbarc.simulator.noise import effects_of
+from xbarc.support.data import InputSpec
+from xbarc.support.errors import UsageError
+from xbarc.train import data as train_data
+from xbarc.train.data import Arrays, Data, Pixels
+from xbarc.train.method import METHODS, Method, method_of
+from xbarc.train.network import Network, as_tensors, build
+from xbarc.train.objective import Objective, Teacher
+from xbarc.train.record import Record
+from xbarc.train.settings import Settings
+from xbarc.train.training import Training, Watch
+
+if TYPE_CHECKING:
+    import onnx
+
+CALIBRATION = 256
+"""Training samples that ranges are calibrated on, where no calibration data are given."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A retrained network: the ONNX graph, what each epoch came to, and which one it is."""
+
+    model: ir.Model
+    history: tuple[Record, ...]
+    best: Record
+    figures: dict[str, float]
+
+    def save(self, path: str | Path) -> None:
+        """Write an ONNX file, whole or not at all. Raises `XbarcError` where the disk refuses."""
+        write(self.model, Path(path))
+
+    def document(self) -> dict[str, Any]:
+        """What `xbarc tune --json` prints."""
+        return {
+            "epochs": [asdict(record) for record in self.history],
+            "best": asdict(self.best),
+            "figures": self.figures,
+        }
+
+
+def tune(
+    source: "str | Path | onnx.ModelProto | ir.Model",
+    data: Any,
+    labels: Any = None,
+    *,
+    compiled: driver.Settings,
+    settings: Settings,
+    method: str | Method = "fine-tune",
+    noise: str = "",
+    device: str | Path | None = None,
+    calibration: Any = None,
+    validation: Any = None,
+    teacher: "str | Path | onnx.ModelProto | ir.Model | None" = None,
+    pixels: Pixels | None = None,
+    watch: Watch | None = None,
+) -> Tuned:
+    """Retrain a network: `xbarc.tune` says of what, and what it raises."""
+    with extensions.using(compiled.plugins, METHODS):
+        how = method_of(method) if isinstance(method, str) else method
+        training, question = prepare(
+            source,
+            data,
+            labels,
+            compiled=compiled,
+            settings=settings,
+            method=how,
+            noise=noise,
+            device=device,
+            calibration=calibration,
+            validation=validation,
+            teacher=teacher,
+            pixels=pixels,
+        )
+        training.run(question, watch)
+        figures = dict(how.finish(training))
+    network = training.network
+    network.write_back()
+    assert training.best_record is not None
+    return Tuned(network.model, tuple(training.history), training.best_record, figures)
+
+
+def prepare(
+    source: "str | Path | onnx.ModelProto | ir.Model",
+    data: Any,
+    labels: Any,
+    *,
+    compiled: driver.Settings,
+    settings: Settings,
+    method: Method,
+    noise: str,
+    device: str | Path | None,
+    calibration: Any,
+    validation: Any,
+    teacher: "str | Path | onnx.ModelProto | ir.Model | None",
+    pixels: Pixels | None,
+) -> tuple[Training, str]:
+    """A training that is ready to run, and what its checkpoints are told apart by."""
+    decided = driver.decide(compiled)
+    effects = effects_of(decided.target, noise, device)
+    imported = import_model(source, input_shapes=compiled.input_shapes, weights=compiled.weights)
+    specs = input_specs(imported.model)
+    train, judge = _data(data, labels, validation, specs, settings, pixels)
+    feeds = _feeds(train, specs) if calibration is None else None
+    imported = (
+        replace(imported, feeds=feeds)
+        if feeds is not None
+        else import_model(
+            source, calibration, input_shapes=compiled.input_shapes, weights=compiled.weights
+        )
+    )
+    network = _network(imported, decided, effects, settings, compiled.percentile)
+    labelled = _labelled(train, settings)
+    if labelled and judge is not None and not _labelled(judge, settings):
+        raise UsageError("the validation data have no labels: give (data, labels), as to train on")
+    share = settings.distill
+    if share is None:
+        share = 0.0 if labelled else 1.0
+    objective = Objective(network.model, settings.loss, share, settings.temperature)
+    taught = None
+    if share > 0:
+        model = imported.model if teacher is None else import_model(teacher).model
+        taught = Teacher(model, objective.wanted, settings.torch_device)
+    samples = as_tensors(imported.feeds, settings.torch_device)
+    whole = network.plain.takes_any_batch(samples)
+    fixed = None if specs[0].batched or whole else specs[0].dims[0]
+    training = Training(
+        network, method, settings, objective, train, judge, teacher=taught, fixed_batch=fixed
+    )
+    about = [str(method.spec()), asdict(compiled), asdict(settings), [str(e) for e in effects]]
+    return training, _question(imported.model, train, judge, about)
+
+
+def _network(
+    imported: Imported,
+    decided: driver.Decided,
+    effects: Sequence[Any],
+    settings: Settings,
+    percentile: float,
+) -> Network:
+    torch_device = _device(settings.torch_device)
+    return build(
+        imported,
+        decided,
+        effects=effects,
+        percentile=percentile,
+        learned=settings.ranges == "learned",
+        device=torch_device,
+    )
+
+
+def _device(name: str) -> torch.device:
+    """Raises `UsageError` where torch has no such device here."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        line = str(error).splitlines()[0]
+        raise UsageError(f"torch has no device {name!r} here: {line}") from None
+    return device
+
+
+def _data(
+    data: Any,
+    labels: Any,
+    validation: Any,
+    specs: Sequence[InputSpec],
+    settings: Settings,
+    pixels: Pixels | None,
+) -> tuple[Data, Data | None]:
+    """What is trained on, and what isn't."""
+    train = train_data.load(data, labels, specs, pixels)
+    if validation is not None:
+        key = labels if isinstance(labels, str) else None
+        if isinstance(validation, tuple):
+            validation, key = validation
+        return train, train_data.load(validation, key, specs, pixels)
+    return (
+        train.split(settings.validation_share, settings.seed)
+        if isinstance(train, Arrays)
+        else (
+            train,
+            None,
+        )
+    )
+
+
+def _feeds(data: Data, specs: Sequence[InputSpec]) -> dict[str, Any]:
+    """Samples to calibrate on: whole batches, of a model that has a fixed one."""
+    fixed = 1 if specs[0].batched or not specs[0].dims else specs[0].dims[0] or 1
+    feeds = train_data.sample_feeds(data, max(CALIBRATION // fixed, 1) * fixed)
+    whole = len(next(iter(feeds.values()))) // fixed * fixed
+    return {name: array[:whole] for name, array in feeds.items()}
+
+
+def _labelled(data: Data, settings: Settings) -> bool:
+    if isinstance(data, Arrays):
+        return data.labels is not None
+    return next(iter(data.batches(settings.batch, None)))[1] is not None
+
+
+def _question(model: ir.Model, train: Data, judge: Data | None, about: list[Any]) -> str:
+    """A hash of all that changes the result; how long it is and where it lies don't."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(to_proto(model).SerializeToString(deterministic=True))
+    for data in (train, judge):
+        if isinstance(data, Arrays):
+            for array in (*data.feeds.values(), data.labels):
+                if array is not None:
+                    digest.update(repr((array.dtype.str, array.shape)).encode())
+                    digest.update(np.ascontiguousarray(array).data)
+    digest.update(json.dumps([_told(part) for part in about], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _told(part: Any) -> Any:
+    if isinstance(part, dict):
+        left_out = ("checkpoint", "patience")
+        return {k: _told(v) for k, v in part.items() if k not in left_out}
+    return part if isinstance(part, str | int | float | None) else str(part)
