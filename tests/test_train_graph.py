@@ -10,6 +10,7 @@ import torch
 from models import text_model
 
 from xbarc.frontends.registry import load
+from xbarc.frontends.source import Inputs
 from xbarc.graph.run import Session, random_inputs
 from xbarc.support.errors import XbarcError
 from xbarc.train.graph import Graph, write_back
@@ -45,7 +46,7 @@ def test_outputs_are_those_of_onnxruntime(name):
     if "XBARC_DATA" not in os.environ:
         pytest.skip("XBARC_DATA doesn't say where the shared models lie")
     path = Path(os.environ["XBARC_DATA"]) / "models" / f"{name}.onnx"
-    compared(load(path, SHARED[name]).model)
+    compared(load(path, Inputs(SHARED[name])).model)
 
 
 def test_shapes_worked_out_in_the_graph():

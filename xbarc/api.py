@@ -390,6 +390,7 @@ def tune(
     overrides: Sequence[str] = (),
     plugins: Sequence[str | Path] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    batch_axes: Mapping[str, int | None] | None = None,
     percentile: float = 100.0,
     noise: str = "",
     device: str | Path | None = None,
@@ -412,8 +413,8 @@ def tune(
             inputs alone.
         labels: the name of an array of `data`, or the labels: an integer class a sample, a mask, or
             real numbers. Without labels the network is distilled from the one given.
-        target, passes, calibration, overrides, plugins, input_shapes, percentile: as `compile`.
-            Without calibration data ranges come from the first samples of `data`.
+        target, passes, calibration, overrides, plugins, input_shapes, batch_axes, percentile: as
+            `compile`. Without calibration data ranges come from the first samples of `data`.
         noise, device: what is wrong with devices while it is trained, as `Program.run`.
         method: what happens between steps: "fine-tune", or another with its options.
         validation: data to judge each epoch by, as `data`; else `validation_share` of it.
@@ -434,16 +435,18 @@ def tune(
             raise
         raise XbarcError("retraining needs torch: pip install 'xbarc[train]'") from None
     from xbarc.driver.compile import Settings
+    from xbarc.frontends.source import Inputs
 
     known = {f.name for f in fields(Training)}
     for name in settings:
         if name not in known:
             raise UsageError(f"tune has no option {name!r}: {nearest(name, known)}")
+    given = Inputs(input_shapes or {}, batch_axes or {})
     return run(
         model,
         data,
         labels,
-        compiled=Settings(target, overrides, passes, plugins, input_shapes or {}, percentile),
+        compiled=Settings(target, overrides, passes, plugins, given, percentile),
         settings=Training(**settings),
         method=method,
         noise=noise,

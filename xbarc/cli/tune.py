@@ -48,6 +48,7 @@ def command(
         float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
     ] = 100.0,
     input_shape: options.InputShapes = None,
+    batch_axis: options.BatchAxes = None,
     noise: options.Noise = "",
     device: options.Device = None,
     ranges: Annotated[
@@ -121,15 +122,17 @@ def command(
 ) -> None:
     """Retrain a network under what the hardware will do."""
     from xbarc.api import tune
-    from xbarc.support.data import check_output
+    from xbarc.support.files import check_output
     from xbarc.train.data import Pixels
 
-    check_output(output)
+    given = (model, data, calibration, validation, teacher, *(plugin or ()))
+    check_output(output, reads=[file for file in given if file is None or not file.is_dir()])
     pixels = Pixels(
         pixel_scale,
         _numbers("--pixel-mean", pixel_mean),
         _numbers("--pixel-std", pixel_std),
     )
+    inputs = options.inputs(input_shape, batch_axis, None)
     with _progress(epochs) as watch:
         tuned = tune(
             model,
@@ -140,7 +143,8 @@ def command(
             calibration=calibration,
             overrides=sets or (),
             plugins=plugin or (),
-            input_shapes=options.shapes(input_shape),
+            input_shapes=inputs.shapes,
+            batch_axes=inputs.batch_axes,
             percentile=percentile,
             noise=noise,
             device=device,

@@ -56,6 +56,8 @@ class Objective:
 
     def _against_labels(self, scores: Tensor, labels: Tensor) -> Tensor:
         kind = self.loss
+        if kind in ("auto", "cross-entropy") and _one_hot(scores, labels):
+            labels, kind = labels.argmax(dim=1), "cross-entropy"
         if kind == "auto":
             whole = not labels.is_floating_point()
             classes = labels.ndim == 1 or (scores.ndim > 2 and scores.shape[1] > 1)
@@ -111,6 +113,14 @@ def _axis(output: ir.Value, scores: Tensor) -> int:
         given = node.attributes.get("axis")
         return -1 if given is None else int(given.value)
     return 1 if scores.ndim > 1 else 0
+
+
+def _one_hot(scores: Tensor, labels: Tensor) -> bool:
+    """Whether along axis 1 one entry is 1 and all others are 0."""
+    if labels.shape != scores.shape or labels.ndim < 2 or labels.shape[1] < 2:
+        return False
+    ones = labels == 1
+    return bool((ones | (labels == 0)).all() and (ones.sum(dim=1) == 1).all())
 
 
 def _cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:

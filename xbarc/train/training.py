@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xbarc.driver.evaluate import accuracy
+from xbarc.driver.metrics import guess_metric
+from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
 from xbarc.support.threads import thread_count
 from xbarc.train import checkpoint
@@ -177,8 +178,7 @@ class Training:
             return loss, None, count
         main = self.network.model.graph.outputs[0].name or ""
         given = outputs[main].detach().cpu().numpy()
-        right = accuracy(given, truth.cpu().numpy()) if _classified(truth) else None
-        return loss, right, count
+        return loss, _accuracy(given, truth.cpu().numpy()), count
 
     def _forward(self, module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         values = [*self.objective.wanted, *self.network.model.graph.outputs[:1]]
@@ -369,9 +369,12 @@ def _figures(score: Score | None) -> tuple[float | None, float | None]:
     return (None, None) if score is None else (score.loss, score.accuracy)
 
 
-def _classified(truth: Tensor) -> bool:
-    """Whether an accuracy can be told: labels are classes or masks."""
-    return truth.ndim > 1 or not truth.is_floating_point()
+def _accuracy(output: Array, truth: Array) -> float | None:
+    """Share of right answers; None where labels are numbers."""
+    if truth.dtype.kind == "f" and (truth.ndim < 2 or len(np.unique(truth)) > 2):
+        return None
+    metric = guess_metric(output, truth)
+    return metric.measure(output, truth) if metric.is_share else None
 
 
 def _under(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

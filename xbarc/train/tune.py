@@ -19,7 +19,7 @@ from xbarc.graph.inputs import input_specs
 from xbarc.graph.serialize import to_proto
 from xbarc.simulator.noise import effects_of
 from xbarc.support.data import InputSpec
-from xbarc.support.errors import UsageError
+from xbarc.support.errors import UsageError, XbarcError
 from xbarc.train import data as train_data
 from xbarc.train.data import Arrays, Data, Pixels
 from xbarc.train.method import METHODS, Method, method_of
@@ -117,16 +117,14 @@ def prepare(
     """A training that is ready to run, and what its checkpoints are told apart by."""
     decided = driver.decide(compiled)
     effects = effects_of(decided.target, noise, device)
-    imported = import_model(source, input_shapes=compiled.input_shapes, weights=compiled.weights)
-    specs = input_specs(imported.model)
+    imported = import_model(source, inputs=compiled.inputs, weights=compiled.weights)
+    specs = _specs(imported)
     train, judge = _data(data, labels, validation, specs, settings, pixels)
     feeds = _feeds(train, specs) if calibration is None else None
     imported = (
         replace(imported, feeds=feeds)
         if feeds is not None
-        else import_model(
-            source, calibration, input_shapes=compiled.input_shapes, weights=compiled.weights
-        )
+        else import_model(source, calibration, inputs=compiled.inputs, weights=compiled.weights)
     )
     network = _network(imported, decided, effects, settings, compiled.percentile)
     labelled = _labelled(train, settings)
@@ -148,6 +146,18 @@ def prepare(
     )
     about = [str(method.spec()), asdict(compiled), asdict(settings), [str(e) for e in effects]]
     return training, _question(imported.model, train, judge, about)
+
+
+def _specs(imported: Imported) -> list[InputSpec]:
+    """The model's inputs. Raises `XbarcError` where samples don't lie along axis 0."""
+    specs = input_specs(imported.model)
+    for spec in specs:
+        if spec.axis != 0:
+            raise XbarcError(
+                f"input {spec.name!r} has its batch on axis {spec.axis}: retraining takes batches "
+                "on axis 0; move it there by a Transpose"
+            )
+    return specs
 
 
 def _network(
