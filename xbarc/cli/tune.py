@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from xbarc.train.record import Record, Score
     from xbarc.train.tune import Tuned
 
+EXAMPLES = (
+    "xbarc tune model.onnx --data train.npz --labels y --target mca128 --epochs 10 -o tuned.onnx",
+    'xbarc tune model.onnx --data train.npz --target mca128 --noise "programming{sigma=0.1}" '
+    "--checkpoint tune.ckpt -o tuned.onnx",
+)
+
 
 def command(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The trained network: ONNX.")],
