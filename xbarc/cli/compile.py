@@ -79,6 +79,8 @@ def command(
             "no --calibration given: activation ranges come from generated inputs: accuracy will "
             "suffer, and costs may be off (what ranges show decides how inputs are driven)"
         )
+    if not program.report["coverage"]["crossbar_operators"]:
+        warn("nothing of this model is for crossbars: its costs are the digital unit's alone")
     if "random_weights" in program.report:
         names = program.report["random_weights"]["names"]
         warn(f"{len(names)} weights are random: costs mean something, results don't")
@@ -103,7 +105,10 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
         else f"{covered['mac_share']:.2%} of the multiply-accumulates"
     )
     yield f"{report['model']} for {report['target']}"
-    yield f"  on crossbars  {covered['crossbar_operators']} of {operators} operators, {share}"
+    if covered["crossbar_operators"]:
+        yield f"  on crossbars  {covered['crossbar_operators']} of {operators} operators, {share}"
+    else:
+        yield f"  on crossbars  nothing: {_nothing(covered, operators)}"
     yield (
         f"  it takes      {number(totals['crossbars'])} crossbars, "
         f"{number(totals['memristors'])} memristors, {totals['utilization']:.1%} of the cells"
@@ -119,3 +124,13 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  lossy         {name}: relative deviation {size}"
     for name, reason in covered["digital_reasons"].items():
         yield f"  digital       {name}: {reason}"
+
+
+def _nothing(covered: Mapping[str, Any], operators: int) -> str:
+    """Why nothing stands on crossbars."""
+    if covered["digital_reasons"]:
+        return f"none of the products of {operators} operators can, as the lines below say"
+    return (
+        f"none of its {operators} operators multiplies by static weights, as Conv, Gemm and MatMul "
+        "do; trees and tables don't"
+    )

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from xbarc.graph.codes import grid_of, unquantised, width_of
 from xbarc.graph.query import constant, input_at, is_static
 from xbarc.graph.weights import (
     along,
@@ -33,7 +34,8 @@ class Layer:
     """One operator with static weights, before its weights are quantised.
 
     `source` is the value whose codes drive the rows: real, or already integer where `codes` says
-    the scale it came with. `bias` is one number a column.
+    the scale it came with. `to_code`: it is real all the same, and `codes` says how it is coded.
+    `bias` is one number a column.
     """
 
     kind: LayerKind
@@ -41,6 +43,7 @@ class Layer:
     source: ir.Value
     bias: Array | None
     codes: InputScale | None = None
+    to_code: bool = True
 
     @property
     def node(self) -> ir.Node:
@@ -96,10 +99,15 @@ def find_layer(node: ir.Node, kind: LayerKind) -> Layer | str:
     if reason := kind.refusal(product):
         return reason
     codes, source = _incoming_codes(moving)
+    to_code = codes is None
     if codes is not None and codes.zero_point and not kind.takes_zero_point:
-        codes, source = None, moving
+        codes, source, to_code = None, moving, True
+    grid = grid_of(moving)
+    if grid is not None and (codes is None or grid.bits < codes.bits):
+        codes = InputScale(grid.scale, grid.bits, grid.signed)
+        source, to_code = unquantised(moving, grid), True
     bias = _bias(product, kind)
-    return bias if isinstance(bias, str) else Layer(kind, product, source, bias, codes)
+    return bias if isinstance(bias, str) else Layer(kind, product, source, bias, codes, to_code)
 
 
 def _bias(product: Product, kind: LayerKind) -> Array | str | None:
@@ -172,7 +180,7 @@ def _own_integers(layer: Layer) -> IntegerWeights | None:
     shifted = q.astype(np.int32) - along(zero, axis, q.ndim).astype(np.int32)
     matrix = kind.as_matrix(product, shifted)
     largest = int(np.abs(matrix).max())
-    bits = max(dtype.bitwidth, largest.bit_length() + 1)
+    bits = max(width_of(product.weights) or dtype.bitwidth, largest.bit_length() + 1)
     if bits > 16:
         return None
     own = scale.reshape(-1).astype(np.float64) * kind.factors(product)[0]

@@ -116,7 +116,7 @@ class _Body:
         inputs = model.graph.inputs
         self.block = Block(arg_types=[self._type_of(v) for v in inputs])
         self.values: dict[ir.Value, SSAValue] = dict(zip(inputs, self.block.args, strict=True))
-        self.quantized: dict[tuple[ir.Value, float], SSAValue] = {}
+        self.quantized: dict[tuple[ir.Value, InputScale], SSAValue] = {}
 
     def add_digital(self, step: Step) -> None:
         """A digital subgraph: an operation, and its ONNX file."""
@@ -240,9 +240,9 @@ class _Body:
 
     def _codes_of(self, layer: Layer, scale: InputScale) -> SSAValue:
         source = self.values[layer.source]
-        if layer.codes is not None:
+        if not layer.to_code:
             return source
-        key = (layer.source, scale.scale)
+        key = (layer.source, scale)
         if key not in self.quantized:
             op = QuantizeOp(source, scale.scale, code_type(scale.bits, scale.signed))
             self.block.add_op(op)

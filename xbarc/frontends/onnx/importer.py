@@ -10,6 +10,7 @@ What `load` gives:
 - no functions, Identity, inference Dropout or dead nodes; shapes inferred, target shapes of Reshape
   constant where they can be;
 - the batch axis of an input symbolic where the model leaves it open, all else static (`inputs`);
+- QONNX's operators as quantisation and its inverse (`qonnx`), transposes of weights done (`moves`);
 - QLinearConv, QLinearMatMul, QGemm, ConvInteger, MatMulInteger as Conv, MatMul and Gemm between
   DequantizeLinear and QuantizeLinear (`qoperator`), dynamically quantised products with real inputs
   (`dynamic`), onnxruntime's Attention behind its projection (`attention`), other quantised
@@ -32,7 +33,9 @@ from xbarc.frontends.onnx.attention import split_attention
 from xbarc.frontends.onnx.dynamic import to_static
 from xbarc.frontends.onnx.inputs import fix_inputs
 from xbarc.frontends.onnx.limits import check_calls
+from xbarc.frontends.onnx.moves import transpose_codes
 from xbarc.frontends.onnx.opset import raise_opset
+from xbarc.frontends.onnx.qonnx import from_qonnx
 from xbarc.frontends.onnx.qoperator import to_qdq
 from xbarc.frontends.onnx.reader import MALFORMED, NEWEST_IR, read, root_cause
 from xbarc.frontends.onnx.weights import check_weights, read_weights
@@ -71,7 +74,9 @@ def load(
     raise_opset(model)
     lift_constants(model)
     simplify(model)
-    if to_static(model) | split_attention(model) | to_qdq(model):
+    if from_qonnx(model):
+        simplify(model)
+    if to_static(model) | split_attention(model) | to_qdq(model) | transpose_codes(model):
         simplify(model)
     check_weights(model)
     _name_nodes(model)

@@ -11,6 +11,7 @@ import onnx
 import onnx.parser
 import onnx_ir as ir
 
+from xbarc.frontends.onnx.qonnx import DOMAINS
 from xbarc.frontends.onnx.weights import UNREADABLE, check_tensor, line
 from xbarc.graph.serialize import SMALL_BYTES, external_tensors, read_in, without_weights
 from xbarc.support.errors import UsageError, XbarcError
@@ -78,6 +79,7 @@ def _from_proto(proto: onnx.ModelProto, where: str, folder: str | None) -> ir.Mo
     try:
         _check_proto(proto, where)
         model = ir.from_proto(proto)
+        model.graph.opset_imports.update(dict.fromkeys(_unimported(proto), 1))
     except MALFORMED as error:
         raise XbarcError(f"{where} can't be read: {root_cause(error)}") from error
     _read_external(model, folder)
@@ -115,6 +117,8 @@ def _check_proto(proto: onnx.ModelProto, where: str) -> None:
     """onnx's own checker, on a copy whose large tensors are inputs: it stays in Python's heap."""
     skeleton = onnx.ModelProto(ir_version=min(max(proto.ir_version, 4), NEWEST_IR))
     skeleton.opset_import.extend(proto.opset_import)
+    for domain in _unimported(proto):
+        skeleton.opset_import.add(domain=domain, version=1)
     skeleton.functions.extend(proto.functions)
     graph = skeleton.graph
     graph.name = proto.graph.name or "graph"
@@ -148,6 +152,13 @@ def _check_proto(proto: onnx.ModelProto, where: str) -> None:
         onnx.checker.check_model(skeleton)
     except onnx.checker.ValidationError as error:
         raise XbarcError(f"{where} isn't a valid ONNX model: {line(error)}") from error
+
+
+def _unimported(proto: onnx.ModelProto) -> list[str]:
+    """QONNX's domains that nodes use and the model doesn't import: its tools write such models."""
+    imported = {opset.domain for opset in proto.opset_import}
+    used = {node.domain for node in _nodes(proto)}
+    return sorted(used.intersection(DOMAINS) - imported)
 
 
 def _forget_files(skeleton: onnx.ModelProto) -> None:
