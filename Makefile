@@ -2,6 +2,8 @@
 # make test    style, types, tile IR tests, pytest (about the same as .ci/run)
 # make demo    its own environment; the main job on real data
 # make bench   speed and memory
+# make docs    the documentation as a site: build/site
+# make notebooks  the tutorial as notebooks: build/notebooks
 # make schema  docs/report_json.md, from the models of xbarc/artifact/report.py
 # make clean   remove whatever this file made
 
@@ -11,7 +13,7 @@ BIN := .venv/bin
 DEMO := .venv-demo/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: venv test style installed types filecheck pytest bench schema demo clean
+.PHONY: venv test style installed types filecheck pytest bench schema docs notebooks demo clean
 
 venv: .venv/made
 
@@ -26,6 +28,7 @@ test: venv
 	$(MAKE) --no-print-directory style
 	$(MAKE) --no-print-directory types
 	$(MAKE) --no-print-directory filecheck
+	$(MAKE) --no-print-directory docs
 	$(MAKE) --no-print-directory pytest
 
 style: venv installed
@@ -54,6 +57,13 @@ bench: venv
 
 schema: venv
 	$(BIN)/python -m xbarc.artifact.report > docs/report_json.md
+
+# A warning, as of a link that leads nowhere, is an error.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+notebooks: venv
+	$(BIN)/python docs/site/notebooks.py build/notebooks
 
 demo: .venv-demo/made
 	@$(DEMO)/python examples/digits/demo.py
