@@ -60,7 +60,7 @@ schema: venv
 
 # A warning, as of a link that leads nowhere, is an error.
 docs: venv
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 notebooks: venv
 	$(BIN)/python docs/site/notebooks.py build/notebooks

@@ -50,7 +50,7 @@ def _row(parameter: object) -> str:
     shown = parameter.metavar or ""
     if not words.startswith("`-"):
         words, shown = f"`{shown or parameter.name}`", ""
-    told = (getattr(parameter, "help", "") or "").replace("|", "\\|")
+    told = (getattr(parameter, "help", "") or "").replace("|", "\\|").replace("[", "\\[")
     need = " Required." if parameter.required else ""
     # In a table, code can't hold a bar as it is.
     form = f"<code>{html.escape(shown).replace('|', '&#124;')}</code>" if shown else ""
