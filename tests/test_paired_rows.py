@@ -13,18 +13,19 @@ import xbarc
 from xbarc.hw.encoding import input_levels, input_slice_weights
 from xbarc.hw.target import load_target
 from xbarc.hw.wires import transfer
-from xbarc.ir.dialect import MvmOp
+from xbarc.ir import parse_module, print_module
+from xbarc.ir.dialect import MvmOp, weights_of
 from xbarc.report.spice import netlist
 from xbarc.simulator.analog.engine import AnalogEngine
 from xbarc.simulator.arrays import tiles_of
 from xbarc.simulator.devices.wire import Wire
 from xbarc.simulator.interpreter import Simulator
-from xbarc.simulator.noise import engine_for
+from xbarc.simulator.noise import effects_for, engine_for
 from xbarc.support.errors import UsageError
 
 needs_data = pytest.mark.skipif("XBARC_DATA" not in os.environ, reason="XBARC_DATA: models/")
 
-LOSSLESS = [*PAIRS, "adc.mode=lossless", "inputs.dac_bits=8"]
+LOSSLESS = [*PAIRS, "adc.mode=lossless", "inputs.dac_bits=8", "adc.price=as-configured"]
 
 
 def test_counts_of_a_layer_by_hand():
@@ -132,3 +133,28 @@ def test_resnet20_on_neurram():
     passes = ["inputs.signed=two-pass"]
     totals = xbarc.compile(model, "neurram", overrides=passes).cost()["totals"]
     assert totals["adc_conversions"] == 495_626
+
+
+def test_a_stuck_cell_of_a_pair(tmp_path):
+    """The G- of input 3 for the first column, stuck on: its input counts negative, fully."""
+    program = product(overrides=[*LOSSLESS, "array.cell_bits=7"])
+    (op,) = (op for op in program.module.walk() if isinstance(op, MvmOp))
+    layer = weights_of(op).symbol
+    q = program.weights[layer].astype(int)
+    q[3, 0] = max(q[3, 0], 0) - 127
+    faults = np.zeros((1, 1, 1, 128, 128), np.int64)
+    faults[0, 0, 0, 7, 0] = 1
+    np.savez(tmp_path / "faults.npz", **{layer: faults})
+    effects = effects_for(program, f'stuck{{map="{tmp_path}/faults.npz"}}')
+    matrix = AnalogEngine(effects).program(op, program.weights, program.target)
+    codes = np.random.default_rng(1).integers(0, 256, (20, 9)).astype(np.uint8)
+    found = np.zeros((op.matrix[1], 9))
+    matrix.multiply(codes, found)
+    np.testing.assert_allclose(found, q.T @ codes.astype(int), rtol=1e-5, atol=1)
+
+
+def test_the_tile_ir_says_it():
+    module = product(overrides=LOSSLESS).module
+    text = print_module(module)
+    assert "differential, slices in columns, polarity in rows>" in text
+    assert print_module(parse_module(text)) == text

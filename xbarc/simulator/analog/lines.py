@@ -68,6 +68,7 @@ class Noise(NamedTuple):
 class Term:
     """Cells [R, L] int32 of an array that bit lines have, each `unit` level steps; signed.
 
+    R are its word lines, or its pairs of them where both rows of a pair carry the same codes.
     `drive` is None where word lines carry the codes as they are. `variances` [R, L] int32, each
     `variance_unit`, are of the cells' read noise in level steps; None without.
     """
@@ -148,6 +149,8 @@ def _converted(
         (other,) = {id(found): found for found, _ in pairs}.values()
         taken = _term(other, np.array([line for _, line in pairs]))
         terms = [_difference(terms[0], taken)] if other is a else [terms[0], _negated(taken)]
+    if c.target.array.paired_rows and a.drive is None:
+        terms = [_in_pairs(terms[0])]
     alone = p.alone[mine] & bool((p.polarity < 0).any())
     reference = None
     if alone.any():
@@ -174,6 +177,16 @@ def _term(a: ProgrammedArray, lines: Integers) -> Term:
     variances = None if a.variances is None else a.variances[:, lines]
     cells = a.cells[:, lines] * a.physical.signs[:, None].astype(np.int32)
     return Term(cells, a.unit, a.drive, variances, a.variance_unit)
+
+
+def _in_pairs(term: Term) -> Term:
+    """One row for the two of a pair, which carry the same code: their signed cells added up."""
+
+    def added(values: Integers) -> Integers:
+        return np.asarray(values[0::2] + values[1::2])
+
+    variances = None if term.variances is None else added(term.variances)
+    return Term(added(term.cells), term.unit, term.drive, variances, term.variance_unit)
 
 
 def _difference(plus: Term, minus: Term) -> Term:

@@ -134,8 +134,9 @@ class AnalogTile:
         bends = tuple(e for e in effects if type(e).convert is not Effect.convert)
         off = any(c.driven or c.distortion is not None for c in converted)
         linear = tile.converter is None and not bends and not off
+        each = len(tile.rows) // len(converted[0].terms[0].cells) if converted else 1
         return cls(
-            _as_slice(tile.rows),
+            _as_slice(tile.rows[::each]),
             tile.columns,
             sum(len(c.weights) for c in converted),
             codes,
