@@ -4,7 +4,7 @@
 # make bench   speed and memory
 # make docs    the documentation as a site: build/site
 # make notebooks  the tutorial as notebooks: build/notebooks
-# make schema  docs/report_json.md, from the models of xbarc/artifact/report.py
+# make schema  docs/report_json.md and docs/targets.md, from the models in the code
 # make clean   remove whatever this file made
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -57,6 +57,7 @@ bench: venv
 
 schema: venv
 	$(BIN)/python -m xbarc.artifact.report > docs/report_json.md
+	$(BIN)/python -m xbarc.hw.target.reference > docs/targets.md
 
 # A warning, as of a link that leads nowhere, is an error.
 docs: venv

@@ -25,12 +25,19 @@ def command(
     sources: Annotated[
         bool, typer.Option("--sources", help="Every constant with its source, and the totals.")
     ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="A JSON schema of target files, for editors.")
+    ] = False,
     plugin: options.Plugins = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List the targets, or print one, with what its area and power add up to."""
-    from xbarc.hw.target import dump_target, load_target, target_text
+    from xbarc.hw.target import Target, dump_target, load_target, target_text
 
+    if schema:
+        told = Target.model_json_schema()
+        print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **told})
+        return
     if name is None:
         _list(as_json=as_json)
         return

@@ -31,7 +31,9 @@ CountOrZero = Annotated[int, Field(ge=0, le=1 << 20)]
 class Section(BaseModel):
     """A table of the target file: immutable, no key beyond the declared ones."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 class CrossbarArray(Section):
@@ -42,13 +44,21 @@ class CrossbarArray(Section):
     """
 
     rows: Annotated[int, Field(ge=1, le=65536)]
+    """Word lines of a crossbar."""
     cols: Annotated[int, Field(ge=1, le=65536)]
+    """Bit lines of a crossbar."""
     cell_bits: Annotated[int, Field(ge=1, le=8)]
+    """Bits that one cell holds."""
     encoding: Literal["differential", "offset"] = "differential"
+    """Signed weights as G+ - G-, or shifted by half their range."""
     slices_in: Literal["columns", "arrays"] = "columns"
+    """The slices of a weight in columns side by side, or in a crossbar each."""
     polarity_in: Literal["columns", "arrays", "rows"] = "columns"
+    """G+ and G- in columns side by side, in a crossbar each, or in rows one below the other."""
     columns_per_adc: Count = 128
+    """Columns that share an ADC, where `core.adcs` doesn't say how many there are."""
     energy: Literal["cells", "arrays", "programmed"] = "cells"
+    """What a read takes: see above."""
     source: str = ""
 
     @model_validator(mode="after")
@@ -103,6 +113,7 @@ class Weights(Section):
     """Integer weights: `bits` with sign."""
 
     bits: Annotated[int, Field(ge=2, le=16)] = 8
+    """Bits of a weight with its sign; a model's own integers keep theirs."""
     source: str = ""
 
 
@@ -114,9 +125,13 @@ class Inputs(Section):
     """
 
     bits: Annotated[int, Field(ge=2, le=16)] = 8
+    """Bits of an activation's code."""
     dac_bits: Annotated[int, Field(ge=1, le=16)] = 1
+    """Bits of it that a DAC drives in one read."""
     signed: SignedInputs = "two-pass"
+    """How negative activations are driven."""
     coding: Literal["amplitude", "pulses", "bit-pulses"] = "amplitude"
+    """How a slice is driven: see above."""
     source: str = ""
 
     @model_validator(mode="after")
@@ -134,12 +149,19 @@ class Adc(Section):
     """
 
     bits: Annotated[int, Field(ge=1, le=24)] = 8
+    """Bits of a conversion."""
     mode: Literal["lossless", "saturate", "full-scale", "calibrated"] = "saturate"
+    """What becomes of sums that the converter can't tell apart (`docs/numerics.md`)."""
     subtract: Literal["digital", "analog"] = "digital"
+    """G+ - G- in front of the converter, or behind it."""
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    """Calibrated converters: share of the sums within their range, in percent."""
     rate_gsps: Positive = 1.2
+    """Conversions a second of one ADC, in 1e9; the model's own rate where that is less."""
     price: Literal["as-needed", "as-configured"] = "as-needed"
+    """Bits that a lossless converter is priced at: see above."""
     flipped: bool = False
+    """Columns of large weights are stored flipped, which saves a bit (ISAAC)."""
     source: str = ""
 
 
@@ -159,17 +181,29 @@ class Device(Section):
     __pydantic_extra__: dict[str, dict[str, Any]]
 
     cell: str = ""
+    """A file of `targets/cells/`."""
     g_on_us: Positive
+    """Largest conductance."""
     g_off_us: Positive
+    """Least conductance."""
     read_voltage_v: Positive
+    """Voltage of a row in a read."""
     read_pulse_ns: Positive
+    """Length of a read pulse."""
     write_voltage_v: Positive
+    """Voltage of a write pulse."""
     write_pulse_ns: Positive
+    """Length of a write pulse."""
     write_pulses: Count = 1
+    """Pulses that write a cell, without write-and-verify."""
     write_energy_pj: NonNegative | None = None
+    """Energy of a write pulse."""
     endurance: Positive | None = None
+    """Times that a cell can be written."""
     programmings_per_day: Positive = 1.0
+    """How often the weights are written anew."""
     max_cell_bits: Count | None = None
+    """Bits that a cell holds at most."""
     source: str = ""
 
     @property
@@ -204,10 +238,15 @@ class Technology(Section):
     """
 
     node_nm: Positive = 32.0
+    """Process node."""
     scaling: Literal["none", "stillmaker-baas"] = "none"
+    """Figures of another node: refused, or scaled by published factors."""
     clock_ghz: Positive = 1.2
+    """Clock of the digital parts."""
     gating: Literal["none", "clock", "power"] = "none"
+    """What idle parts draw: see above."""
     leakage_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Leakage where a source has none, as a share of the power at full load (an assumption)."""
     source: str = ""
 
 
@@ -222,19 +261,33 @@ class Core(Section):
     """
 
     crossbars: Count = 8
+    """Crossbars of a core."""
     cycle: Literal["sequential", "pipelined"] = "sequential"
+    """Read and conversions in turn, or overlapped."""
     adcs: Count | None = None
+    """ADCs of a core."""
     dacs: CountOrZero | None = None
+    """DACs of a core."""
     sample_holds: CountOrZero | None = None
+    """Sample-and-holds of a core."""
     shift_adds: Count = 4
+    """Shift-and-add units."""
     input_registers: CountOrZero = 1
+    """Input registers."""
     input_register_bytes: Count = 2048
+    """Size of an input register."""
     output_registers: CountOrZero = 1
+    """Output registers."""
     output_register_bytes: Count = 256
+    """Size of an output register."""
     buffers: CountOrZero = 0
+    """Buffers of the core itself."""
     buffer_kb: Positive = 64.0
+    """Size of one."""
     vector_units: CountOrZero = 0
+    """Vector units."""
     controls: CountOrZero = 0
+    """Control units."""
     source: str = ""
 
 
@@ -246,18 +299,31 @@ class Node(Section):
     """
 
     cores: Count = 12
+    """Cores of a node."""
     buffers: CountOrZero = 0
+    """Buffers of a node."""
     buffer_kb: Positive = 64.0
+    """Size of one."""
     buses: CountOrZero = 0
+    """Buses of a node."""
     bus_bits: Count = 384
+    """Width of a bus."""
     routers: NonNegative = 0.0
+    """Routers a node."""
     registers: CountOrZero = 0
+    """Output registers of the node."""
     register_bytes: Count = 3072
+    """Size of one."""
     shift_adds: CountOrZero = 0
+    """Shift-and-add units of the node."""
     activations: CountOrZero = 0
+    """Activation units."""
     poolings: CountOrZero = 0
+    """Pooling units."""
     multipliers: CountOrZero = 0
+    """Multiply-add units, for digital products."""
     vector_units: CountOrZero = 0
+    """Vector units."""
     source: str = ""
 
 
@@ -269,11 +335,17 @@ class Chip(Section):
     """
 
     nodes: Count = 168
+    """Nodes of a chip."""
     mesh: tuple[Count, Count] | None = None
+    """Rows and columns of the mesh."""
     buffers: CountOrZero = 0
+    """Buffers of the chip."""
     buffer_kb: Positive = 4096.0
+    """Size of one."""
     links: CountOrZero = 0
+    """Links to other chips."""
     chips: Count | None = None
+    """Chips at most."""
     source: str = ""
 
     @field_validator("mesh", mode="before")
@@ -313,15 +385,24 @@ class ComponentTable(Section):
     """
 
     model: str = "constant"
+    """The model that gives the figures."""
     area_um2: NonNegative | None = None
+    """Area of one unit."""
     energy_pj: NonNegative | None = None
+    """Energy of one action."""
     leakage_mw: NonNegative | None = None
+    """Leakage of one unit."""
     clock_mw: NonNegative | None = None
+    """Power of its clock."""
     latency_ns: NonNegative | None = None
+    """Time of one action."""
     rate_gps: NonNegative | None = None
+    """Actions a second at most, in 1e9."""
     power_mw: NonNegative | None = None
+    """Published power at full load."""
     source: str | None = None
     options: dict[str, float | int | str | bool] = Field(default_factory=dict)
+    """Options of the model."""
 
     @model_validator(mode="after")
     def _constants_or_a_model(self) -> "ComponentTable":
@@ -342,7 +423,9 @@ class Target(Section):
     """A whole target: what a TOML file in `targets/` says."""
 
     name: Annotated[str, Field(min_length=1)]
+    """What reports call the target."""
     description: str = ""
+    """One line about it."""
     array: CrossbarArray
     weights: Weights = Weights()
     inputs: Inputs = Inputs()
