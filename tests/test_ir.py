@@ -1,7 +1,6 @@
 # ruff: noqa: E501  (an operation's text is one line)
 """The tile IR: its text reads back to itself, and its verifiers refuse what can't be."""
 
-import io
 import random
 import re
 import struct
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.dialects.test import TestOp as AnyOp
 from xdsl.ir import Block, Region
-from xdsl.printer import Printer
 
 from xbarc.ir import parse_module, print_module
 from xbarc.ir.dialect import (
@@ -64,9 +62,7 @@ builtin.module attributes {{xbar.crossbar = {CROSSBAR}}} {{
 
 
 def generic(module):
-    out = io.StringIO()
-    Printer(stream=out, print_generic_format=True).print_op(module)
-    return out.getvalue()
+    return print_module(module, generic=True)
 
 
 def round_trip(module):

@@ -47,6 +47,9 @@ def command(
     params: options.Params = None,
     constants: options.Constants = None,
     random_weights: options.RandomWeights = None,
+    generic: Annotated[
+        bool, typer.Option("--generic", help="Print tile IR in MLIR's generic form.")
+    ] = False,
     print_ir_after: options.PrintIrAfter = None,
     time_passes: options.TimePasses = False,
 ) -> None:
@@ -85,9 +88,12 @@ def command(
             overrides=sets or (),
             plugins=plugin or (),
             instrumentation=seen,
+            generic=generic,
         )
         _write(text, output)
         return
+    if generic:
+        raise UsageError(f"--generic is for tile IR: {file} is taken for a model")
     if output is None or output.suffix != ".onnx":
         raise UsageError(f"a model is written to a file: xbarc opt {file} -o smaller.onnx")
     from xbarc.driver.optimize import optimize

@@ -27,8 +27,11 @@ def rewrite(
     overrides: Sequence[str] = (),
     plugins: Sequence[Path] = (),
     instrumentation: Instrumentation | None = None,
+    generic: bool = False,
 ) -> str:
     """The tile IR `text` after `passes` and no others, verified; `name` stands in errors.
+
+    `generic`: printed in MLIR's generic form.
 
     Raises:
         UsageError: the passes or the target are wrong, or a pass needs what wasn't given.
@@ -55,4 +58,4 @@ def rewrite(
         seen.check(pipeline.mapping)
         run_module_passes(pipeline.mapping, XbarContext(hardware), module, seen)
     seen.print_times()
-    return print_module(module)
+    return print_module(module, generic=generic)

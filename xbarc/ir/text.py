@@ -93,8 +93,11 @@ def _verify(module: ModuleOp, name: str) -> None:
         raise XbarcError(f"{name}: {' '.join(str(error).split())}") from None
 
 
-def print_module(module: ModuleOp) -> str:
-    """The text of a module; `parse_module` of it gives the same module."""
+def print_module(module: ModuleOp, *, generic: bool = False) -> str:
+    """The text of a module; `parse_module` of it gives the same module.
+
+    `generic`: operations in MLIR's generic form, which tools read that don't know the dialect.
+    """
     out = io.StringIO()
-    Printer(stream=out).print_op(module)
+    Printer(stream=out, print_generic_format=generic).print_op(module)
     return out.getvalue().rstrip("\n") + "\n"
