@@ -45,7 +45,8 @@ YARDSTICKS = (
         puma,
         """
         The target's components, rolled up. A core's parts are published to 0.005 mm2, and there
-        are 36.
+        are 36. PUMA's own abstract has 577 GOPS/s/mm2 and 837 GOPS/s/W, of a chip of 90.6 mm2 and
+        62.5 W: by power that is PIMCOMP's chip too, whose area is 31 % less.
         """,
     ),
     Yardstick(

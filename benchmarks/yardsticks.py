@@ -62,12 +62,15 @@ def isaac() -> list[Row]:
 def puma() -> list[Row]:
     """PIMCOMP's Table I rolled up."""
     target = load_target("puma")
-    up = roll_up(target, components(target))
+    parts = components(target)
+    up, most = roll_up(target, parts), peak(target, parts)
     return [
         Row("core", 1270.56, up["core"]["power_w"] * 1e3, "reproduced", "mW"),
         Row("core", 1.01, up["core"]["area_mm2"], "reproduced", "mm2"),
         Row("chip", 56.79, up["chip"]["power_w"], "reproduced", "W"),
         Row("chip", 62.92, up["chip"]["area_mm2"], "reproduced", "mm2"),
+        Row("peak by power, PUMA's abstract", 0.837, most["tops_per_w"], "predicted", "TOPS/W"),
+        Row("peak by area, PUMA's abstract", 0.577, most["tops_per_mm2"], "predicted", "TOPS/mm2"),
     ]
 
 

@@ -101,7 +101,8 @@ def test_capacity():
     with pytest.raises(XbarcError) as error:
         check_capacity({"a": 40, "b": 60}, target)
     assert str(error.value) == (
-        "target 'mca128' has 48 crossbars (1 x 2 nodes x 3 cores x 8), the program needs 100: "
-        "52 are missing (the largest layer, 'b', takes 60); 3 chips would do: chip.chips"
+        "target 'mca128 + chip.chips=1, chip.nodes=2, node.cores=3' has 48 crossbars "
+        "(1 x 2 nodes x 3 cores x 8), the program needs 100: 52 are missing (the largest layer, "
+        "'b', takes 60); 3 chips would do: chip.chips"
     )
     check_capacity({"a": 10**6}, load_target("mca128"))

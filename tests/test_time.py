@@ -85,6 +85,16 @@ def test_a_cycle_is_a_read_and_the_conversions_that_share_an_adc():
     assert shared.cycle_ns() == 10 + 8 * 128 / 4 / 2
 
 
+@pytest.mark.parametrize(("where", "conversions"), [("columns", 16), ("arrays", 16), ("rows", 32)])
+def test_pairs_that_are_subtracted_before_the_adc_are_one_conversion(where, conversions):
+    target = make_target(
+        array={"cols": 128, "columns_per_adc": 32, "polarity_in": where},
+        adc={"rate_gsps": 2.0, "subtract": "analog"},
+        device={"read_pulse_ns": 10.0},
+    )
+    assert target.cycle_ns() == 10 + conversions / 2
+
+
 @pytest.mark.parametrize(("copies", "expected"), [(1, 800), (3, 272), (100, 8), (1000, 8)])
 def test_copies_share_the_vectors(copies, expected):
     assert cycles(100, 8, copies) == expected
@@ -261,7 +271,7 @@ def test_every_target_has_times(name):
         "g (float[N,4,8,8] x) => (float[N,4,8,8] y) <float[4,4,3,3] w>"
         "{ a = Conv<pads=[1,1,1,1]>(x, w) y = Relu(a) }"
     )
-    totals = xbarc.compile(model, name, calibration=x, passes="replicate{budget=8},place").cost()[
+    totals = xbarc.compile(model, name, calibration=x, passes="replicate{budget=16},place").cost()[
         "totals"
     ]
     assert 0 < totals["interval_us"] <= totals["latency_us"]

@@ -511,6 +511,11 @@ class Target(Section):
             return min(self.array.columns_per_adc, self.array.cols)
         return math.ceil(self.core.crossbars * self.array.cols / self.core.adcs)
 
+    def conversions_per_adc(self) -> int:
+        """Conversions that one ADC makes in one read: of two columns one where they are a pair."""
+        pairs = self.adc.subtract == "analog" and not self.array.paired_rows
+        return math.ceil(self.columns_per_adc() / 2) if pairs else self.columns_per_adc()
+
     def read_ns(self) -> float:
         """The time for which a row is driven fully in one read: a pulse, or the most pulses."""
         bits = self.inputs.dac_bits
@@ -524,7 +529,7 @@ class Target(Section):
         counts if it is below `adc.rate_gsps`.
         """
         read = self.read_ns()
-        conversions = self.columns_per_adc() / min(self.adc.rate_gsps, adc_gsps)
+        conversions = self.conversions_per_adc() / min(self.adc.rate_gsps, adc_gsps)
         return max(read, conversions) if self.core.cycle == "pipelined" else read + conversions
 
     def input_slices(self, bits: int, signed: bool) -> int:
