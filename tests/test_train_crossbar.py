@@ -22,6 +22,8 @@ CNN = """g (float[N,3,8,8] x) => (float[N,5] y)
     y = MatMul(f, w4)
 }"""
 
+PAIRS = ["array.polarity_in=rows", "adc.subtract=analog", "inputs.signed=native"]
+
 IDEAL = [
     ("mca128", [], ""),
     ("mca64", ["adc.bits=5"], ""),
@@ -31,6 +33,7 @@ IDEAL = [
     ("mca64", ["array.encoding=offset", "adc.mode=full-scale", "adc.bits=6"], ""),
     ("mca64", ["inputs.dac_bits=8", "adc.mode=full-scale", "adc.bits=8"], ""),
     ("mca64", ["inputs.signed=twos-complement", "adc.bits=5"], ""),
+    ("mca64", [*PAIRS, "inputs.dac_bits=8", "adc.mode=full-scale", "adc.bits=8"], ""),
     ("mca128", ["adc.bits=6"], "kernel-first"),
     ("mca128", ["adc.bits=6"], "sub-image"),
     ("mca64", ["adc.mode=lossless"], ""),
@@ -75,16 +78,20 @@ def test_what_is_not_random_is_the_simulators_to_the_bit(target, overrides, pass
 
 
 @pytest.mark.parametrize("noise", NOISE)
-@pytest.mark.parametrize("overrides", [[], ["adc.mode=lossless"]])
+@pytest.mark.parametrize(
+    "overrides", [[], ["adc.mode=lossless"], [*PAIRS, "adc.mode=lossless"]], ids=len
+)
 def test_devices_are_the_simulators_to_the_bit(noise, overrides):
     found, x = network(CNN, "mca64", overrides, noise=noise)
     assert np.array_equal(run(found, x, seed=3), simulated(found, x, seed=3))
     assert not np.array_equal(run(found, x, seed=4), simulated(found, x, seed=3))
 
 
-def test_linear_arrays_are_a_matrix_for_training():
+@pytest.mark.parametrize("keys", [[], PAIRS], ids=["pairs in columns", "pairs in rows"])
+def test_linear_arrays_are_a_matrix_for_training(keys):
     """The same cells, without the simulator's steps: as near as float32 is."""
-    found, x = network(CNN, "mca64", ["adc.mode=lossless"], noise="ratio,programming{sigma=0.1}")
+    keys = [*keys, "adc.mode=lossless"]
+    found, x = network(CNN, "mca64", keys, noise="ratio,programming{sigma=0.1}")
     exact, fast = run(found, x, seed=2), run(found, x, seed=2, exact=False)
     # Errors between the blocks of a depthwise layer's tiles belong to no weight, and those of an
     # unrolled kernel (of the transposed convolution) to several places of one.
