@@ -204,7 +204,10 @@ def _check_size(node: ir.Node, shape: Sequence[int], itemsize: int) -> None:
 
 
 def _refuse_absurd(node: ir.Node, inputs: Sequence[Array | None], opset: int) -> None:
-    """Raise where the node's output would be too large; by onnx's inference, before it runs."""
+    """Raise where the node's output would be too large; by onnx's inference, before it runs.
+
+    Raises `XbarcError` also where its inputs are of types that it doesn't take together.
+    """
     proto = ir.to_proto(node)
     types, data = {}, {}
     for value, array in zip(node.inputs, inputs, strict=True):
@@ -217,6 +220,9 @@ def _refuse_absurd(node: ir.Node, inputs: Sequence[Array | None], opset: int) ->
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")
         inferred = onnx.shape_inference.infer_node_outputs(schema, proto, types, data)
+    except onnx.checker.ValidationError as error:
+        what = " ".join(str(error).split())
+        raise XbarcError(f"{describe(node)} isn't valid: {what}") from error
     except (onnx.shape_inference.InferenceError, onnx.defs.SchemaError, RuntimeError):
         return  # onnxruntime says what is wrong with it
     for output_type in inferred.values():

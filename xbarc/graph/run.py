@@ -8,6 +8,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from xbarc.graph.crashes import watched
 from xbarc.graph.query import constant, describe_dims, is_static
 from xbarc.graph.serialize import with_external_weights
 from xbarc.support.data import Array
@@ -92,11 +93,13 @@ class Session:
             name: constant(values[name]) for name in wanted if values[name].producer() is None
         }
         self._computed = list(dict.fromkeys(name for name in wanted if name not in self._given))
-        self._session = (
-            _session(model, self._computed, thread_count(threads), optimize)
-            if self._computed
-            else None
-        )
+        self._session: ort.InferenceSession | None = None
+        self._untried: tuple[ir.Model, onnx.ModelProto] | None = None
+        if self._computed:
+            proto, weights = _with_weights(model, self._computed)
+            with watched(model, proto, {}):
+                self._session = _session(proto, weights, thread_count(threads), optimize)
+            self._untried = model, proto
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name for these inputs by name.
@@ -115,27 +118,48 @@ class Session:
         computed: dict[str, Array] = {}
         if self._session is not None:
             try:
-                results = self._session.run(self._computed, dict(feeds))
+                results = self._tried(self._session, feeds)
             except ORT_FAILURES as error:
                 raise XbarcError(f"onnxruntime can't run the model: {one_line(error)}") from error
             computed = dict(zip(self._computed, results, strict=True))
         return {name: given[name] if name in given else computed[name] for name in self.outputs}
 
+    def _tried(self, session: ort.InferenceSession, feeds: Mapping[str, Array]) -> list[Array]:
+        """What the session gives; its first run is watched, since onnxruntime may crash in it."""
+        if self._untried is None:
+            return list(session.run(self._computed, dict(feeds)))
+        model, proto = self._untried
+        with watched(model, proto, feeds):
+            results = session.run(self._computed, dict(feeds))
+        self._untried = None
+        return list(results)
+
+
+def _with_weights(
+    model: ir.Model, outputs: Sequence[str]
+) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
+    try:
+        return with_external_weights(model, outputs)
+    except ORT_FAILURES as error:  # onnx_ir's SerdeError is a RuntimeError
+        raise XbarcError(f"onnxruntime can't take the model: {one_line(error)}") from error
+
 
 def _session(
-    model: ir.Model, outputs: Sequence[str], threads: int, optimize: bool
+    proto: onnx.ModelProto,
+    weights: Mapping[str, ir.TensorProtocol],
+    threads: int,
+    optimize: bool,
 ) -> ort.InferenceSession:
     options = session_options(threads)
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        proto, weights = with_external_weights(model, outputs)
         held = {name: _ort_value(tensor) for name, tensor in weights.items()}
         options.add_external_initializers(list(held), list(held.values()))
         return ort.InferenceSession(
             proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-    except ORT_FAILURES as error:  # onnx_ir's SerdeError is a RuntimeError too
+    except ORT_FAILURES as error:
         raise XbarcError(f"onnxruntime can't take the model: {one_line(error)}") from error
 
 

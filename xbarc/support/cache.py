@@ -34,11 +34,11 @@ def kept(kind: str, of: Sequence[object], compute: Callable[[], Array]) -> Array
 
     `of` is all that the array depends on: arrays by their bytes, other things by their repr.
     """
-    folder = _folder()
-    if folder is None:
+    root = folder()
+    if root is None:
         return compute()
     name = _digest(of)
-    path = folder / kind / name[:2] / f"{name[2:]}.npy"
+    path = root / kind / name[:2] / f"{name[2:]}.npy"
     found = _read(path)
     if found is None:
         found = compute()
@@ -48,7 +48,8 @@ def kept(kind: str, of: Sequence[object], compute: Callable[[], Array]) -> Array
     return found
 
 
-def _folder() -> Path | None:
+def folder() -> Path | None:
+    """Where xbarc keeps things; None where it is to keep nothing."""
     asked = os.environ.get(VARIABLE)
     if asked is not None:
         return Path(asked) if asked else None

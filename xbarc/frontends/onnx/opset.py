@@ -4,7 +4,7 @@
 13 to 18 put them (as inputs), models from 18 up differ in little that matters to them and stay as
 they are, and each step that isn't taken can't go wrong.
 
-Below 18 onnx's own converter does the work. Three things are kept from it:
+Below 18 onnx's own converter does the work. Four things are kept from it:
 
 - Weights. They stay behind as numpy arrays; the converter is C++ and sees a protobuf.
 - Negative dimensions (`dim_value: -1`, which Paddle writes for "unknown"). The converter runs shape
@@ -12,6 +12,7 @@ Below 18 onnx's own converter does the work. Three things are kept from it:
   onnxruntime believes that when it folds `Shape` and then fails on the Reshape that reads it. So
   the importer makes such dimensions symbolic first, and shapes that the converter
   inferred are dropped.
+- Bounds of a Clip and the value of a Pad, which it makes float32 whatever the data are.
 - Operators that it gets wrong. Upsample and Resize change their sampling grid at opset 11, which is
   put right after it; a model with one of `BROKEN`, or with scales that the inputs decide, keeps
   its opset, as does one that it has no adapter for. onnxruntime runs those as well; nothing in
@@ -23,9 +24,18 @@ import onnx
 import onnx.version_converter
 import onnx_ir as ir
 
-from xbarc.graph.fold import simplify
-from xbarc.graph.query import attribute, constant, input_at, is_op, is_static
+from xbarc.graph.fold import lift_constants, simplify
+from xbarc.graph.query import (
+    attribute,
+    constant,
+    input_at,
+    is_op,
+    is_static,
+    unique_name,
+    value_names,
+)
 from xbarc.graph.serialize import without_weights
+from xbarc.graph.shapes import infer_shapes
 from xbarc.support.errors import XbarcError
 
 OLDEST = 7
@@ -33,6 +43,9 @@ FLOOR = 18
 
 BROKEN = {"Hardmax": 13, "Scan": 9}
 """Operators whose meaning changes at an opset; onnx's converter takes them across unchanged."""
+
+BOUNDS = {"Clip": (1, 2), "Pad": (2,)}
+"""Inputs that were attributes, and have the type of the data."""
 
 ASYMMETRIC = 11
 """The opset from which Resize samples pixel centres, unless told otherwise."""
@@ -69,7 +82,37 @@ def raise_opset(model: ir.Model) -> bool:
             )
             mode = grids[str(node.outputs[0].name)]
             node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", mode)
+    _match_bounds(model)
     return True
+
+
+def _match_bounds(model: ir.Model) -> None:
+    """Bounds and paddings of the type that the data have: the converter makes all of them float32.
+
+    Before opset 11 they were attributes, which have one type for all.
+    """
+    bounded = [node for node in model.graph if is_op(node, *BOUNDS)]
+    if not bounded:
+        return
+    lift_constants(model)
+    infer_shapes(model)
+    taken = value_names(model)
+    for node in bounded:
+        kind = None if node.inputs[0] is None else node.inputs[0].dtype
+        for index in BOUNDS[node.op_type]:
+            value = input_at(node, index)
+            array = constant(value)
+            if value is None or array is None or kind is None or value.dtype == kind:
+                continue
+            name = unique_name(f"{value.name}_{kind.name.lower()}", taken)
+            cast = ir.Value(
+                name=name,
+                type=ir.TensorType(kind),
+                shape=ir.Shape(array.shape),
+                const_value=ir.Tensor(array.astype(kind.numpy()), dtype=kind),
+            )
+            model.graph.register_initializer(cast)
+            node.replace_input_with(index, cast)
 
 
 def _sampling_grids(model: ir.Model) -> dict[str, str] | None:

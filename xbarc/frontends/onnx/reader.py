@@ -1,5 +1,6 @@
 """ONNX models from files and from memory, checked by onnx, as `onnx_ir` has them."""
 
+import heapq
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -76,6 +77,7 @@ def _from_proto(proto: onnx.ModelProto, where: str, folder: str | None) -> ir.Mo
     if not proto.graph.output:
         raise XbarcError(f"{where} has no outputs: nothing to compile")
     _refuse_sparse(proto, where)
+    proto = _sorted(proto)
     try:
         _check_proto(proto, where)
         model = ir.from_proto(proto)
@@ -152,6 +154,49 @@ def _check_proto(proto: onnx.ModelProto, where: str) -> None:
         onnx.checker.check_model(skeleton)
     except onnx.checker.ValidationError as error:
         raise XbarcError(f"{where} isn't a valid ONNX model: {line(error)}") from error
+
+
+def _sorted(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its nodes in an order in which they can run; itself where they are, or can't.
+
+    onnxruntime sorts too, and its own tool that converts to float16 leaves its Casts at the end.
+    """
+    nodes = list(proto.graph.node)
+    maker = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    needs = [{maker[name] for name in _reads(node) if name in maker} for node in nodes]
+    if all(max(need, default=-1) < index for index, need in enumerate(needs)):
+        return proto
+    readers: list[list[int]] = [[] for _ in nodes]
+    for index, need in enumerate(needs):
+        for source in need:
+            readers[source].append(index)
+    open_needs = [len(need) for need in needs]
+    ready = [index for index, count in enumerate(open_needs) if not count]
+    order = []
+    while ready:
+        index = heapq.heappop(ready)  # the order of the model where it is one
+        order.append(nodes[index])
+        for reader in readers[index]:
+            open_needs[reader] -= 1
+            if not open_needs[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(nodes):
+        return proto  # it goes in a circle: onnx's checker says so
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    del result.graph.node[:]
+    result.graph.node.extend(order)
+    return result
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """The values that a node reads, those that its subgraphs take from outside included."""
+    waiting, names = [node], set()
+    while waiting:
+        inner = waiting.pop()
+        names.update(inner.input)
+        waiting.extend(n for graph in _held([inner]) for n in graph.node)
+    return names
 
 
 def _unimported(proto: onnx.ModelProto) -> list[str]:
