@@ -1,7 +1,9 @@
 """`xbarc cost`."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from xbarc.cli import options
 from xbarc.cli.output import console, number, print_json, table
@@ -10,6 +12,8 @@ from xbarc.cli.targets import peak_text
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from xbarc.artifact import CompiledProgram
+
 
 EXAMPLES = (
     "xbarc cost model.xbar",
@@ -17,11 +21,24 @@ EXAMPLES = (
 )
 
 
-def command(program: options.ProgramPath, as_json: options.AsJson = False) -> None:
+def command(
+    program: options.ProgramPath,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            "--explain", metavar="KEY", help="Unfold a figure: energy_uj.adc, latency_us, power_w."
+        ),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Show area, energy, time and the counts behind them, for one input: in a stream, and alone."""
     from xbarc.api import load
 
-    report = load(program).report
+    loaded = load(program)
+    if explain is not None:
+        _explain(loaded, explain, as_json=as_json)
+        return
+    report = loaded.report
     if as_json:
         print_json(report)
         return
@@ -34,6 +51,29 @@ def command(program: options.ProgramPath, as_json: options.AsJson = False) -> No
         out.print(f"{name:<12} {text}")
     for note in _notes(report):
         out.print(f"\n{note}")
+
+
+def _explain(program: "CompiledProgram", key: str, *, as_json: bool) -> None:
+    """A figure and what it follows from, a line each, down to counts and constants."""
+    from xbarc.cost.explain import Figure
+    from xbarc.cost.explain import explain as unfolded
+    from xbarc.report.figures import quantity, unit_key
+
+    figure = unfolded(program, key)
+    if as_json:
+        print_json(figure.document())
+        return
+
+    def lines(of: Figure, depth: int) -> Iterator[str]:
+        shown = quantity(unit_key(of.key), of.value)
+        more = " = " + of.how if of.how else ""
+        more += f"  [{of.source}]" if of.source else ""
+        yield f"{'  ' * depth}{of.key}: {shown}{more}"
+        for part in of.parts:
+            yield from lines(part, depth + 1)
+
+    for line in lines(figure, 0):
+        print(line)
 
 
 def _layers(report: Mapping[str, Any]) -> "Table":

@@ -1,0 +1,121 @@
+"""`xbarc cost --explain KEY`: every figure of the totals unfolds to what it is made of."""
+
+import json
+import math
+
+import pytest
+from models import text_model
+from typer.testing import CliRunner
+
+import xbarc
+from xbarc.cli import app
+from xbarc.cost.explain import explain, leaves
+from xbarc.report.figures import flatten
+from xbarc.support.errors import UsageError
+
+NET = """g (float[N,4,10,10] x) => (float[N,6] y)
+<float[8,4,3,3] a, float[6,8,3,3] b> {
+  c = Conv(x, a) r = Relu(c) d = Conv(r, b) p = GlobalAveragePool(d) y = Flatten(p) }"""
+LEAKY = ("technology.leakage_share=0.1",)
+
+
+@pytest.fixture(scope="module", params=["isaac", "puma", "neurram", "mca64"])
+def program(request):
+    passes = "replicate{budget=600}" if request.param == "puma" else ""
+    overrides = LEAKY if request.param == "mca64" else ()
+    return xbarc.compile(text_model(NET), request.param, passes=passes, overrides=overrides)
+
+
+def follows(figure):
+    """The value that the parts give, by the words of `how`."""
+    values, how = [part.value for part in figure.parts], figure.how
+    if how.startswith("sum over") or how.startswith("crossbars + "):
+        found = sum(values)
+    elif " x " in how.partition(",")[0] and "1e6 /" not in how and not how.startswith("2 x"):
+        found = math.prod(values)
+    elif how.startswith("2 x"):
+        return 2e-12 * math.prod(values)
+    elif how.startswith("1e6 / time"):
+        return 1e6 / values[0]
+    elif " / " in how:
+        found = values[0] / values[1]
+    elif how.startswith("the longer"):
+        return max(values[0], values[1] / values[2])
+    elif how.startswith("a read, then"):
+        return values[0] + values[1] / values[2]
+    elif how.startswith("what one input"):
+        found = values[0]
+    else:
+        raise AssertionError(how)
+    tail = how.rpartition(" x ")[2]
+    return found * float(tail) if tail in ("1e-3", "1e-6", "1e6") else found
+
+
+def check(figure):
+    if not figure.parts:
+        assert figure.source, figure.key
+        return
+    assert figure.value == pytest.approx(follows(figure), rel=1e-9), (figure.key, figure.how)
+    for part in figure.parts:
+        check(part)
+
+
+def test_every_figure_follows_from_its_parts(program):
+    for key, value in flatten(program.report["totals"]):
+        if isinstance(value, int | float):
+            figure = explain(program, key)
+            assert figure.value == value, key
+            check(figure)
+
+
+def test_a_layer_unfolds_too(program):
+    for row in program.report["layers"]:
+        for key, value in flatten(row):
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                figure = explain(program, f"layers.{row['name']}.{key}")
+                assert figure.value == pytest.approx(value), key
+                if key != "energy_pj.leakage":
+                    check(figure)
+
+
+def test_a_stream_s_energy_by_its_leaves():
+    """Conversions of both layers times ISAAC's 1.667 pJ, and its source beside it."""
+    program = xbarc.compile(text_model(NET), "mca128")
+    figure = explain(program, "energy_uj.adc")
+    names = [leaf.key for leaf in leaves(figure)]
+    assert names == [
+        "layers.Conv.adc_conversions",
+        "components.adc.energy_pj",
+        "layers.Conv_1.adc_conversions",
+        "components.adc.energy_pj",
+    ]
+    first, price, second, _ = (leaf.value for leaf in leaves(figure))
+    assert figure.value == pytest.approx((first + second) * price * 1e-6)
+    # 64 vectors of signed inputs in 16 slices; 8 columns of 8 cells.
+    assert leaves(figure)[0].how == "64 vectors x 16 input slices x 64 bit lines"
+    assert leaves(figure)[1].source.startswith("ISAAC: 8 ADCs")
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("energy_uj.add", "did you mean 'energy_uj.adc'"),
+        ("layers.Conw.latency_ns", "no such layer"),
+        ("layers.Conv.latency", "did you mean 'latency_ns'"),
+        ("schedule", "--explain schedule"),
+    ],
+)
+def test_what_is_no_figure(key, message):
+    with pytest.raises(UsageError, match=message):
+        explain(xbarc.compile(text_model(NET), "mca64"), key)
+
+
+def test_it_is_printed(tmp_path):
+    program = xbarc.compile(text_model(NET), "mca64")
+    program.save(tmp_path / "m.xbar")
+    command = ["cost", str(tmp_path / "m.xbar"), "--explain", "totals.power_w"]
+    said = CliRunner().invoke(app, command).output.splitlines()
+    assert said[0].startswith("power_w: ") and said[0].endswith("energy / time, in uJ / us")
+    assert any("components.adc.energy_pj" in line and "[ISAAC" in line for line in said)
+    document = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert document == explain(program, "power_w").document()

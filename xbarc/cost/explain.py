@@ -1,0 +1,303 @@
+"""A figure of the report unfolded: into figures that it follows from, down to counts and constants.
+
+Each has its value, how it follows from its parts, and at the leaves where it comes from: the source
+of a constant, or what is counted. `xbarc cost --explain KEY` prints it.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from xbarc.cost.components import Parts, components
+from xbarc.cost.events import COUNTS, LayerEvents, count_events
+from xbarc.cost.model import actions, at_work
+from xbarc.cost.rollup import occupied
+from xbarc.cost.standing import standing_mw
+from xbarc.cost.time import placed_hops, rates_of
+from xbarc.support.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from xbarc.artifact import CompiledProgram
+
+COUNTED = "counted on the mapped program: docs/cost.md, What is counted"
+
+ACTIONS = {
+    "adc": "adc_conversions",
+    "dac": "row_pulses, of rows that share a DAC once",
+    "crossbar": "crossbar_reads, by array.energy",
+    "sample_hold": "adc_conversions",
+    "shift_add": "shift_adds, and digital operations without a unit of their own",
+    "input_register": "input_bits, of rows that share a DAC once",
+    "output_register": "output_values",
+    "core_buffer": "buffer_read_bits + buffer_write_bits",
+    "buffer": "buffer_read_bits + buffer_write_bits",
+    "chip_buffer": "buffer_read_bits + buffer_write_bits",
+    "bus": "bus_bits",
+    "router": "mesh_bit_hops",
+    "node_register": "results",
+    "link": "off_chip_bits",
+}
+"""What a component's actions are; those of others are its digital operations, or its kind's own."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure: `key` as the report has it (its unit is in it), and what it follows from.
+
+    `how` says how the parts give the value; of a leaf, `source` where it comes from.
+    """
+
+    key: str
+    value: float
+    how: str = ""
+    parts: tuple["Figure", ...] = ()
+    source: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        found: dict[str, Any] = {"key": self.key, "value": self.value}
+        found |= {k: v for k, v in (("how", self.how), ("source", self.source)) if v}
+        if self.parts:
+            found["parts"] = [part.document() for part in self.parts]
+        return found
+
+
+def explain(program: "CompiledProgram", key: str) -> Figure:
+    """The figure `key` of the program's report: `energy_uj.adc`, `layers.conv1.latency_ns`.
+
+    `totals.` may be left out. Raises `UsageError` for a key that isn't a figure of the report.
+    """
+    return _Explainer(program).figure(key.removeprefix("totals."))
+
+
+@dataclass
+class _Explainer:
+    program: "CompiledProgram"
+    parts: Parts = field(init=False)
+    layers: list[LayerEvents] = field(init=False)
+
+    def __post_init__(self) -> None:
+        program = self.program
+        self.target = program.target
+        self.parts = components(self.target)
+        hops = placed_hops(program.module, self.target)
+        self.layers = count_events(
+            program.module, program.weights, self.target, program.digital, hops
+        )
+        self.totals: Mapping[str, Any] = program.report["totals"]
+        self.rows = {row["name"]: row for row in program.report["layers"]}
+
+    def figure(self, key: str) -> Figure:
+        """Raises `UsageError` for a key that there isn't."""
+        if key.startswith("layers."):
+            return self._layer(key)
+        if key in ("energy_uj", "area_mm2", "modes.stream.energy_uj", "modes.single.energy_uj"):
+            key = f"{key}.total"
+        known = dict(_plain(self.totals))
+        if key not in known:
+            raise UsageError(f"--explain {key}: {nearest(key, [*known, 'layers.NAME.KEY'])}")
+        if ".energy_uj." in f".{key}":
+            return self._energy(key)
+        if key.startswith("area_mm2."):
+            return self._area(key)
+        if key == "leakage_mw":
+            return self._standing()
+        return self._derived(key, float(known[key]))
+
+    # --- Energy
+
+    def _energy(self, key: str) -> Figure:
+        mode = "single" if key.startswith("modes.single") else "stream"
+        table = self.totals["modes"][mode]["energy_uj"]
+        name = key.rpartition(".")[2]
+        if name == "total":
+            place = key.rpartition(".")[0]
+            inner = [self._energy(f"{place}.{n}") for n in table if n != "total"]
+            return Figure(key, table[name], "sum over the components", tuple(inner))
+        if name == "leakage":
+            return self._leakage(key, mode)
+        rows = tuple(self._action_energy(layer, name) for layer in self.layers)
+        return Figure(key, table[name], "sum over the layers, in pJ x 1e-6", rows)
+
+    def _action_energy(self, layer: LayerEvents, name: str) -> Figure:
+        count = actions(layer, self.target, self.parts)[name]
+        unit = self.parts[name].unit
+        return Figure(
+            f"layers.{layer.name}.energy_pj.{name}",
+            count * unit.energy_pj,
+            "actions x energy of one",
+            (
+                self._actions(layer, name, count),
+                Figure(f"components.{name}.energy_pj", unit.energy_pj, source=unit.source),
+            ),
+        )
+
+    def _actions(self, layer: LayerEvents, name: str, count: float) -> Figure:
+        what = ACTIONS.get(name, "its digital operations, or what its kind counts")
+        key = f"layers.{layer.name}.{what.partition(',')[0].partition(' ')[0]}"
+        if name == "adc" and layer.vectors and layer.cycles:
+            slices = layer.cycles // math.ceil(layer.vectors / layer.copies)
+            lines = layer.adc_conversions / (layer.vectors * slices)
+            how = f"{layer.vectors} vectors x {slices} input slices x {lines:g} bit lines"
+            return Figure(key, count, how, source=COUNTED)
+        return Figure(key, count, what, source=COUNTED)
+
+    def _leakage(self, key: str, mode: str) -> Figure:
+        figures = self.totals["modes"][mode]
+        time = "latency_us" if mode == "single" else "interval_us"
+        value = figures["energy_uj"]["leakage"]
+        whole = self._standing()
+        gating = self.target.technology.gating
+        how = (
+            "leakage x time"
+            if gating == "none"
+            else (f'leakage x the time that parts are powered (technology.gating = "{gating}")')
+        )
+        return Figure(key, value, f"{how}, in mW us x 1e-3", (whole, self.figure(time)))
+
+    def _standing(self) -> Figure:
+        """Leakage and clock power of all in use."""
+        used = self._used()
+        powers = standing_mw(
+            self.totals["crossbars"], self.target, self.parts, at_work(self.layers, self.parts)
+        )
+        leaks = tuple(
+            Figure(
+                f"leakage_mw.{name}",
+                sum(both),
+                f"{used[name]:g} units x (leakage {self.parts[name].unit.leakage_mw or 0:g} mW + "
+                f"clock {self.parts[name].unit.clock_mw:g} mW)",
+                source=self.parts[name].unit.source,
+            )
+            for name, both in powers.items()
+            if sum(both)
+        )
+        value = self.totals["leakage_mw"]
+        if not leaks:
+            return Figure("leakage_mw", value, source="no part in use has any that is known")
+        return Figure("leakage_mw", value, "sum over the components", leaks)
+
+    # --- Area
+
+    def _used(self) -> Mapping[str, float]:
+        working = at_work(self.layers, self.parts)
+        return occupied(self.totals["crossbars"], self.target, self.parts, working)
+
+    def _area(self, key: str) -> Figure:
+        table, name = self.totals["area_mm2"], key.rpartition(".")[2]
+        if name == "total":
+            inner = tuple(self._area(f"area_mm2.{n}") for n in table if n != "total")
+            return Figure(key, table[name], "sum over the components", inner)
+        unit = self.parts[name].unit
+        units = Figure(f"{name} in use", self._used()[name], source="docs/cost.md, Area, chips")
+        one = Figure(f"components.{name}.area_um2", unit.area_um2, source=unit.source)
+        return Figure(key, table[name], "units in use x area of one, in um2 x 1e-6", (units, one))
+
+    # --- Times and rates
+
+    def _derived(self, key: str, value: float) -> Figure:
+        mode, _, name = key.removeprefix("modes.").rpartition(".")
+        at = f"modes.{mode}." if mode in ("single", "stream") else ""
+        time = "latency_us" if mode == "single" else "interval_us"
+        energy = f"{at or 'modes.stream.'}energy_uj.total"
+        if name == "power_w":
+            return self._of(key, value, "energy / time, in uJ / us", energy, time)
+        if name in ("throughput_ips", "rate_ips"):
+            return self._of(key, value, "1e6 / time", time)
+        if name == "latency_us":
+            rows = tuple(self._layer(f"layers.{n}.latency_ns") for n in self.rows)
+            how = "sum over the layers, in ns x 1e-3"
+            if self.totals["schedule"] == "rows":
+                how = "as scheduled, row by row; the layers' own times, in ns"
+            return Figure(key, value, how, rows)
+        if name == "interval_us":
+            return self._interval(key, value)
+        ratios = {
+            "tops": ("2 x macs x inputs a second x 1e-12", "macs", "throughput_ips"),
+            "tops_per_w": ("operations a second / power", "tops", "power_w"),
+            "tops_per_mm2": ("operations a second / area in use", "tops", "area_mm2.total"),
+            "energy_per_mac_pj": ("energy / products, in uJ x 1e6", "energy_uj.total", "macs"),
+        }
+        if key in ratios:
+            how, *of = ratios[key]
+            return self._of(key, value, how, *of)
+        if key in COUNTS:
+            leaves = tuple(
+                Figure(f"layers.{la.name}.{key}", getattr(la, key), source=COUNTED)
+                for la in self.layers
+            )
+            return Figure(key, value, "sum over the layers", leaves)
+        return Figure(key, value, source="docs/report_json.md says what it is")
+
+    def _of(self, key: str, value: float, how: str, *of: str) -> Figure:
+        return Figure(key, value, how, tuple(self.figure(one) for one in of))
+
+    def _interval(self, key: str, value: float) -> Figure:
+        worst = self.totals["bottleneck"]
+        if worst is None:
+            return Figure(key, value, source="nothing takes time")
+        how = f"what one input occupies longest: {worst['resource']} of {worst['layer']}"
+        if worst["resource"] == "crossbar" and worst["layer"] in self.rows:
+            inner = self._layer(f"layers.{worst['layer']}.crossbar_ns")
+            return Figure(key, value, f"{how}, in ns x 1e-3", (inner,))
+        return Figure(key, value, how, source="docs/time.md")
+
+    # --- Layers
+
+    def _layer(self, key: str) -> Figure:
+        """Raises `UsageError` for a layer or a figure that there isn't."""
+        path = key.removeprefix("layers.")
+        name = max((n for n in self.rows if path.startswith(f"{n}.")), key=len, default="")
+        if not name:
+            raise UsageError(f"--explain {key}: no such layer: {nearest(path, [*self.rows])}")
+        row, of = self.rows[name], path.removeprefix(f"{name}.")
+        known = dict(_plain(row))
+        if of not in known:
+            raise UsageError(f"--explain {key}: {nearest(of, known)}")
+        layer = next(la for la in self.layers if la.name == name)
+        table, _, part = of.partition(".")
+        if table == "energy_pj" and part in self.parts:
+            return self._action_energy(layer, part)
+        if of == "latency_ns":
+            three = ("crossbar_ns", "transfer_ns", "digital_ns")
+            inner = tuple(self._layer(f"layers.{name}.{one}") for one in three)
+            return Figure(key, row[of], "crossbars + transfers + digital operations", inner)
+        if of == "crossbar_ns":
+            return self._crossbar_ns(key, layer, row[of])
+        source = "docs/time.md" if of.endswith("_ns") else COUNTED
+        return Figure(key, known[of], source=source)
+
+    def _crossbar_ns(self, key: str, layer: LayerEvents, value: float) -> Figure:
+        target = self.target
+        rate = rates_of(target, self.parts).adc_gsps
+        columns = target.columns_per_adc()
+        made = min(rate, target.adc.rate_gsps)
+        leaves = (
+            Figure("device.read_pulse_ns", target.read_ns(), source=target.device.source),
+            Figure("columns that share an ADC", columns, source=target.array.source),
+            Figure("adc.rate_gsps", made, source=target.adc.source),
+        )
+        how = "the longer of a read and its conversions, pipelined"
+        if target.core.cycle == "sequential":
+            how = "a read, then its conversions"
+        cycle = Figure("cycle_ns", target.cycle_ns(rate), how, leaves)
+        cycles = Figure(f"layers.{layer.name}.cycles", layer.cycles, source=COUNTED)
+        return Figure(key, value, "cycles x time of a cycle", (cycles, cycle))
+
+
+def _plain(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a table, by its dotted key."""
+    for key, value in values.items():
+        place = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping):
+            yield from _plain(value, place)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield place, value
+
+
+def leaves(figure: Figure) -> Sequence[Figure]:
+    """The figures that a figure ends in, in order."""
+    if not figure.parts:
+        return [figure]
+    return [leaf for part in figure.parts for leaf in leaves(part)]
