@@ -87,6 +87,7 @@ class Layer(Counts):
         "rows and columns of the weight matrix, K and N"
     )
     copies: Annotated[int, Field(ge=1)] = _key("copies that share the vectors")
+    adc_bits: Count = _key("bits that its conversions are priced at")
     energy_pj: dict[str, Amount] = _key(
         "energy by component for an input of a stream, and its share of the leakage"
     )

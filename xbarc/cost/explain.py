@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xbarc.cost.components import Parts, components
 from xbarc.cost.events import COUNTS, LayerEvents, count_events
-from xbarc.cost.model import actions, at_work
+from xbarc.cost.model import actions, at_work, parts_of
 from xbarc.cost.rollup import occupied
 from xbarc.cost.standing import standing_mw
 from xbarc.cost.time import placed_hops, rates_of
@@ -122,7 +122,7 @@ class _Explainer:
 
     def _action_energy(self, layer: LayerEvents, name: str) -> Figure:
         count = actions(layer, self.target, self.parts)[name]
-        unit = self.parts[name].unit
+        unit = parts_of(layer.name, self.target, self.parts)[name].unit
         return Figure(
             f"layers.{layer.name}.energy_pj.{name}",
             count * unit.energy_pj,

@@ -46,7 +46,14 @@ def actions(layer: LayerEvents, target: Target, parts: Parts) -> dict[str, float
 def energy_pj(layer: LayerEvents, target: Target, parts: Parts) -> Energy:
     """Dynamic energy of one layer by component, in pJ; of the components that the target has."""
     counts = actions(layer, target, parts)
-    return {n: counts[n] * part.unit.energy_pj for n, part in parts.items() if part.is_there}
+    own = parts_of(layer.name, target, parts)
+    return {n: counts[n] * part.unit.energy_pj for n, part in own.items() if part.is_there}
+
+
+def parts_of(layer: str, target: Target, parts: Parts) -> Parts:
+    """The components as a layer uses them: with `layers`, converters that stop after some bits."""
+    own = target.for_layer(layer)
+    return parts if own is target else {**parts, "adc": components(own)["adc"]}
 
 
 def array_energies_uj(layers: Sequence[LayerEvents], target: Target) -> dict[str, float]:

@@ -96,6 +96,7 @@ def _row(
         **asdict(layer),
         "matrix": list(layer.matrix),
         "utilization": layer.memristors / cells if cells else 0.0,
+        "adc_bits": target.for_layer(layer.name).converter_bits(),
         "energy_pj": energy,
         **times,
     }

@@ -1,5 +1,6 @@
 """The whole way from a model to a program."""
 
+import fnmatch
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ from xbarc.pipeline import (
 )
 from xbarc.support.data import Array, Feeds
 from xbarc.support.document import finite
-from xbarc.support.errors import UsageError, XbarcError
+from xbarc.support.errors import UsageError, XbarcError, nearest
 
 if TYPE_CHECKING:
     import onnx
@@ -199,10 +200,18 @@ def compile_imported(
         "coverage": crossbar_share(calibrated).document(),
         **_weight_files(settings.weights or SideWeights()),
     }
+    _check_layers(target, [row["name"] for row in program.report["layers"]])
     if imported.random:
         seed = None if settings.weights is None else settings.weights.seed
         program.report["random_weights"] = {"seed": seed, "names": list(imported.random)}
     return program
+
+
+def _check_layers(target: Target, names: Sequence[str]) -> None:
+    """Refuse tables of `layers` that no layer's name matches."""
+    for pattern in target.layers:
+        if not fnmatch.filter(names, pattern):
+            raise UsageError(f'layers."{pattern}": no such layer: {nearest(pattern, names)}')
 
 
 def _unpruned(

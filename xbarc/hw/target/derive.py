@@ -1,5 +1,6 @@
 """One target made of another: by a file that has a `base`, or by `--set`."""
 
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,8 @@ def derived(base: Target, own: Mapping[str, Any], whose: str) -> dict[str, Any]:
         old = values.get(name)
         if not isinstance(value, dict) or not isinstance(old, dict):
             values[name] = value
+        elif name == "layers":
+            values[name] = {**old, **value}
         elif name == "cost":
             parts = {role: _component(old.get(role, {}), of, whose) for role, of in value.items()}
             values[name] = {**old, **parts}
@@ -67,13 +70,25 @@ def overriding(texts: Iterable[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {text}: written key.path=value, such as array.rows=64")
-        *path, last = key.strip().split(".")
+        *path, last = _path(key.strip())
         table = _table_at(tables, path, last, text)
         try:
             table[last] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             table[last] = value.strip()
     return tables
+
+
+LAYER = re.compile(r"layers\.(.+)\.(adc)\.(bits)")
+"""The name of a layer may have dots and slashes in it."""
+
+
+def _path(key: str) -> list[str]:
+    """The parts of a key; the name of a layer or a pattern may stand in quotes."""
+    layer = LAYER.fullmatch(key)
+    if layer is None:
+        return key.split(".")
+    return ["layers", layer[1].strip("\"'"), *layer.groups()[1:]]
 
 
 def last_of(texts: Iterable[str]) -> list[str]:

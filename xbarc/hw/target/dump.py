@@ -1,10 +1,14 @@
 """A target as a document, and as TOML that reads back to it."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from xbarc.hw.target.schema import Target
+
+BARE = re.compile(r"[A-Za-z0-9_-]+")
+"""Keys that TOML reads without quotes."""
 
 
 def described(target: Target) -> dict[str, Any]:
@@ -32,7 +36,8 @@ def dump_target(target: Target) -> str:
         lines.extend(f"{k} = {_toml(v)}" for k, v in plain.items())
         for k, v in values.items():
             if isinstance(v, Mapping):
-                table(v, f"{path}.{k}" if path else k)
+                key = k if BARE.fullmatch(k) else json.dumps(k, ensure_ascii=False)
+                table(v, f"{path}.{key}" if path else key)
 
     table(described(target), "")
     return "\n".join(lines) + "\n"

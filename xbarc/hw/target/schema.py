@@ -4,6 +4,7 @@ Keys carry their units. A value out of range is an error that names the key's wh
 """
 
 import math
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -419,6 +420,18 @@ class ComponentTable(Section):
         return self
 
 
+class LayerAdc(Section):
+    """What converters do in some layers: stop after `bits`, of those that they have."""
+
+    bits: Annotated[int, Field(ge=1, le=24)]
+
+
+class LayerKeys(Section):
+    """What is otherwise in some layers."""
+
+    adc: LayerAdc
+
+
 class Target(Section):
     """A whole target: what a TOML file in `targets/` says."""
 
@@ -437,6 +450,8 @@ class Target(Section):
     technology: Technology = Technology()
     cost: dict[str, ComponentTable]
     """The components' tables; what each is for, and which there are: `docs/cost.md`."""
+    layers: dict[str, LayerKeys] = Field(default_factory=dict)
+    """By the name of a layer, or a pattern of names (`conv*`); of several the last one holds."""
 
     @model_validator(mode="after")
     def _one_weight_fits(self) -> "Target":
@@ -460,6 +475,24 @@ class Target(Section):
             if self.inputs.signed == "native":
                 raise ValueError('inputs.signed = "native" needs adc.subtract = "analog"')
         return self
+
+    @model_validator(mode="after")
+    def _layers_have_converters(self) -> "Target":
+        for name, keys in self.layers.items():
+            where = f'layers."{name}".adc.bits = {keys.adc.bits}'
+            if self.adc.mode == "lossless":
+                raise ValueError(f'{where} has no effect: adc.mode = "lossless" rules')
+            if keys.adc.bits > self.adc.bits:
+                raise ValueError(f"{where}: the converters have adc.bits = {self.adc.bits}")
+        return self
+
+    def for_layer(self, name: str) -> "Target":
+        """The target as a layer sees it, with the keys of `layers` that its name matches."""
+        found = [keys for pattern, keys in self.layers.items() if fnmatchcase(name, pattern)]
+        if not found or found[-1].adc.bits == self.adc.bits:
+            return self
+        adc = self.adc.model_copy(update={"bits": found[-1].adc.bits})
+        return self.model_copy(update={"adc": adc})
 
     @property
     def crossbars_per_chip(self) -> int:

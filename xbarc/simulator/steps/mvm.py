@@ -11,7 +11,8 @@ from xbarc.support.data import Array
 
 def prepare(op: MvmOp, at: Preparation) -> Step:
     """Program the arrays; the products are drawn by the scatter."""
-    matrix = at.engine.program(op, at.weights, at.target, at.seed)
+    target = at.target.for_layer(weights_of(op).symbol)
+    matrix = at.engine.program(op, at.weights, target, at.seed)
     at.programmed.setdefault(weights_of(op).symbol, []).append(matrix)
     per_input = cast(StreamType, op.input.type).vectors.data
     observe = at.observe

@@ -1,0 +1,104 @@
+"""Converters that stop after fewer bits in some layers: `layers."conv1".adc.bits`."""
+
+import numpy as np
+import pytest
+from models import text_model
+
+import xbarc
+from xbarc.cost.components import components
+from xbarc.cost.explain import explain
+from xbarc.hw.target import dump_target, load_target, parse_target
+from xbarc.support.errors import UsageError, XbarcError
+
+NET = """g (float[N,40] x) => (float[N,6] y) <float[40,30] a, float[30,20] b, float[20,6] c>
+{ p = MatMul(x, a) q = Relu(p) r = MatMul(q, b) s = Relu(r) y = MatMul(s, c) }"""
+NAMES = ("MatMul", "MatMul_1", "MatMul_2")
+
+
+def compiled(*overrides, target="mca64"):
+    x = np.abs(np.random.default_rng(0).standard_normal((4, 40))).astype(np.float32)
+    return xbarc.compile(text_model(NET), target, overrides=overrides, calibration=x), x
+
+
+def energies(program):
+    return {row["name"]: row["energy_pj"]["adc"] for row in program.report["layers"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [
+        ("layers.MatMul_1.adc.bits=5", ["MatMul_1"]),
+        ('layers."MatMul_1".adc.bits=5', ["MatMul_1"]),
+        ('layers."MatMul_*".adc.bits=5', ["MatMul_1", "MatMul_2"]),
+        ("layers.*.adc.bits=5", NAMES),
+    ],
+)
+def test_its_conversions_cost_less(key, names):
+    plain, program = compiled()[0], compiled(key)[0]
+    prices = [
+        components(load_target("mca64", [f"adc.bits={bits}"]))["adc"].unit.energy_pj
+        for bits in (8, 5)
+    ]
+    was, now = energies(plain), energies(program)
+    assert set(was) == set(NAMES)
+    for row in program.report["layers"]:
+        name = row["name"]
+        assert row["adc_bits"] == (5 if name in names else 8)
+        factor = prices[1] / prices[0] if name in names else 1
+        assert now[name] == pytest.approx(was[name] * factor)
+    # The converters are the same hardware.
+    for key in ("area_mm2", "peak", "latency_us"):
+        assert program.report["totals"][key] == plain.report["totals"][key]
+    leaf = explain(program, f"layers.{names[0]}.energy_pj.adc").parts[1]
+    assert leaf.value == pytest.approx(prices[1])
+
+
+def test_it_computes_so():
+    """A layer alone at 3 bits, against a program at 3 bits in all of them."""
+    (plain, x), (every, _) = compiled(), compiled("adc.bits=3")
+    one = compiled("layers.*.adc.bits=3")[0]
+    assert np.array_equal(one.run(x)["y"], every.run(x)["y"])
+    last = compiled("layers.MatMul_2.adc.bits=3")[0].run(x)["y"]
+    assert not np.array_equal(last, plain.run(x)["y"])
+    assert not np.array_equal(last, every.run(x)["y"])
+    # With devices that err, too.
+    noisy = [p.run(x, noise="read{sigma=0.01}")["y"] for p in (one, every, plain)]
+    assert np.array_equal(noisy[0], noisy[1]) and not np.array_equal(noisy[0], noisy[2])
+
+
+def test_of_several_the_last_holds():
+    target = load_target("mca64", ["layers.conv*.adc.bits=6", "layers.conv1.adc.bits=4"])
+    assert target.for_layer("conv1").adc.bits == 4
+    assert target.for_layer("conv2").adc.bits == 6
+    assert target.for_layer("fc") is target
+
+
+def test_the_target_reads_back():
+    target = load_target("mca64", ['layers."a.b/c*".adc.bits=6'])
+    assert list(target.layers) == ["a.b/c*"]
+    assert parse_target(dump_target(target), "a program") == target
+
+
+def test_in_a_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "mca64"\n[layers."conv*".adc]\nbits = 6\n')
+    assert load_target(path).for_layer("conv7").adc.bits == 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["layers.a.adc.bits=9"], r'layers."a".adc.bits = 9: the converters have adc.bits = 8'),
+        (["layers.a.adc.bits=5", "adc.mode=lossless"], 'adc.mode = "lossless" rules'),
+        (["layers.a.adc.bit=5"], "has no key 'bit'"),
+        (["layers.a.weights.bits=5"], "has no key"),
+    ],
+)
+def test_refused(overrides, message):
+    with pytest.raises(UsageError, match=message):
+        load_target("mca64", overrides)
+
+
+def test_a_layer_that_there_is_not():
+    with pytest.raises(XbarcError, match='layers."MatMul_9": no such layer: did you mean'):
+        compiled("layers.MatMul_9.adc.bits=5")
