@@ -56,6 +56,7 @@ def test_what_stands_in_a_target():
         "router": {"node": 1},
         "chip_buffer": {"chip": 1},
         "link": {"chip": 4},
+        "memory": {"chip": 1},
     }
 
 

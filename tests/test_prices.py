@@ -12,7 +12,7 @@ from xbarc.cost.activity import crossbar_energy_pj
 from xbarc.cost.components import components
 from xbarc.cost.events import count_events
 from xbarc.cost.power import cells_pj
-from xbarc.cost.rollup import roll_up
+from xbarc.cost.rollup import occupied, roll_up
 from xbarc.hw.target import load_target
 from xbarc.simulator.activity import ActivityCounter
 from xbarc.simulator.interpreter import Simulator
@@ -103,6 +103,100 @@ def test_pulses_take_their_time():
     pulses = make_target(inputs={"coding": "pulses", "dac_bits": 3})
     one = make_target(inputs={"dac_bits": 3})
     assert pulses.cycle_ns() - one.cycle_ns() == pytest.approx(6 * 10)
+
+
+# --- What stands beside crossbars
+
+CONV = """g (float[N,8,12,12] x) => (float[N,16,H,W] y) <float[16,8,3,3] w> { y = Conv(x, w) }"""
+TALL = "g (float[N,300] x) => (float[N,40] y) <float[300,40] w> { y = MatMul(x, w) }"
+
+
+@pytest.mark.parametrize("target", ["isaac", "puma", "neurram", "mca128"])
+def test_inputs_and_results_come_from_off_the_chip(target):
+    """8 x 12 x 12 codes in, 16 x 10 x 10 out, 20.3 pJ a bit (Horowitz: 1.3 nJ for 64)."""
+    found = totals(target, model=CONV)
+    bits = load_target(target).inputs.bits
+    assert found["io_bits"] == (8 * 144 + 16 * 100) * bits
+    expected = found["io_bits"] + (found["off_chip_bits"] if target == "neurram" else 0)
+    assert found["energy_uj"]["memory"] == pytest.approx(expected * 1300 / 64 * 1e-6)
+    assert found["area_mm2"]["memory"] == 0
+
+
+def test_what_a_buffer_cannot_hold_spills():
+    """Three rows of 8 x 12 codes are 2304 bits; a buffer of 2048 holds 8 of 9."""
+    assert totals("mca128", model=CONV)["spill_bits"] == 0
+    found = totals("mca128", "node.buffer_kb=0.25", model=CONV)
+    assert found["buffer_write_bits"] == 8 * 144 * 8
+    assert found["spill_bits"] == 2 * (8 * 144 * 8 * 256 // 2304)
+    price = 1300 / 64 * 1e-6
+    both = found["spill_bits"] + found["io_bits"]
+    assert found["energy_uj"]["memory"] == pytest.approx(both * price)
+    # On PUMA the chip's own memory takes it.
+    puma = totals("puma", "cost.core_buffer.model=constant", *BUFFER, model=CONV)
+    assert puma["spill_bits"] > 0
+    assert puma["energy_uj"]["memory"] == pytest.approx(puma["io_bits"] * price)
+    assert puma["energy_uj"]["chip_buffer"] == pytest.approx(
+        puma["spill_bits"] * 20.45 / 256 * 1e-6
+    )
+
+
+BUFFER = (
+    "core.buffer_kb=0.25",
+    "cost.core_buffer.area_um2=1",
+    "cost.core_buffer.energy_pj=1",
+    "cost.core_buffer.source=x",
+)
+
+
+def test_partial_sums_between_nodes():
+    """300 rows are three row blocks; with a crossbar a node each column has two to pass on."""
+    assert totals("mca128", model=TALL)["partial_sum_bits"] == 0
+    small = ("core.crossbars=1", "node.cores=1", "chip.nodes=100")
+    found = totals("mca128", *small, model=TALL)
+    assert found["tiles"] == found["nodes"] == 3 * 3
+    assert found["partial_sum_bits"] == 2 * 40 * (8 + 8)
+    router = components(load_target("mca128"))["router"].unit.energy_pj
+    moved = found["mesh_bit_hops"] + found["partial_sum_bits"]
+    assert found["energy_uj"]["router"] == pytest.approx(moved * router * 1e-6)
+    # Two crossbars a node: the nine tiles stand on five.
+    wider = totals("mca128", "core.crossbars=2", *small[1:], model=TALL)
+    assert 0 < wider["partial_sum_bits"] <= found["partial_sum_bits"]
+
+
+def test_the_offset_is_taken_out_at_a_price():
+    """The inputs of a vector are added up once, and each result loses its share."""
+    differential, offset = (totals("mca128", *o) for o in ((), ("array.encoding=offset",)))
+    assert differential["offset_adds"] == 0
+    assert offset["offset_adds"] == 40 + 6
+    done = offset["shift_adds"] + 46 + offset["digital"]["elementwise"]
+    assert offset["energy_uj"]["shift_add"] == pytest.approx(done * 0.021e-6)
+
+
+# --- Programming
+
+
+def test_programming_draws_what_a_chip_may():
+    """By default no more than what is in use draws at full load."""
+    found = totals("mca128", "device.write_pulses=4", model=TALL)
+    target = load_target("mca128")
+    units = occupied(found["crossbars"], target, components(target))
+    limit = sum(n * components(target)[k].unit.full_power_mw for k, n in units.items()) * 1e-3
+    energy = found["programming_energy_uj"] + found["programming_verify_energy_uj"]
+    assert found["programming_power_w"] == pytest.approx(
+        energy / found["programming_time_ms"] / 1e3
+    )
+    assert found["programming_power_w"] <= limit * (1 + 1e-9)
+
+
+def test_a_given_limit():
+    plain, slow = (
+        totals("mca128", *o, model=TALL)
+        for o in (("chip.programming_power_w=1000",), ("chip.programming_power_w=1e-3",))
+    )
+    # 128 rows of one pulse of 40 ns.
+    assert plain["programming_time_ms"] == pytest.approx(128 * 40e-6)
+    assert slow["programming_power_w"] == pytest.approx(1e-3)
+    assert slow["programming_time_ms"] == pytest.approx(slow["programming_energy_uj"])
 
 
 # --- Digital products

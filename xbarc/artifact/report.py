@@ -66,6 +66,10 @@ class Counts(Table):
     mesh_bits: Count = _key("bits that leave the layer, once to each layer that reads them")
     mesh_bit_hops: Amount = _key("the same bits, each times the routers that it passes")
     off_chip_bits: Count = _key("bits that go to another chip")
+    partial_sum_bits: Count = _key("bits of partial sums between nodes of a layer")
+    io_bits: Count = _key("bits of the program's inputs and results")
+    spill_bits: Count = _key("bits that buffers can't hold, written out and read back")
+    offset_adds: Count = _key("inputs added up and taken out of results, for offset encoding")
     write_pulses: Count = _key("pulses that program the cells once, `device.write_pulses` each")
     digital: dict[str, Count] = _key(
         "operations of the digital units by class: activation, pooling, elementwise, products, "
@@ -194,7 +198,8 @@ class Totals(Counts):
         "until cells wear out, at `device.programmings_per_day`; null where the target has no "
         "`device.endurance`"
     )
-    programming_time_ms: Amount = _key("time to program all crossbars at once, row by row")
+    programming_time_ms: Amount = _key("time to program all crossbars, row by row, as power allows")
+    programming_power_w: Amount = _key("power while programming; its limit: `docs/time.md`")
     programming_verify_time_ms: Amount = _key("the part of it that a verify loop reads")
     programming_verify_energy_uj: Amount = _key("energy of these reads")
 

@@ -26,6 +26,7 @@ from xbarc.ir.dialect import (
     GatherOp,
     MvmOp,
     StreamType,
+    Tiles,
     WeightsOp,
     copies_of,
     shape_of,
@@ -51,6 +52,9 @@ class LayerEvents:
       input registers, `output_values` accumulated in output registers, `results` finished values;
     - `buffer_read_bits`, `buffer_write_bits` of the node's buffer, `bus_bits` between it and cores;
     - `mesh_bits` over the mesh, `mesh_bit_hops` the same times the hops; `off_chip_bits`;
+    - `partial_sum_bits` between a layer's nodes, of row blocks that stand on several; `io_bits` of
+      the program's inputs and results; `spill_bits` of inputs that buffers can't hold, both ways;
+    - `offset_adds`: inputs added up and taken out of results, for offset encoding;
     - `digital` operations by class; `write_pulses` to program the cells once.
     """
 
@@ -83,6 +87,10 @@ class LayerEvents:
     mesh_bits: int = 0
     mesh_bit_hops: float = 0.0
     off_chip_bits: int = 0
+    partial_sum_bits: int = 0
+    io_bits: int = 0
+    spill_bits: int = 0
+    offset_adds: int = 0
     write_pulses: int = 0
     digital: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, 0))
 
@@ -142,6 +150,7 @@ def count_events(
     if layers:
         _add_digital(layers, module, digital or {})
         _add_traffic(layers, traffic(module, target), target, hops)
+        _add_spills(layers, module, target)
     return list(layers.values())
 
 
@@ -197,7 +206,30 @@ def _add(
     layer.results += seen.results
     layer.buffer_read_bits += seen.entries * width
     layer.bus_bits += seen.entries * width + partial_sums * (width + bits)
+    moved = _between_nodes(seen.tiles, use.columns, crossbars, target)
+    layer.partial_sum_bits += moved * (width + bits)
+    if array.encoding == "offset":
+        layer.offset_adds += seen.entries + seen.results
     layer.write_pulses = layer.memristors * target.device.write_pulses
+
+
+def _between_nodes(tiles: Tiles, columns: Array, crossbars: int, target: Target) -> int:
+    """Partial sums of a layer that go from node to node for one input.
+
+    Tiles fill nodes one after the other. Row blocks of the same columns on several nodes are added
+    up from one to the next (model).
+    """
+    capacity = target.core.crossbars * target.node.cores
+    nodes = np.arange(len(tiles)) * crossbars // capacity
+    if not len(tiles) or nodes[-1] == 0:
+        return 0
+    pairs, group = np.unique(np.stack([tiles[:, 2], nodes]), axis=1, return_inverse=True)
+    here = np.zeros(pairs.shape[1], np.int64)
+    np.maximum.at(here, group.ravel(), columns)
+    _, of = np.unique(pairs[0], return_inverse=True)
+    most = np.zeros(of.max() + 1, np.int64)
+    np.maximum.at(most, of, here)
+    return int(here.sum() - most.sum())
 
 
 # --- Digital operations ---------------------------------------------------------------------------
@@ -309,12 +341,51 @@ def _add_traffic(
         layer = layers[edge.layer]
         layer.mesh_bits += edge.bits
         layer.mesh_bit_hops += edge.bits * hops(edge)
+        if edge.source is None or edge.dest is None:
+            layer.io_bits += edge.bits
         if edge.dest is None:
             continue
         layers[edge.dest].buffer_write_bits += edge.bits
         there = chips[edge.dest]
         here = chips[edge.source][-1] if edge.source is not None else there[0]
         layer.off_chip_bits += edge.bits * sum(chip != here for chip in there)
+
+
+def _add_spills(layers: Mapping[str, LayerEvents], module: ModuleOp, target: Target) -> None:
+    """What the buffers of a layer's nodes can't hold of the rows that its windows need (model).
+
+    Those rows are the working set of a pipeline. Of a layer whose rows don't fit, the share that
+    doesn't is written out and read back with every input.
+    """
+    for op in module.walk():
+        gather = op.input.owner if isinstance(op, MvmOp) else None
+        if not isinstance(op, MvmOp) or not isinstance(gather, GatherOp):
+            continue
+        layer = layers[weights_of(op).symbol]
+        element: Any = gather.result.type.element
+        needed = _window_values(gather) * element.width.data
+        held = _buffer_bits(layer.crossbars, target)
+        if held and needed > held:
+            spilled = layer.buffer_write_bits * (needed - held) // needed
+            layer.spill_bits = max(layer.spill_bits, 2 * spilled)
+
+
+def _window_values(gather: GatherOp) -> int:
+    """Values of the rows under a window; of all where there is no window."""
+    shape = _one_item(gather.input) or (0,)
+    if gather.window is None or len(shape) < 3:
+        return math.prod(shape)
+    rows = gather.window.lists()[0][0]
+    return math.prod(shape) // shape[2] * min(rows, shape[2])
+
+
+def _buffer_bits(crossbars: int, target: Target) -> float:
+    """Bits of the buffers of the nodes, or the cores, that a layer stands in; 0 without any."""
+    core, node = target.core, target.node
+    cores = max(math.ceil(crossbars / core.crossbars), 1)
+    if node.buffers:
+        return math.ceil(cores / node.cores) * node.buffers * node.buffer_kb * 8192
+    return cores * core.buffers * core.buffer_kb * 8192
 
 
 def chips_of(layers: Sequence[LayerEvents], target: Target) -> dict[str, range]:

@@ -5,13 +5,13 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from xbarc.cost.caveats import caveats
-from xbarc.cost.components import components, described
+from xbarc.cost.components import Parts, components, described
 from xbarc.cost.events import LayerEvents, count_events
 from xbarc.cost.model import array_energies_uj, energy_pj, totals
 from xbarc.cost.modes import Mode, mode
 from xbarc.cost.operations import achieved
 from xbarc.cost.power import UNGATED, WEIGHTS, compared, read_power
-from xbarc.cost.rollup import check_capacity, peak
+from xbarc.cost.rollup import check_capacity, peak, programming_limit_w
 from xbarc.cost.time import Times, placed_hops, program_times, programming_totals
 from xbarc.ir.dialect import MvmOp, weights_of
 
@@ -68,7 +68,7 @@ def report(program: "CompiledProgram", before: "CompiledProgram | None" = None) 
         ],
         "totals": {
             **whole,
-            **programming_totals(whole["crossbars"], whole["memristors"], target, parts),
+            **_programming(whole, target, parts),
             **compared(power, was, UNGATED if before is None else WEIGHTS),
         },
         "caveats": caveats(whole, target, parts),
@@ -100,6 +100,22 @@ def _row(
         "energy_pj": energy,
         **times,
     }
+
+
+def _programming(whole: dict[str, Any], target: "Target", parts: Parts) -> dict[str, float]:
+    """The time of programming under its limit of power, and the power that it then draws."""
+    crossbars, energy_uj = whole["crossbars"], whole["programming_energy_uj"]
+    found = programming_totals(
+        crossbars,
+        whole["memristors"],
+        target,
+        parts,
+        energy_uj=energy_uj,
+        limit_w=programming_limit_w(crossbars, target, parts),
+    )
+    time_us = found["programming_time_ms"] * 1e3
+    spent_uj = energy_uj + found["programming_verify_energy_uj"]
+    return {**found, "programming_power_w": spent_uj / time_us if time_us else 0.0}
 
 
 def _working(

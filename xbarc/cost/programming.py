@@ -10,6 +10,7 @@ from typing import Any
 
 from xbarc.cost.components import components
 from xbarc.cost.model import programming_energy_uj
+from xbarc.cost.rollup import programming_limit_w
 from xbarc.cost.time import Writing, programming_totals
 from xbarc.hw.target import Target
 
@@ -32,7 +33,8 @@ def programming(
 
     A layer's `cells` are the report's `memristors`. Arrays also have cells at which no weight
     stands, and reference lines, whose first pulse no report counts; what they took beyond it is
-    charged. All crossbars are written at once, so the whole takes as long as its slowest layer.
+    charged. All crossbars are written at once, so the whole takes as long as its slowest layer, or
+    as the limit of power allows (`xbarc.cost.rollup.programming_limit_w`).
     """
     parts = components(target)
     found = {}
@@ -55,14 +57,20 @@ def programming(
             "time_us": more["programming_time_ms"] * 1e3,
             "verify_time_us": more["programming_verify_time_ms"] * 1e3,
         }
-    return {"layers": found, "total": _total(found)}
+    crossbars = sum(layers[name]["crossbars"] for name in found)
+    limit_w = programming_limit_w(crossbars, target, parts)
+    return {"layers": found, "total": _total(found, limit_w)}
 
 
-def _total(layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _total(layers: Mapping[str, Mapping[str, Any]], limit_w: float) -> dict[str, Any]:
     sums = {key: sum(layer[key] for layer in layers.values()) for key in SUMS}
     slowest = max(layers.values(), key=lambda layer: layer["time_us"], default={})
+    # uJ / W = us.
+    allowed = (sums["energy_uj"] + sums["verify_energy_uj"]) / limit_w if limit_w else 0.0
+    time = slowest.get("time_us", 0.0)
+    longer = max(allowed / time, 1.0) if time else 1.0
     return {
         **sums,
         "pulses_per_cell": sums["pulses"] / sums["cells"] if sums["cells"] else 0.0,
-        **{key: slowest.get(key, 0.0) for key in TIMES},
+        **{key: slowest.get(key, 0.0) * longer for key in TIMES},
     }

@@ -100,6 +100,19 @@ def area_mm2(
     return {name: units * parts[name].unit.area_um2 * 1e-6 for name, units in used.items()}
 
 
+def programming_limit_w(crossbars: int, target: Target, parts: Parts) -> float:
+    """The most that `crossbars` crossbars may draw while they are programmed; 0: no limit.
+
+    `chip.programming_power_w` for each chip, else what is in use draws at full load: supply and
+    cooling are made for that (model).
+    """
+    given = target.chip.programming_power_w
+    if given is not None:
+        return given * chips_needed(crossbars, target)
+    used = occupied(crossbars, target, parts)
+    return sum(units * parts[name].unit.full_power_mw for name, units in used.items()) * 1e-3
+
+
 def chips_needed(crossbars: int, target: Target) -> int:
     """Whole chips that hold `crossbars` crossbars."""
     return math.ceil(crossbars / target.crossbars_per_chip)

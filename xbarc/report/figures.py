@@ -77,7 +77,7 @@ COLORS = {
     **dict.fromkeys(("input_register", "output_register", "node_register"), "s4"),
     **dict.fromkeys(("core_buffer", "buffer", "chip_buffer"), "s4"),
     **dict.fromkeys(("vector_unit", "activation", "pooling", "multiplier", "control"), "s5"),
-    **dict.fromkeys(("bus", "router", "link"), "s6"),
+    **dict.fromkeys(("bus", "router", "link", "memory"), "s6"),
 }
 """A component has the same colour in every report: that of its family. Others are `rest`."""
 

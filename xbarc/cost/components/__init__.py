@@ -59,6 +59,7 @@ ORDER = (
     "multiplier",
     "chip_buffer",
     "link",
+    "memory",
 )
 """How reports list components; any other comes after these."""
 

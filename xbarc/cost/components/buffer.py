@@ -71,8 +71,9 @@ def core_bits(layer: LayerEvents, target: Target) -> float:
 
 
 def chip_bits(layer: LayerEvents, target: Target) -> float:
-    """Bits of a chip's buffer: all of them where neither nodes nor cores have one."""
-    return 0 if target.node.buffers or target.core.buffers else _bits(layer)
+    """Bits of a chip's buffer: what other buffers can't hold, all where there is no other."""
+    inner = target.node.buffers or target.core.buffers
+    return layer.spill_bits if inner else _bits(layer)
 
 
 KIND = ComponentKind(

@@ -45,7 +45,7 @@ KIND = ComponentKind(
         Role(
             "router",
             {"node": lambda target: target.node.routers},
-            lambda layer, target: layer.mesh_bit_hops,
+            lambda layer, target: layer.mesh_bit_hops + layer.partial_sum_bits,
         ),
     ),
     {"isaac": isaac, "puma": puma},

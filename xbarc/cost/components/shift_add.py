@@ -49,7 +49,7 @@ KIND = ComponentKind(
                 "core": lambda target: target.core.shift_adds,
                 "node": lambda target: target.node.shift_adds,
             },
-            lambda layer, target: layer.shift_adds,
+            lambda layer, target: layer.shift_adds + layer.offset_adds,
             # Every core has them, so there is always something that can do an operation.
             operations=CLASSES,
             spare=True,

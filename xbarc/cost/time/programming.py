@@ -66,14 +66,25 @@ def programming_totals(
     target: Target,
     parts: Parts,
     writing: Writing | None = None,
+    *,
+    energy_uj: float = 0.0,
+    limit_w: float = 0.0,
 ) -> dict[str, float]:
-    """The totals' keys about programming: its time, and time and energy of the verify loop."""
+    """The totals' keys about programming: its time, and time and energy of the verify loop.
+
+    With `limit_w`, a power, it takes as long as that allows for `energy_uj` of pulses and the reads
+    of a verify loop.
+    """
     time = programming_time_ms(crossbars, target, adc_gsps(parts), writing)
     adc = parts.get("adc")
+    reads_uj = verify_energy_uj(
+        memristors, target, 0.0 if adc is None else adc.unit.energy_pj, writing
+    )
+    # uJ / W = us.
+    allowed_ms = (energy_uj + reads_uj) / limit_w * 1e-3 if limit_w else 0.0
+    longer = max(allowed_ms / time["total"], 1.0) if time["total"] else 1.0
     return {
-        "programming_time_ms": time["total"],
-        "programming_verify_time_ms": time["verify"],
-        "programming_verify_energy_uj": verify_energy_uj(
-            memristors, target, 0.0 if adc is None else adc.unit.energy_pj, writing
-        ),
+        "programming_time_ms": time["total"] * longer,
+        "programming_verify_time_ms": time["verify"] * longer,
+        "programming_verify_energy_uj": reads_uj,
     }

@@ -332,7 +332,9 @@ class Chip(Section):
     """A mesh of nodes, with links to other chips.
 
     Without `mesh` (rows, columns) it is as square as the number of nodes allows. Without `chips` a
-    program takes as many as it needs; with it, no more.
+    program takes as many as it needs; with it, no more. `memories`: one off the chip. Programming
+    draws no more than `programming_power_w` a chip; without it, no more than what is in use draws
+    at full load.
     """
 
     nodes: Count = 168
@@ -345,8 +347,12 @@ class Chip(Section):
     """Size of one."""
     links: CountOrZero = 0
     """Links to other chips."""
+    memories: Annotated[int, Field(ge=0, le=1)] = 0
+    """A memory off the chip, for inputs, results and what buffers can't hold."""
     chips: Count | None = None
     """Chips at most."""
+    programming_power_w: Positive | None = None
+    """Most power of a chip while it is programmed."""
     source: str = ""
 
     @field_validator("mesh", mode="before")
