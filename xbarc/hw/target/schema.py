@@ -430,12 +430,14 @@ class LayerAdc(Section):
     """What converters do in some layers: stop after `bits`, of those that they have."""
 
     bits: Annotated[int, Field(ge=1, le=24)]
+    """Bits of a conversion there."""
 
 
 class LayerKeys(Section):
     """What is otherwise in some layers."""
 
     adc: LayerAdc
+    """What converters do there."""
 
 
 class Target(Section):
