@@ -87,7 +87,7 @@ class AnalogMatrix:
     ):
         stream = cast(StreamType, op.input.type)
         self._effects, self._target, self._seed = effects, target, seed
-        self._per_input, self._copies = stream.vectors.data, copies_of(op)
+        self.per_input, self._copies = stream.vectors.data, copies_of(op)
         self.codes = Codes.of(op, target)
         self.shape = op.matrix
         self.integer = target.adc.mode == "saturate"
@@ -129,7 +129,7 @@ class AnalogMatrix:
         if self._copies == 1:
             self._add(self.replicas[0], x, numbers, out)
             return
-        replica = numbers % self._per_input % self._copies
+        replica = numbers % self.per_input % self._copies
         for which in np.unique(replica).tolist():
             mine = np.flatnonzero(replica == which)
             found = np.zeros((len(out), mine.size), out.dtype)
@@ -141,7 +141,11 @@ class AnalogMatrix:
     ) -> None:
         for tile in tiles:
             clipped = tile.multiply(x, numbers, out)
-            self._done.add(tile.lines * len(self.codes.weights) * x.shape[1], clipped)
+            self.count(tile.lines * len(self.codes.weights) * x.shape[1], clipped)
+
+    def count(self, conversions: int, clipped: int) -> None:
+        """Note what converters did; from any thread."""
+        self._done.add(conversions, clipped)
 
     def _programmed(self, tile: Tile) -> tuple[AnalogTile, Pulses]:
         made = [programmed(array, self._effects, self._seed) for array in tile.arrays]

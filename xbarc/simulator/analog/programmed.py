@@ -82,7 +82,9 @@ def draw_of(effect: str, array: PhysicalArray, seed: int, pulse: int = 0) -> Dra
 
 
 def programmed(array: PhysicalArray, effects: Sequence[Effect], seed: int) -> ProgrammedArray:
-    """Program an array; `effects` act in the order given."""
+    """Program an array; `effects` act in the order given. Without any, cells hold their levels."""
+    if not effects:
+        return _ideal(array)
     array = with_reference(array)
     written, pulses = _written(array, effects, seed)
     aged = _aged(written, array, effects, seed)
@@ -97,8 +99,6 @@ def programmed(array: PhysicalArray, effects: Sequence[Effect], seed: int) -> Pr
     variances, variance_unit = None, 0.0
     if spreads:
         variances, variance_unit = _fixed_point(np.asarray(variance))
-    digital = array.target.adc.subtract == "digital"
-    converted = array.lines(array.polarity >= 0 if digital else array.polarity == 0)
     return ProgrammedArray(
         physical=array,
         cells=cells,
@@ -107,8 +107,20 @@ def programmed(array: PhysicalArray, effects: Sequence[Effect], seed: int) -> Pr
         variance_unit=variance_unit,
         pulses=pulses,
         drive=drive,
-        converted=converted,
+        converted=_with_converters(array),
     )
+
+
+def _ideal(array: PhysicalArray) -> ProgrammedArray:
+    levels = array.levels.astype(np.int32)
+    pulses = np.ones(levels.shape, np.int64)
+    return ProgrammedArray(array, levels, 1.0, None, 0.0, pulses, None, _with_converters(array))
+
+
+def _with_converters(array: PhysicalArray) -> PhysicalArray:
+    """The lines of an array that have a converter."""
+    digital = array.target.adc.subtract == "digital"
+    return array.lines(array.polarity >= 0 if digital else array.polarity == 0)
 
 
 def _fixed_point(values: Floats) -> tuple[Integers, float]:

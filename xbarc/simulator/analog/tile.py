@@ -115,11 +115,11 @@ class AnalogTile:
     rows: Integers | slice
     columns: Integers
     lines: int
-    _codes: Codes
-    _converter: Converter | None
+    codes: Codes
+    converter: Converter | None
     arrays: tuple[LinesOfArray, ...]
     squares: Floats | None
-    _seed: int
+    seed: int
 
     @classmethod
     def of(
@@ -160,11 +160,11 @@ class AnalogTile:
         for array in self.arrays:
             clipped += self._add(array, codes, numbers, found)
         totals = np.zeros(x.shape[1])
-        if self._codes.offset:
-            totals += self._codes.offset * codes.sum(axis=0, dtype=np.int64)
-        adc, step, base = self._converter, 1.0, np.zeros(len(self.columns))
+        if self.codes.offset:
+            totals += self.codes.offset * codes.sum(axis=0, dtype=np.int64)
+        adc, step, base = self.converter, 1.0, np.zeros(len(self.columns))
         if adc is not None:
-            step, base = adc.step, adc.lo * self._weight_sums()
+            step, base = adc.step, adc.lo * self.weight_sums()
         kernels.add_results(found, step, base, totals, self.columns, out)
         return clipped
 
@@ -183,33 +183,33 @@ class AnalogTile:
                 if array.noise.reference:
                     variances[place] += lines.alone**2 * spread[:, -1:] * unit
             fixed[columns] += lines.fixed
-        if self._codes.offset:
-            weights[np.ix_(rows, self.columns)] -= self._codes.offset
+        if self.codes.offset:
+            weights[np.ix_(rows, self.columns)] -= self.codes.offset
 
-    def _weight_sums(self) -> Floats:
+    def weight_sums(self) -> Floats:
         """What all conversions of each column weigh together: [C]."""
         found = np.zeros(len(self.columns))
         for array in self.arrays:
             np.add.at(found, array.lines.columns, array.lines.weights)
-        return found * float(self._codes.weights.sum())
+        return found * float(self.codes.weights.sum())
 
     def _add(self, a: LinesOfArray, x: Integers, numbers: Integers, out: Floats) -> int:
         """Add what an array gives for codes x [R, v] to out [C, v]; how many sums were clipped."""
         from xbarc.simulator.analog import kernels
 
         adc = a.array.adc
-        curve = Curve(adc.lo, adc.step, float(adc.top), self._converter is not None, a.bent)
+        curve = Curve(adc.lo, adc.step, float(adc.top), self.converter is not None, a.bent)
         if a.by_table:
-            codes, inputs = np.ascontiguousarray(x), self._codes.inputs(x.itemsize)
+            codes, inputs = np.ascontiguousarray(x), self.codes.inputs(x.itemsize)
             args = numbers, a.lines, inputs, curve, a.noise, out
             return int(kernels.convert_codes(codes.view(np.uint8), *args))
         clipped = 0
-        weights = ONE_READ if self.squares is not None else self._codes.weights.astype(np.float64)
+        weights = ONE_READ if self.squares is not None else self.codes.weights.astype(np.float64)
         block = max(1, BLOCK_BYTES // (8 * len(weights) * a.lines.weights.size))
         for v in range(0, x.shape[1], block):
             sums = self._sums(a, x[:, v : v + block], numbers[v : v + block])
             for effect in a.bends:
-                draw = draw_of(effect.name, a.array, self._seed)
+                draw = draw_of(effect.name, a.array, self.seed)
                 sums = effect.convert(sums, a.array, draw)
             clipped += int(kernels.convert_sums(sums, a.lines, weights, curve, v, out))
         return clipped
@@ -233,7 +233,7 @@ class AnalogTile:
     def _driven(self, x: Integers, *, noisy: bool) -> tuple[Integers, Integers]:
         """What word lines carry for codes x [R, v], [R, J * v], and how it counts in a variance."""
         if self.squares is None:
-            levels = self._codes.levels(x).swapaxes(0, 1).reshape(len(x), -1)
+            levels = self.codes.levels(x).swapaxes(0, 1).reshape(len(x), -1)
             return levels, levels.astype(np.float64) ** 2 if noisy else levels
         low_bits = x.astype(np.intp) & (len(self.squares) - 1) if noisy else None
         return x, x if low_bits is None else self.squares[low_bits]
