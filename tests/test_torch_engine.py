@@ -1,11 +1,14 @@
 """The engine on torch: the other engines' results to the bit, noise included."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from models import text_model
 
 import xbarc
+from xbarc.cli import main
 from xbarc.simulator.analog.engine import AnalogEngine
 from xbarc.simulator.interpreter import Simulator
 from xbarc.simulator.noise import effects_of
@@ -113,3 +116,53 @@ def test_on_a_gpu():
     wanted = Simulator(program, engine=AnalogEngine(effects), seed=1).run({"x": x})["y"]
     got = Simulator(program, engine=TorchEngine(effects, "cuda"), seed=1).run({"x": x})["y"]
     assert np.array_equal(wanted, got)
+
+
+def test_the_command_and_python(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).standard_normal((4, 3, 6, 6)).astype(np.float32)
+    program = xbarc.compile(text_model(CNN), "mca64", calibration=x, overrides=["adc.bits=5"])
+    program.save("p.xbar")
+    np.savez("x.npz", x=x, y=np.arange(4))
+    noise = "programming{sigma=0.1}"
+    documents = []
+    for more in ([], ["--engine", "torch"], ["--engine", "torch", "--torch-device", "cpu"]):
+        given = ["--input", "x.npz", "--labels", "y", "--noise", noise, "--json", *more]
+        for each in ([], ["--trials", "2"]):
+            assert run_command("run", "p.xbar", *given, *each) == 0
+            documents.append(json.loads(capsys.readouterr().out))
+    for one, trials in zip(documents[2::2], documents[3::2], strict=True):
+        assert one["adc"] == documents[0]["adc"] and one["accuracy"] == documents[0]["accuracy"]
+        assert trials["accuracy"] == documents[1]["accuracy"]
+    wanted = program.run(x, noise=noise)["y"]
+    assert np.array_equal(program.run(x, noise=noise, torch_device="cpu")["y"], wanted)
+    ideal = ["run", "p.xbar", "--input", "x.npz", "--ideal", "--engine", "torch", "--json"]
+    assert run_command(*ideal) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--engine", "numba"], "there is torch"),
+        (["--torch-device", "cpu"], "give that too"),
+        (["--engine", "torch", "--torch-device", "cudda"], "no device 'cudda'"),
+    ],
+)
+def test_options_that_do_not_fit(options, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    x = np.zeros((1, 3, 6, 6), np.float32)
+    xbarc.compile(text_model(CNN), "mca64", calibration=x).save("p.xbar")
+    np.savez("x.npz", x=x)
+    assert run_command("run", "p.xbar", "--input", "x.npz", *options) == 2
+    assert words in capsys.readouterr().err
+
+
+def run_command(*arguments):
+    """The exit status of `xbarc` with these arguments."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["xbarc", *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            return end.code or 0
+    return 0

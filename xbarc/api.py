@@ -66,6 +66,7 @@ class Program(CompiledProgram):
         noise: str = "",
         device: str | Path | None = None,
         seed: int = 0,
+        torch_device: str | None = None,
     ) -> dict[str, Array]:
         """The outputs by the model's own names.
 
@@ -73,12 +74,13 @@ class Program(CompiledProgram):
         are run at once by each of `threads` threads: without them as memory allows, and one thread
         a core (or `XBARC_THREADS`). No result depends on either. `noise` ("read{sigma=0.02}") and
         `device` (a name or a TOML file) say what is wrong with devices beside what the target says,
-        `seed` that of all that is random in them: `docs/devices.md`. The first run programs the
+        `seed` that of all that is random in them: `docs/devices.md`. `torch_device` ("cpu" or
+        "cuda"): torch multiplies there, with the same results. The first run programs the
         crossbars, and later runs that ask for the same devices use them again. If a pass has
         changed the module since, make a new `Program`. Raises `XbarcError` if the inputs don't fit,
         `UsageError` where the effects can't be.
         """
-        simulator = self._simulator(noise, device, seed)
+        simulator = self._simulator(noise, device, seed, torch_device)
         feeds = _by_name(inputs, simulator.inputs)
         return simulator.run(feeds, batch=batch, threads=threads)
 
@@ -95,10 +97,11 @@ class Program(CompiledProgram):
         by_layer: bool = False,
         batch: int | None = None,
         threads: int | None = None,
+        torch_device: str | None = None,
     ) -> "Trials":
         """The accuracy of `trials` runs with seeds from `seed` on: its mean, spread, and each.
 
-        `inputs`, `noise`, `device`, `batch` and `threads` as `run` takes them; `labels` are an
+        `inputs`, `noise`, `device`, `batch`, `threads`, `torch_device` as `run`; `labels` are an
         integer class a sample, or a mask. `vary` ("programming.sigma=0,0.02,0.05") runs the trials
         at each value of an effect's option, `by_layer` with the effects in one layer at a time.
         Nothing is kept: `xbarc run --trials` does that. Raises `XbarcError` if inputs or labels
@@ -110,7 +113,7 @@ class Program(CompiledProgram):
             raise UsageError(f"trials = {trials}: give a whole number from 1 up")
         varying = None if vary is None else vary_of(vary)
         samples = self._samples(inputs, labels, None)
-        at = bench(self, samples, Conditions(noise, device, varying, by_layer))
+        at = bench(self, samples, Conditions(noise, device, varying, by_layer, torch_device))
         return run_trials(at, range(seed, seed + trials), in_turn(at, batch, threads))
 
     def evaluate(
@@ -125,14 +128,15 @@ class Program(CompiledProgram):
         seed: int = 0,
         batch: int | None = None,
         threads: int | None = None,
+        torch_device: str | None = None,
     ) -> dict[str, Any]:
         """The document of `xbarc run --json`: accuracy beside float, what converters clipped.
 
-        `inputs`, `noise`, `device`, `seed`, `batch` and `threads` as `run` takes them; `labels` are
-        an integer class a sample, one-hot classes or a mask, and `metric` says what they are where
-        that isn't clear (top1, top5, mask, iou, psnr, snr). `ideal`: lossless converters and ideal
-        devices. Nothing is kept. Raises `XbarcError` if inputs or labels don't fit, `UsageError`
-        where options can't be.
+        `inputs`, `noise`, `device`, `seed`, `batch`, `threads`, `torch_device` as `run`; `labels`
+        are an integer class a sample, one-hot classes or a mask, and `metric` says what they are
+        where that isn't clear (top1, top5, mask, iou, psnr, snr). `ideal`: lossless converters and
+        ideal devices. Nothing is kept. Raises `XbarcError` if inputs or labels don't fit,
+        `UsageError` where options can't be.
         """
         from xbarc.driver.evaluate import run_samples
 
@@ -146,6 +150,7 @@ class Program(CompiledProgram):
             noise=noise,
             device=device,
             seed=seed,
+            torch_device=torch_device,
         )[1]
 
     def trace(
@@ -261,20 +266,23 @@ class Program(CompiledProgram):
                 raise XbarcError(f"there are {len(truth)} labels for {count} samples")
         return Samples(feeds, truth, count, count, asked)
 
-    def _simulator(self, noise: str, device: str | Path | None, seed: int) -> "Simulator":
+    def _simulator(
+        self, noise: str, device: str | Path | None, seed: int, torch_device: str | None = None
+    ) -> "Simulator":
         from xbarc.simulator.interpreter import Simulator
         from xbarc.simulator.noise import engine_for
 
         # Threads that come first together each prepare one; all of them are alike.
         parts = (self.module, self.weights, self.digital, self.target)
-        asked = noise, device, seed
+        asked = noise, device, seed, torch_device
         ready = self._ready
         if (
             ready is None
             or any(a is not b for a, b in zip(ready[0], parts, strict=True))
             or ready[1] != asked
         ):
-            made = Simulator(self, engine=engine_for(self, noise, device), seed=seed)
+            engine = engine_for(self, noise, device, torch_device=torch_device)
+            made = Simulator(self, engine=engine, seed=seed)
             ready = self._ready = parts, asked, made
         return ready[2]
 

@@ -9,7 +9,7 @@ import typer
 
 from xbarc.cli import completion, options, trials
 from xbarc.cli.output import console, number, print_json, progress_bar, warn
-from xbarc.support.errors import XbarcError
+from xbarc.support.errors import UsageError, XbarcError
 
 MOST_CLIPPED = 5
 """Layers whose clipped conversions are printed; --json has all."""
@@ -24,6 +24,7 @@ UNITS = {"accuracy": "%", "psnr_db": " dB", "snr_db": " dB"}
 EXAMPLES = (
     "xbarc run model.xbar --input images.npz --labels y",
     'xbarc run model.xbar --input x.npz --labels y --noise "programming{sigma=0.05}" --trials 20',
+    "xbarc run model.xbar --input x.npz --labels y --engine torch --torch-device cuda",
 )
 
 
@@ -63,6 +64,14 @@ def command(
     device: options.Device = None,
     seed: options.Seed = 0,
     plugin: options.Plugins = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", help="torch: on any of its devices; else compiled kernels."),
+    ] = None,
+    torch_device: Annotated[
+        str | None,
+        typer.Option("--torch-device", metavar="cpu|cuda", help="Where --engine torch computes."),
+    ] = None,
     activity: Annotated[
         bool, typer.Option("--activity", help="Driven rows, and energy that follows the values.")
     ] = False,
@@ -80,6 +89,7 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Run a compiled program on the functional simulator."""
+    where = _torch_device(engine, torch_device)
     asked = trials.Asked(count, vary, by_layer, workers, scheduler)
     if asked.check(labels, ideal=ideal, output=output, activity=activity):
         assert labels is not None
@@ -94,6 +104,7 @@ def command(
             noise=noise,
             device=device,
             seed=seed,
+            torch_device=where,
             plugins=plugin or (),
             record=record,
             as_json=as_json,
@@ -121,6 +132,7 @@ def command(
             seed=seed,
             activity=activity,
             beside_float=beside_float,
+            torch_device=where,
             progress=progress,
         )
     if output is not None:
@@ -148,6 +160,15 @@ def command(
         print_json(result.document)
         return
     _print_summary(result.document, output)
+
+
+def _torch_device(engine: str | None, device: str | None) -> str | None:
+    """Where torch computes; None: it doesn't. Raises `UsageError` where options don't fit."""
+    if engine not in (None, "torch"):
+        raise UsageError(f"--engine {engine}: there is torch; without it compiled kernels run")
+    if device is not None and engine is None:
+        raise UsageError("--torch-device is about --engine torch: give that too")
+    return None if engine is None else device or "cpu"
 
 
 @contextmanager

@@ -96,6 +96,7 @@ def evaluate(
     seed: int = 0,
     activity: bool = False,
     beside_float: bool = True,
+    torch_device: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Run the program at `path` over the npz file `data`.
@@ -106,7 +107,8 @@ def evaluate(
     are dropped. `noise` and `device` say what is wrong with devices, beside what the target says
     (`xbarc.simulator.noise`); `seed` is that of all that is random in them. `activity` adds what
     the values drove in each layer, and the energy that follows them. `beside_float`: the float
-    network runs on the same samples. Where effects act when cells
+    network runs on the same samples. `torch_device`: torch multiplies the arrays there, with the
+    same results; without it the compiled kernels do. Where effects act when cells
     are written, the document says what programming took; where they act then or after, what cells
     conduct level by level. Raises `XbarcError` if the
     program or the data can't be used, `UsageError` where the options can't.
@@ -127,6 +129,7 @@ def evaluate(
         seed=seed,
         activity=activity,
         beside_float=beside_float,
+        torch_device=torch_device,
         files=files,
         progress=progress,
     )
@@ -145,6 +148,7 @@ def run_samples(
     seed: int = 0,
     activity: bool = False,
     beside_float: bool = True,
+    torch_device: str | None = None,
     files: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -157,11 +161,14 @@ def run_samples(
     from xbarc.simulator.activity import ActivityCounter
     from xbarc.simulator.code_use import CodeCounter
     from xbarc.simulator.interpreter import Simulator
-    from xbarc.simulator.noise import engine_for
+    from xbarc.simulator.noise import engine_for, on_torch
 
     if progress is not None:
         progress(0, samples.simulated)  # how much there is, before crossbars are programmed
-    engine = None if ideal else engine_for(program, noise, device)
+    if ideal:
+        engine = None if torch_device is None else on_torch((), torch_device)
+    else:
+        engine = engine_for(program, noise, device, torch_device=torch_device)
     counter = ActivityCounter(program) if activity else None
     observe = counter.observe if counter else None
     codes = CodeCounter(first=True)

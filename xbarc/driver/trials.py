@@ -84,13 +84,15 @@ def _unreadable(text: str) -> UsageError:
 class Conditions:
     """What is wrong with devices in trials; `noise` and `device` as `xbarc run` takes them.
 
-    `vary` replaces an option. `by_layer`: the effects are in one layer at a time.
+    `vary` replaces an option. `by_layer`: the effects are in one layer at a time. `torch_device`:
+    where torch computes, which changes no result; None: the compiled kernels do.
     """
 
     noise: str = ""
     device: str | Path | None = None
     vary: Vary | None = None
     by_layer: bool = False
+    torch_device: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,8 @@ def bench(program: CompiledProgram, samples: Samples, conditions: Conditions) ->
     engines: dict[Value | None, AnalogEngine] = {}
     for value in vary.values if vary is not None else (None,):
         changed = vary.tables(value) if vary is not None and value is not None else None
-        engine = engine_for(program, noise, device, changed)
-        if engine is None:
+        engine = engine_for(program, noise, device, changed, conditions.torch_device)
+        if engine is None or not engine.effects:
             raise UsageError(
                 "all trials would be alike: there are no effects; give --noise or --device"
             )

@@ -38,10 +38,32 @@ def engine_for(
     noise: str = "",
     device: str | Path | None = None,
     changed: Tables | None = None,
+    torch_device: str | None = None,
 ) -> AnalogEngine | None:
-    """The engine of `program` with the effects of `effects_for`; None where there are none."""
+    """The engine of `program` with the effects of `effects_for`; None where there are none.
+
+    With a `torch_device` ("cpu", "cuda") it is the engine on torch, which ideal devices have too.
+    Raises `XbarcError` where torch isn't installed.
+    """
     effects = effects_for(program, noise, device, changed)
+    if torch_device is not None:
+        return on_torch(effects, torch_device)
     return AnalogEngine(effects) if effects else None
+
+
+def on_torch(effects: tuple[Effect, ...], device: str) -> AnalogEngine:
+    """The engine on torch with these effects.
+
+    Raises `XbarcError` where torch isn't installed, `UsageError` where it has no such device.
+    """
+    try:
+        from xbarc.simulator.torch.engine import TorchEngine, torch_device
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise XbarcError("the engine on torch needs torch: pip install 'xbarc[train]'") from None
+    torch_device(device)
+    return TorchEngine(effects, device)
 
 
 def effects_for(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import MvmOp
-from xbarc.simulator.analog.engine import AnalogMatrix
+from xbarc.simulator.analog.engine import AnalogEngine, AnalogMatrix
 from xbarc.simulator.effect import Effect, in_order
 from xbarc.simulator.torch.tile import TorchTile
 from xbarc.support.data import Array
@@ -39,10 +39,9 @@ def torch_device(name: str) -> torch.device:
 
 
 @dataclass(frozen=True)
-class TorchEngine:
+class TorchEngine(AnalogEngine):
     """Physical arrays with these effects, on a device of torch (`cpu`, `cuda`, `cuda:1`)."""
 
-    effects: tuple[Effect, ...] = ()
     device: str = "cpu"
 
     def program(
