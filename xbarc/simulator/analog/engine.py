@@ -19,9 +19,9 @@ import numpy.typing as npt
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import MvmOp, StreamType, copies_of
 from xbarc.simulator.analog.lines import converted_lines
-from xbarc.simulator.analog.programmed import cell_of, programmed
+from xbarc.simulator.analog.programmed import ProgrammedArray, cell_of, programmed
 from xbarc.simulator.analog.tile import AnalogTile, Codes
-from xbarc.simulator.arrays import Tile, tiles_of
+from xbarc.simulator.arrays import PhysicalArray, Tile, tiles_of
 from xbarc.simulator.effect import Effect, in_order
 from xbarc.simulator.engine import Conversions
 from xbarc.support.data import Array
@@ -143,12 +143,16 @@ class AnalogMatrix:
             clipped = tile.multiply(x, numbers, out)
             self.count(tile.lines * len(self.codes.weights) * x.shape[1], clipped)
 
+    def array(self, physical: PhysicalArray) -> ProgrammedArray:
+        """An array, programmed."""
+        return programmed(physical, self._effects, self._seed)
+
     def count(self, conversions: int, clipped: int) -> None:
         """Note what converters did; from any thread."""
         self._done.add(conversions, clipped)
 
     def _programmed(self, tile: Tile) -> tuple[AnalogTile, Pulses]:
-        made = [programmed(array, self._effects, self._seed) for array in tile.arrays]
+        made = [self.array(array) for array in tile.arrays]
         lines = converted_lines(made, self._effects, self._seed, self.codes.slice_weights)
         pulses = Pulses(sum(a.pulses.size for a in made), sum(int(a.pulses.sum()) for a in made))
         return AnalogTile.of(tile, lines, self._effects, self.codes, self._seed), pulses

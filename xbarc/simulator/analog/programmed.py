@@ -82,9 +82,7 @@ def draw_of(effect: str, array: PhysicalArray, seed: int, pulse: int = 0) -> Dra
 
 
 def programmed(array: PhysicalArray, effects: Sequence[Effect], seed: int) -> ProgrammedArray:
-    """Program an array; `effects` act in the order given. Without any, cells hold their levels."""
-    if not effects:
-        return _ideal(array)
+    """Program an array; `effects` act in the order given."""
     array = with_reference(array)
     written, pulses = _written(array, effects, seed)
     aged = _aged(written, array, effects, seed)
@@ -111,7 +109,8 @@ def programmed(array: PhysicalArray, effects: Sequence[Effect], seed: int) -> Pr
     )
 
 
-def _ideal(array: PhysicalArray) -> ProgrammedArray:
+def ideal(array: PhysicalArray) -> ProgrammedArray:
+    """An array of ideal cells, which are their levels exactly."""
     levels = array.levels.astype(np.int32)
     pulses = np.ones(levels.shape, np.int64)
     return ProgrammedArray(array, levels, 1.0, None, 0.0, pulses, None, _with_converters(array))

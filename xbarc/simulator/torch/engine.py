@@ -17,6 +17,8 @@ from torch import Tensor
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import MvmOp
 from xbarc.simulator.analog.engine import AnalogEngine, AnalogMatrix
+from xbarc.simulator.analog.programmed import ProgrammedArray, ideal
+from xbarc.simulator.arrays import PhysicalArray
 from xbarc.simulator.effect import Effect, in_order
 from xbarc.simulator.torch.tile import TorchTile
 from xbarc.support.data import Array
@@ -72,6 +74,10 @@ class TorchMatrix(AnalogMatrix):
         self._device = device
         rows = self.shape[0]
         self._tiles = [[TorchTile.of(t, rows, device) for t in tiles] for tiles in self.replicas]
+
+    def array(self, physical: PhysicalArray) -> ProgrammedArray:
+        """An array, programmed: of ideal cells where there are no effects."""
+        return super().array(physical) if self._effects else ideal(physical)
 
     def multiply(self, x: Array, out: npt.NDArray[Any], first: int = 0) -> None:
         """Fill out [N, v] with what the crossbars give for the codes x [K, v]."""
