@@ -1,9 +1,13 @@
 """Cells by name: their figures, what a target keeps of its own, and how long they last."""
 
+import tomllib
+
 import pytest
 from models import text_model
+from typer.testing import CliRunner
 
 import xbarc
+from xbarc import cli
 from xbarc.cost.components import components
 from xbarc.cost.model import lifetime_years
 from xbarc.hw.target import cell_names, dump_target, load_target, parse_target
@@ -93,3 +97,17 @@ def test_programming_is_charged_by_the_cell():
     totals = xbarc.compile(model, "mca128", overrides=["device.cell=pcm"]).cost()["totals"]
     assert totals["programming_energy_uj"] == pytest.approx(totals["memristors"] * 25e-6)
     assert totals["lifetime_years"] == pytest.approx(1e9 / 365.25)
+
+
+def test_the_command_shows_cells():
+    def shown(*arguments):
+        found = CliRunner().invoke(cli.app, ["devices", *arguments])
+        assert found.exit_code == 0
+        return found.output
+
+    assert "sram   SRAM: one bit" in shown()
+    assert tomllib.loads(shown("sram"))["device"]["max_cell_bits"] == 1
+    # There is a device of that name too, which says how such cells err.
+    assert "drift" in tomllib.loads(shown("pcm"))
+    assert tomllib.loads(shown("pcm", "--cell"))["device"]["write_energy_pj"] == 25
+    assert CliRunner().invoke(cli.app, ["devices", "pcn", "--cell"]).exit_code != 0

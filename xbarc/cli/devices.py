@@ -15,6 +15,9 @@ EXAMPLES = (
 
 def command(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
+    cell: Annotated[
+        bool, typer.Option("--cell", help="The cell of that name, for --set device.cell.")
+    ] = False,
     plugin: options.Plugins = None,
 ) -> None:
     """List device effects and devices, or describe one."""
@@ -33,12 +36,12 @@ def command(
         _list("devices, for --device", {n: load_device(n).description for n in device_names()})
         print()
         _list("cells, for --set device.cell", {n: cell_description(n) for n in cell_names()})
+    elif cell:
+        sys.stdout.write(cell_text(name))
     elif name in registry.names:
         print(describe(registry.load(name), registry.owner(name)))
     elif name in device_names() or name.endswith(".toml"):
         sys.stdout.write(load_device(name).text)
-        if name in cell_names():
-            sys.stdout.write(f"\n# The cell, for --set device.cell={name}\n\n{cell_text(name)}")
     elif name in cell_names():
         sys.stdout.write(cell_text(name))
     else:
