@@ -73,7 +73,7 @@ def crossbar_matmul(
     inputs = []
     if not input_signed:
         passes = [(x, 1)]
-    elif target.inputs.signed in ("two-pass", "native"):
+    elif target.inputs.signed != "twos-complement":
         passes = [(np.where(x > 0, x, 0), 1), (np.where(x < 0, -x, 0), -1)]
     else:
         passes = [(x % 2**input_bits, 1)]

@@ -120,7 +120,7 @@ def inputs(x, bits, signed, target):
     width = target.inputs.dac_bits
     count = -(-bits // width)
     passes = [(x, 1)]
-    if signed and target.inputs.signed == "two-pass":
+    if signed and target.inputs.signed not in ("twos-complement", "native"):
         passes = [(np.maximum(x, 0), 1), (np.maximum(-x, 0), -1)]
     elif signed and target.inputs.signed == "native":
         sign = np.sign(x)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
-from reference import crossbar_matmul
+from reference import crossbar_matmul, transposed
 from xdsl.dialects.func import ReturnOp
 
 from xbarc.ir.dialect import (
@@ -70,7 +70,7 @@ def _codes(element):
 def _quantize(op, x, program, counts):
     bits, signed = _codes(op.result.type.element_type)
     top = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
-    scaled = np.rint(x.astype(np.float64) / op.scale.value.data)
+    scaled = np.rint(x.astype(np.float64) / op.scale.value.data) + op.zero_point.value.data
     return np.clip(scaled, -top if signed else 0, top).astype(np.int64)
 
 
@@ -217,12 +217,19 @@ def _dequantize(op, sums, program, counts):
     axis = op.axis.value.data
     view = [-1 if i == axis else 1 for i in range(sums.ndim)]
     q = program.weights[weights.symbol].astype(np.int64)
-    shift = op.zero_point.value.data * q.sum(axis=0)
+    shift = op.zero_point.value.data * q.sum(axis=0).reshape(view)
+    if op.window is not None:  # what inputs that are all at the zero point give
+        kernel, strides, pads, dilations = op.window.lists()
+        groups, size = weights.group_count, sums.shape[2:]
+        w = q.reshape(-1, *kernel, groups, q.shape[1] // groups)
+        w = np.moveaxis(w, (-2, -1), (0, 2)).reshape(-1, q.shape[1] // groups, *kernel)
+        x = np.full((1, len(w), *op.window.output_size(size)), op.zero_point.value.data)
+        shift = transposed(
+            x, w, size, strides=strides, pads=pads, dilations=dilations, groups=groups
+        )
     scale = program.weights[f"{weights.symbol}.scale"].astype(np.float64) * op.scale.value.data
     bias = np.zeros(weights.matrix[1])
     if weights.bias.value.data:
         bias = program.weights[f"{weights.symbol}.bias"].astype(np.float64)
-    real = (sums - shift.reshape(view).astype(np.float64)) * scale.reshape(view) + bias.reshape(
-        view
-    )
+    real = (sums - shift.astype(np.float64)) * scale.reshape(view) + bias.reshape(view)
     return real.astype(np.float32)

@@ -61,7 +61,7 @@ def word_line_levels(code, bits, signed, inputs):
 
     if not signed:
         return cut(code)
-    if inputs.signed == "two-pass":
+    if inputs.signed not in ("twos-complement", "native"):
         return cut(max(code, 0)) + cut(max(-code, 0))
     if inputs.signed == "native":  # at levels of both signs: as much current
         return cut(abs(code))
@@ -123,7 +123,8 @@ PAIRS = {
 
 CASES = [
     pytest.param(CONV, (3, 6, 5), {}, id="unsigned"),
-    pytest.param(CONV, (3, 6, 5), {"sign": True}, id="two-pass"),
+    pytest.param(CONV, (3, 6, 5), {"sign": True, "inputs": {"signed": "two-pass"}}, id="two-pass"),
+    pytest.param(CONV, (3, 6, 5), {"sign": True, "inputs": {"signed": "asymmetric"}}, id="zero"),
     pytest.param(
         CONV, (3, 6, 5), {"sign": True, "inputs": {"signed": "twos-complement"}}, id="twos"
     ),
@@ -198,12 +199,20 @@ def test_energy_is_for_one_input_however_many_were_run():
 
 
 def test_no_input_takes_no_energy():
-    program, x = compiled(TWO, (20,), sign=True)
+    program, x = compiled(TWO, (20,), sign=True, inputs={"signed": "two-pass"})
     _, activity = follow(program, np.zeros_like(x))
     for layer in activity.values():
         assert layer["driven_rows"] == 0
         assert layer["energy_pj"]["crossbar"]["values"] == 0
         assert layer["energy_pj"]["adc"]["values"] == 0
+
+
+def test_zeros_drive_the_bits_of_the_zero_point():
+    program, x = compiled(TWO, (20,), sign=True, inputs={"signed": "asymmetric"})
+    rows, activity = follow(program, np.zeros_like(x))
+    for name, layer in activity.items():
+        assert layer["driven_rows"] == rows[name]["zero_point"].bit_count() / 8
+    assert next(iter(activity.values()))["driven_rows"] > 0
 
 
 @settings(max_examples=30, deadline=None)

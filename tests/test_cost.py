@@ -64,8 +64,11 @@ def test_lenet_layers(lenet):
 
 
 def test_slices_and_cycles_multiply():
-    """2-bit cells and 1-bit inputs: 4 slices, 8 cycles, 16 where the input is signed."""
+    """2-bit cells and 1-bit inputs: 4 slices, 8 cycles, 16 where the input takes two passes."""
+    two = ["inputs.signed=two-pass"]
     rows = xbarc.compile(text_model(LENET), "mca128").cost()["layers"]
+    assert [r["cycles"] for r in rows] == [8 * 784, 800, 8, 8, 8]
+    rows = xbarc.compile(text_model(LENET), "mca128", overrides=two).cost()["layers"]
     assert [r["memristors"] for r in rows] == [2 * 4 * r["weights"] for r in rows]
     assert [r["cycles"] for r in rows] == [16 * 784, 800, 8, 8, 8]
     # A weight takes 8 columns, so a crossbar holds 16 columns of weights.
@@ -262,9 +265,9 @@ def test_signed_inputs_take_two_passes():
         signed: xbarc.compile(
             model, "mca64", overrides=[f"inputs.signed={signed}"], calibration=x
         ).cost()["totals"]["cycles"]
-        for signed in ("two-pass", "twos-complement")
+        for signed in ("two-pass", "twos-complement", "asymmetric")
     }
-    assert cycles == {"two-pass": 16, "twos-complement": 8}
+    assert cycles == {"two-pass": 16, "twos-complement": 8, "asymmetric": 8}
 
 
 def test_slices_and_polarities_in_arrays_count_whole_crossbars():

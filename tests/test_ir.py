@@ -45,7 +45,7 @@ builtin.module attributes {{xbar.crossbar = {CROSSBAR}}} {{
     %3 = xbar.mvm %2, @conv1 by "im2col" grid [128, 16] adc [0.0, 12.5] : !xbar.stream<16 x 36 x si8> -> !xbar.stream<16 x 4 x si32>
     %4 = xbar.scatter %3 axis 1 : !xbar.stream<16 x 4 x si32> -> tensor<?x4x4x4xsi32>
     %5 = xbar.dequantize %4, @conv1 scale 0.0208 zero_point 3 axis 1 : tensor<?x4x4x4xsi32> -> tensor<?x4x4x4xf32>
-    %6 = xbar.quantize %5 scale 1.0e-05 : tensor<?x4x4x4xf32> -> tensor<?x4x4x4xui8>
+    %6 = xbar.quantize %5 scale 1.0e-05 zero_point 128 : tensor<?x4x4x4xf32> -> tensor<?x4x4x4xui8>
     %7 = xbar.conv %6, @"a/b.c" window [1, 1] fill 128 : tensor<?x4x4x4xui8> -> tensor<?x4x4x4xsi32>
     %8 = xbar.dequantize %7, @"a/b.c" scale 0.5 axis 1 : tensor<?x4x4x4xsi32> -> tensor<?x4x4x4xf32>
     %9 = xbar.digital "digital/0.onnx" (%8) : (tensor<?x4x4x4xf32>) -> (tensor<?x64xf32>)
@@ -311,6 +311,11 @@ REFUSED = [
     ("scale 0.0208", "scale -1.0", "scale is a positive number"),
     ("scale 0.0208", "scale 1.0e999", "scale is a positive number"),
     ("scale 0.0208 zero_point", "scale -0.5 zero_point", "scale is a positive number"),
+    ("e-05 zero_point 128", "e-05 zero_point 256", "zero_point 256 isn't an unsigned code"),
+    ("e-05 zero_point 128", "e-05 zero_point -1", "zero_point -1 isn't an unsigned code"),
+    ("scale 0.25 : tensor<?x64xf32>", "scale 0.25 zero_point 1 : tensor<?x64xf32>", "1 isn't an"),
+    ("point 3 axis 1", "point 3 window [3] axis 1", "a window is over all axes behind the columns"),
+    ("point 3 axis 1", "point 3 window [5, 1] axis 1", "aren't channels of 5 kernel positions"),
     ("tensor<?x4x8x8xsi8>", "tensor<?x4x8x8xi8>", "tensor of si<n> or ui<n>"),
     ("tensor<?x4x8x8xsi8>", "tensor<?x4x8x9xsi8>", "input and result differ in shape"),
     ("window [3, 3]", "window [3, 3, 3]", "a window over 3 axes has 3 strides and dilations"),

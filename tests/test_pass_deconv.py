@@ -214,19 +214,21 @@ QDQ = """g (float[N,4,5,4] x) => (float[N,6,H,W] y)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("zero", [0, 131])
+@pytest.mark.parametrize(
+    ("codes", "zero"), [("uint8", 0), ("uint8", 131), ("int8", -128), ("int8", 5)]
+)
 @pytest.mark.parametrize("weight_zero", [[0, 0, 0], [3, -7, 0]])
-def test_a_quantised_model_keeps_its_weights_and_where_that_is_exact_its_codes(
-    scheme, zero, weight_zero
-):
-    model = text_model(QDQ, xs=0.013, xz=zero, qs=[0.01, 0.02, 0.5], qz=weight_zero, seed=2)
+def test_a_quantised_model_keeps_its_weights_and_its_codes(scheme, codes, zero, weight_zero):
+    text = QDQ.replace("uint8", codes)
+    model = text_model(text, xs=0.013, xz=zero, qs=[0.01, 0.02, 0.5], qz=weight_zero, seed=2)
     x = np.random.default_rng(1).standard_normal((2, 4, 5, 4)).astype(np.float32)
     program = compiled(model, x, scheme, ("adc.mode=lossless", "inputs.bits=16"))
     want = reference(model, {"x": x})["y"]
     np.testing.assert_allclose(program.run({"x": x})["y"], want, atol=1e-3 * np.abs(want).max())
-    # A zero point can't be taken out by column, for not every output sees the whole kernel.
-    quantised = [op for op in program.module.walk() if isinstance(op, QuantizeOp)]
-    assert len(quantised) == (1 if zero else 0)
+    # Its codes enter as they are; signed ones lose their sign.
+    scales = [op.scale.value.data for op in program.module.walk() if isinstance(op, QuantizeOp)]
+    assert scales == ([1.0] if codes == "int8" else [])
+    assert program.report["layers"][0]["zero_point"] == (zero + 128 if codes == "int8" else zero)
     weights = the(program, WeightsOp)
     stored = program.weights[weights.symbol]
     assert stored.shape == (2 * 6, 6)

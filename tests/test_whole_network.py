@@ -77,9 +77,11 @@ def inputs(count):
     return np.random.default_rng(count).standard_normal((count, 2, 9, 9)).astype(np.float32)
 
 
+@pytest.mark.parametrize("codes", ["asymmetric", "two-pass"])
 @pytest.mark.parametrize("hardware", HARDWARE.values(), ids=HARDWARE)
 @pytest.mark.parametrize("mapping", MAPPINGS.values(), ids=MAPPINGS)
-def test_every_bit_of_a_network(mapping, hardware):
+def test_every_bit_of_a_network(mapping, hardware, codes):
+    hardware = [f"inputs.signed={codes}", *hardware]
     # Small arrays, so that matrices are cut; a sub-image's window has to fit.
     rows = (32 if "sub-image" in mapping else 16) * (1 + ("array.polarity_in=rows" in hardware))
     sizes = [f"array.rows={rows}", "array.cols=64"]
@@ -93,6 +95,9 @@ def test_every_bit_of_a_network(mapping, hardware):
     np.testing.assert_array_equal(found["z"], expected["z"])
     assert np.unique(found["z"]).size > 3
     rows = {row["name"]: row for row in program.report["layers"]}
+    if not any("signed" in key for key in hardware[1:]):
+        kinds = [row["input_codes"] for row in rows.values()]
+        assert kinds == [codes, "unsigned", codes, codes, codes]
     # With offset encoding the simulator works out whole patches, also what hangs over the edge.
     whole_patches = "sub-image" in mapping and "array.encoding=offset" in hardware
     for name, statistics in simulator.statistics().items():

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from xbarc.ir.analysis.zero_point import InputCodes
+
 SCHEMA = 2
 """Changes when a key changes its meaning or goes; keys may be added without a change."""
 
@@ -90,6 +92,10 @@ class Layer(Counts):
     matrix: Annotated[list[Count], Field(min_length=2, max_length=2)] = _key(
         "rows and columns of the weight matrix, K and N"
     )
+    input_codes: InputCodes = _maybe(
+        "kind of its input codes (`docs/numerics.md`); programs of older versions don't say"
+    )
+    zero_point: int = _maybe("the code that means 0; programs of older versions don't say")
     copies: Annotated[int, Field(ge=1)] = _key("copies that share the vectors")
     adc_bits: Count = _key("bits that its conversions are priced at")
     energy_pj: dict[str, Amount] = _key(

@@ -126,7 +126,7 @@ def _print_layers(document: Mapping[str, Any], *, with_choices: bool) -> None:
         if "patches" in row:
             out.print("\n".join(["", row["name"], *_partition_lines(row["partition"])]))
     out.print(
-        "\nxbars: crossbars; cells: of one weight; in: type of the input codes\n"
+        "\nxbars: crossbars; cells: of one weight; in: type of the input codes, z: the code of 0\n"
         "collapsed: physical columns whose sums provably can't reach the converters' limit, "
         "computed as one exact integer product"
     )
@@ -146,7 +146,7 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> "Table":
             number(row["tiles"]),
             number(row["crossbars"]),
             str(row["slices"] * row["polarities"]),
-            row["inputs"],
+            row["inputs"] + (f" z {row['zero_point']}" if row["zero_point"] else ""),
             f"{row['collapsed']:.1%}",
         )
     return made

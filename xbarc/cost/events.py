@@ -20,6 +20,7 @@ from xbarc.cost.reads import level_reads
 from xbarc.graph.operators import load_operators
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.visits import visits
+from xbarc.ir.analysis.zero_point import InputCodes, input_codes, zero_points
 from xbarc.ir.dialect import (
     DequantizeOp,
     DigitalOp,
@@ -42,8 +43,8 @@ class LayerEvents:
     `vectors` input vectors; `activations` tiles met by a vector; `cycles` activations in sequence
     when all tiles and copies work in parallel; `macs` products of the layer's own weights;
     `memristors` are cells programmed, `crossbars` whole arrays occupied, `copies` of the layer
-    counted in both; weights that stand on no tile (zeros) count as `weights` only. Then what the
-    components do:
+    counted in both; weights that stand on no tile (zeros) count as `weights` only. `input_codes`
+    are of this kind, 0 being the code `zero_point`. Then what the components do:
 
     - `adc_conversions` (as many samples are held), `row_pulses` rows driven, `crossbar_reads`;
     - `cell_reads` cells on driven rows and columns that are converted, `cell_level_reads` the sum
@@ -62,6 +63,8 @@ class LayerEvents:
     op: str
     mapping: str
     matrix: tuple[int, int]
+    input_codes: InputCodes
+    zero_point: int
     weights: int
     nonzero_weights: int
     copies: int = 1
@@ -98,7 +101,8 @@ class LayerEvents:
 COUNTS = [
     f.name
     for f in fields(LayerEvents)
-    if f.name not in ("name", "op", "mapping", "matrix", "copies", "digital")
+    if f.name
+    not in ("name", "op", "mapping", "matrix", "input_codes", "zero_point", "copies", "digital")
 ]
 """The counts that add up over layers."""
 
@@ -141,11 +145,14 @@ def count_events(
     because it doesn't run on crossbars at all.
     """
     layers: dict[str, LayerEvents] = {}
+    zeros = zero_points(module)
     for op in module.walk():
         if isinstance(op, MvmOp):
             stored = weights_of(op)
             if stored.symbol not in layers:
-                layers[stored.symbol] = _layer(op, stored, weights[stored.symbol])
+                zero = zeros.get(stored.symbol, 0)
+                kind = input_codes(op, zero, target)
+                layers[stored.symbol] = _layer(op, stored, weights[stored.symbol], kind, zero)
             _add(layers[stored.symbol], op, stored, target, weights)
     if layers:
         _add_digital(layers, module, digital or {})
@@ -154,12 +161,16 @@ def count_events(
     return list(layers.values())
 
 
-def _layer(op: MvmOp, stored: WeightsOp, q: Array) -> LayerEvents:
+def _layer(
+    op: MvmOp, stored: WeightsOp, q: Array, codes: InputCodes, zero_point: int
+) -> LayerEvents:
     return LayerEvents(
         name=stored.symbol,
         op=stored.onnx_op.data,
         mapping=op.by.data,
         matrix=stored.matrix,
+        input_codes=codes,
+        zero_point=zero_point,
         weights=q.size,
         nonzero_weights=int(np.count_nonzero(q)),
     )

@@ -16,6 +16,7 @@ from xbarc.artifact.report import SCHEMA
 from xbarc.cost.components import check_given, components, load_kinds, settled
 from xbarc.driver import extensions
 from xbarc.driver.crossbar_share import crossbar_share
+from xbarc.driver.input_codes import choose
 from xbarc.driver.origin import describe_model
 from xbarc.driver.stages import (
     VERIFY_SAMPLES,
@@ -174,7 +175,8 @@ def compile_imported(
         calibrated = calibrate_model(
             imported, decided.graph, target, percentile=settings.percentile, instrumentation=seen
         )
-    lowered = lower_model(calibrated, target)
+    kinds = choose(calibrated, imported.feeds, target)
+    lowered = lower_model(calibrated, target, kinds)
     mapped = map_layers(
         lowered, target, decided.mapping, decided.tile, decided.registry, instrumentation=seen
     )

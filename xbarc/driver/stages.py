@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -26,6 +27,7 @@ from xbarc.graph.inputs import input_specs
 from xbarc.graph.ranges import carried_ranges
 from xbarc.graph.run import random_inputs
 from xbarc.graph.serialize import to_proto
+from xbarc.hw.quantization import SignedCodes
 from xbarc.hw.target import Target
 from xbarc.lowering.legalize import legalize
 from xbarc.lowering.lower import Lowered, lower
@@ -164,13 +166,18 @@ def calibrate_model(
     return Calibrated(model, planned, shown, deviation, figures_of(model))
 
 
-def lower_model(calibrated: Calibrated, target: Target) -> Lowered:
+def lower_model(
+    calibrated: Calibrated,
+    target: Target,
+    kinds: Mapping[str, SignedCodes] = MappingProxyType({}),
+) -> Lowered:
     """The tile IR of a calibrated model, layers not mapped yet.
 
-    Raises `XbarcError`, one line a layer, where a layer can't stand on the target's crossbars or
-    its activations aren't finite.
+    `kinds`: by layer, what becomes of negative inputs where `inputs.signed` leaves it open. Raises
+    `XbarcError`, one line a layer, where a layer can't stand on the target's crossbars or its
+    activations aren't finite.
     """
-    return lower(calibrated.model, calibrated.planned, calibrated.shown, target)
+    return lower(calibrated.model, calibrated.planned, calibrated.shown, target, kinds)
 
 
 def float_network(calibrated: Calibrated, lowered: Lowered) -> Callable[[], FloatNetwork]:

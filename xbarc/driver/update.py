@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
-from xdsl.dialects.builtin import ModuleOp, TensorType
-from xdsl.ir import Operation
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, TensorType
 from xdsl.rewriter import Rewriter
 
 from xbarc import cost
@@ -38,15 +38,19 @@ from xbarc.frontends.registry import load
 from xbarc.frontends.source import Inputs
 from xbarc.graph.run import random_inputs
 from xbarc.graph.serialize import to_proto
+from xbarc.hw.quantization import SignedCodes
 from xbarc.ir import parse_module, print_module
 from xbarc.ir.analysis.coverage import coverage_of
 from xbarc.ir.dialect import (
+    ConvOp,
+    ConvTransposeOp,
     DequantizeOp,
     DigitalOp,
     LayerOp,
     MvmOp,
     QuantizeOp,
     WeightsOp,
+    element_of,
     shape_of,
     weights_of,
 )
@@ -104,9 +108,10 @@ def reprogrammed(
     Report and origin are still those of `program`. Raises `XbarcError` as `update_weights`.
     """
     imported = Imported(model, random_inputs(model, SAMPLES), {})
-    calibrated = calibrate_model(imported, passes, program.target)
-    lowered = lower_model(calibrated, program.target)
-    _check_same(program, lowered)
+    was, target = parse_module("\n".join(_recorded(program, LOWERED))), program.target
+    calibrated = calibrate_model(imported, passes, target)
+    lowered = lower_model(calibrated, target, _kinds(was))
+    _check_same(program, was, lowered)
     weights = {**program.weights, **lowered.weights}
     module, digital = program.module.clone(), digital_files(lowered)
     network = float_network(calibrated, lowered)
@@ -117,9 +122,16 @@ def reprogrammed(
     return result
 
 
-def _check_same(program: CompiledProgram, lowered: Lowered) -> None:
+def _kinds(was: ModuleOp) -> dict[str, SignedCodes]:
+    """What became of negative inputs, by layer: that of the circuit stays, as its scales do."""
+    layers = [op for op in was.walk() if isinstance(op, LayerOp)]
+    signs = {weights_of(op).symbol: element_of(op.input).signedness.data.name for op in layers}
+    return {n: "two-pass" if sign == "SIGNED" else "asymmetric" for n, sign in signs.items()}
+
+
+def _check_same(program: CompiledProgram, was: ModuleOp, lowered: Lowered) -> None:
     """Hold a lowered model to the one that `program` was mapped from: all but the numbers agree."""
-    was, now = parse_module("\n".join(_recorded(program, LOWERED))), lowered.module
+    now = lowered.module
     _same_layers(_stored(was), _stored(now))
     _take_scales(was, now)
     for old, new in zip(_lines(was), _lines(now), strict=False):
@@ -160,21 +172,33 @@ def _described(weights: WeightsOp) -> str:
 
 
 def _take_scales(was: ModuleOp, now: ModuleOp) -> None:
-    """Give `now` the input scales of `was`: those of the circuit stay, whatever is calibrated."""
-    old, new = ([op for op in module.walk() if isinstance(op, QuantizeOp)] for module in (was, now))
+    """Give `now` the input scales and zero points of `was`, whatever is calibrated."""
+    old, new = (
+        # Codes that the model made keep their own scale.
+        [op for op in module.walk() if isinstance(op, QuantizeOp) and not op.recodes]
+        for module in (was, now)
+    )
     for mine, other in zip(old, new, strict=False):
-        other.scale = mine.scale
+        other.scale, other.zero_point = mine.scale, mine.zero_point
         Rewriter.replace_value_with_new_type(other.result, mine.result.type)
         for use in list(other.result.uses):
-            for reader in _readers(use.operation):
-                reader.scale = mine.scale
+            if isinstance(use.operation, LayerOp):
+                _take_scale(mine, mine.zero_point, use.operation)
+            elif isinstance(shift := use.operation, QuantizeOp):  # codes that lose their sign
+                for inner in shift.result.uses:
+                    if isinstance(inner.operation, LayerOp):
+                        _take_scale(mine, shift.zero_point, inner.operation)
 
 
-def _readers(layer: Operation) -> list[DequantizeOp]:
-    """What makes real numbers of a layer's sums."""
-    uses = [use.operation for result in layer.results for use in result.uses]
-    found = [op for op in uses if isinstance(op, DequantizeOp)]
-    return found if isinstance(layer, LayerOp) else []
+def _take_scale(mine: QuantizeOp, zero_point: IntegerAttr[Any], layer: LayerOp) -> None:
+    """Give a layer, and what makes real numbers of its sums, the scale and the zero point."""
+    if isinstance(layer, ConvOp):
+        layer.fill = zero_point
+    for use in layer.result.uses:
+        if isinstance(reader := use.operation, DequantizeOp):
+            reader.scale, reader.zero_point = mine.scale, zero_point
+            shifted = zero_point.value.data != 0
+            reader.window = layer.window if shifted and isinstance(layer, ConvTransposeOp) else None
 
 
 def _lines(module: ModuleOp) -> list[str]:

@@ -2,7 +2,8 @@
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,10 @@ from xbarc.support.errors import XbarcError
 
 CHUNK = 1 << 22
 """Weights quantised at a time: what bounds the float64 temporaries."""
+
+
+SignedCodes = Literal["asymmetric", "two-pass"]
+"""What becomes of negative inputs: codes with a zero point, or codes with a sign."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +37,37 @@ class InputScale:
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
 
-def input_scale(low: float, high: float, bits: int) -> InputScale:
+def input_scale(low: float, high: float, bits: int, *, asymmetric: bool = False) -> InputScale:
     """The scale for activations within [low, high]: unsigned where none is negative.
 
-    Raises `XbarcError` where the range isn't finite.
+    Else the codes are signed and symmetric, or `asymmetric`: unsigned, from low to high, 0
+    included. Raises `XbarcError` where the range isn't finite.
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         raise XbarcError(f"activations reach from {low} to {high}: not finite")
-    signed = low < 0
+    shifted = asymmetric and low < 0
+    signed = low < 0 and not asymmetric
     codes = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
-    largest = max(abs(low), abs(high))
-    scale = largest / codes
+    reach = max(high, 0.0) - low if shifted else max(abs(low), abs(high))
+    scale = reach / codes
     # Of zeros alone, or what float64 itself can't tell from them, nothing but zeros is left.
-    return InputScale(scale if scale >= sys.float_info.min else 1.0, bits, signed)
+    if scale < sys.float_info.min:
+        return InputScale(1.0, bits, signed)
+    return InputScale(scale, bits, signed, round(-low / scale) if shifted else 0)
+
+
+def without_sign(scale: InputScale) -> InputScale:
+    """The same codes as unsigned ones: each, and the zero point, larger by 2^(bits - 1)."""
+    return replace(scale, signed=False, zero_point=scale.zero_point + (1 << (scale.bits - 1)))
 
 
 def quantize(x: Array, scale: InputScale) -> Array:
-    """`clip(rint(x / scale))`, worked out in float64, as the integer type that holds the codes."""
+    """`clip(rint(x / scale) + zero_point)` in float64, as the integer type that holds the codes."""
     low = -scale.largest_code if scale.signed else 0
     codes = np.divide(x, scale.scale, dtype=np.float64)
     np.rint(codes, out=codes)
+    if scale.zero_point:
+        codes += scale.zero_point
     np.clip(codes, low, scale.largest_code, out=codes)
     if np.isnan(codes.max(initial=0)):
         raise XbarcError("an activation is NaN: the input has NaN values, or the model makes them")

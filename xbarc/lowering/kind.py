@@ -43,7 +43,8 @@ class LayerKind(ABC):
     `name` is what `xbarc` calls the kind, `op_type` and `domain` are the node's. `sides` are the
     pairs (static, moving) of inputs that it can be, the best first. `bias` is the input that is
     added to the product, None where there is none. `takes_zero_point` says whether each result adds
-    up all rows of the matrix: only then can an input's zero point be taken out column by column.
+    up all rows of the matrix (or is `xbar.conv_transpose`, whose window says which): only then can
+    an input's zero point be taken out again.
 
     What isn't overridden is a product by a matrix that is stored as [K, N].
     """

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
@@ -13,10 +14,11 @@ from xdsl.utils.exceptions import VerifyException
 from xbarc.graph.analysis.squeeze_excitation import find_blocks
 from xbarc.graph.calibration import Calibration
 from xbarc.graph.serialize import without_notes
-from xbarc.hw.quantization import InputScale, input_scale
+from xbarc.hw.quantization import InputScale, SignedCodes, input_scale, without_sign
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import (
     CROSSBAR,
+    ConvTransposeOp,
     CrossbarAttr,
     DequantizeOp,
     DigitalOp,
@@ -48,14 +50,21 @@ class Lowered:
     values: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def lower(model: ir.Model, planned: Plan, calibration: Calibration, target: Target) -> Lowered:
+def lower(
+    model: ir.Model,
+    planned: Plan,
+    calibration: Calibration,
+    target: Target,
+    kinds: Mapping[str, SignedCodes] = MappingProxyType({}),
+) -> Lowered:
     """The program of `model`, layers not mapped yet.
 
-    Raises `XbarcError`, one line a layer, where a layer can't stand on the target's crossbars or
-    its activations aren't finite.
+    `kinds`: by layer, what becomes of negative inputs where `inputs.signed` leaves it open:
+    asymmetric codes without it. Raises `XbarcError`, one line a layer, where a layer can't stand on
+    the target's crossbars or its activations aren't finite.
     """
     program = Lowered(ModuleOp([], attributes={CROSSBAR: CrossbarAttr.of(target.array)}))
-    body = _Body(model, calibration, target, program)
+    body = _Body(model, calibration, target, kinds, program)
     faults = []
     for step in planned.steps:
         layer = planned.layers.get(step.nodes[0])
@@ -108,15 +117,20 @@ class _Body:
     """
 
     def __init__(
-        self, model: ir.Model, calibration: Calibration, target: Target, program: Lowered
+        self,
+        model: ir.Model,
+        calibration: Calibration,
+        target: Target,
+        kinds: Mapping[str, SignedCodes],
+        program: Lowered,
     ) -> None:
         self.model, self.calibration, self.target = model, calibration, target
-        self.program = program
+        self.kinds, self.program = kinds, program
         self.symbols: dict[ir.Node, str] = {}
         inputs = model.graph.inputs
         self.block = Block(arg_types=[self._type_of(v) for v in inputs])
         self.values: dict[ir.Value, SSAValue] = dict(zip(inputs, self.block.args, strict=True))
-        self.quantized: dict[tuple[ir.Value, InputScale], SSAValue] = {}
+        self.quantized: dict[tuple[SSAValue, InputScale], SSAValue] = {}
 
     def add_digital(self, step: Step) -> None:
         """A digital subgraph: an operation, and its ONNX file."""
@@ -142,7 +156,7 @@ class _Body:
 
         Raises `XbarcError` where it can't stand on the target's crossbars.
         """
-        scale = layer.codes or self._scale_of(layer)
+        scale = self._scale_of(layer)
         integers = integer_weights(layer, self.target.weights.bits)
         self._check_width(integers.bits)
         weights = self._add_weights(layer, integers)
@@ -162,7 +176,12 @@ class _Body:
             result,
         )
         product, axis = layer.kind.operation(layer.product, operands)
-        real = DequantizeOp(product.result, weights.symbol, scale.scale, axis, scale.zero_point)
+        window = None
+        if scale.zero_point and isinstance(product, ConvTransposeOp):
+            window = product.window  # an output doesn't see all of its column
+        real = DequantizeOp(
+            product.result, weights.symbol, scale.scale, axis, scale.zero_point, window
+        )
         self.block.add_ops([product, real])
         self.values[layer.output] = real.result
         ends = layer.source.name or "", layer.output.name or ""
@@ -235,19 +254,43 @@ class _Body:
         return shape
 
     def _scale_of(self, layer: Layer) -> InputScale:
-        low, high = self.calibration.ranges[layer.source.name or ""]
-        return input_scale(low, high, self.target.inputs.bits)
+        return codes_of(layer, self.calibration, self.target, self.kinds.get(layer.name))
 
     def _codes_of(self, layer: Layer, scale: InputScale) -> SSAValue:
         source = self.values[layer.source]
-        if not layer.to_code:
-            return source
-        key = (layer.source, scale)
-        if key not in self.quantized:
-            op = QuantizeOp(source, scale.scale, code_type(scale.bits, scale.signed))
+        if layer.codes is None:
+            return self._quantized(source, scale)
+        codes = self._quantized(source, layer.codes) if layer.to_code else source
+        if layer.codes == scale:
+            return codes
+        # The model's own codes only lose their sign.
+        shift = scale.zero_point - layer.codes.zero_point
+        return self._quantized(codes, InputScale(1.0, scale.bits, False, shift))
+
+    def _quantized(self, value: SSAValue, scale: InputScale) -> SSAValue:
+        if (value, scale) not in self.quantized:
+            code = code_type(scale.bits, scale.signed)
+            op = QuantizeOp(value, scale.scale, code, scale.zero_point)
             self.block.add_op(op)
-            self.quantized[key] = op.result
-        return self.quantized[key]
+            self.quantized[value, scale] = op.result
+        return self.quantized[value, scale]
+
+
+def codes_of(
+    layer: Layer, calibration: Calibration, target: Target, kind: SignedCodes | None = None
+) -> InputScale:
+    """The codes that drive the rows of a layer (numerics: Quantisation).
+
+    `kind` is what becomes of negative inputs where `inputs.signed` leaves it open. Raises
+    `XbarcError` where activations aren't finite.
+    """
+    said = target.inputs.signed
+    chosen = (kind or "asymmetric") if said == "auto" else said
+    asymmetric = chosen == "asymmetric" and layer.kind.takes_zero_point
+    if layer.codes is not None:
+        return without_sign(layer.codes) if asymmetric and layer.codes.signed else layer.codes
+    low, high = calibration.ranges[layer.source.name or ""]
+    return input_scale(low, high, target.inputs.bits, asymmetric=asymmetric)
 
 
 def accumulator_bits(scale: InputScale, weight_bits: int, rows: int) -> int:

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from xbarc.artifact import CompiledProgram
 from xbarc.ir.analysis.output_patches import each_patch, output_patches
+from xbarc.ir.analysis.zero_point import input_codes, zero_points
 from xbarc.ir.dialect import MvmOp, SqueezeExcitationOp, StreamType, copies_of, weights_of
 from xbarc.support.errors import XbarcError, nearest
 
@@ -14,6 +15,7 @@ def inspect(
 ) -> dict[str, Any]:
     """Each layer's matrix, tiling and converters.
 
+    - `input_codes`: the kind (`docs/numerics.md`); `zero_point`: the code that means 0.
     - `standing`: the rows and columns that the tiles count. They are fewer than the matrix's if
       some stand on no crossbar, and more if tiles repeat rows or columns.
     - `blocks`: the squeeze-and-excitation blocks, with their layers and other operators.
@@ -82,6 +84,7 @@ def _describe(
     weights, array = weights_of(op), program.target.array
     stream = cast(StreamType, op.input.type)
     bits, tiles = weights.weight_bits, op.tiles()
+    zero_point = zero_points(program.module).get(weights.symbol, 0)
     matrix = ExactEngine().program(op, program.weights, program.target)
     described: dict[str, Any] = {
         "name": weights.symbol,
@@ -96,6 +99,8 @@ def _describe(
         "polarities": array.polarities,
         "columns_per_weight": array.columns_per_weight(bits),
         "inputs": str(stream.element),
+        "input_codes": input_codes(op, zero_point, program.target),
+        "zero_point": zero_point,
         "vectors": stream.vectors.data,
         "tiles": len(tiles),
         "copies": copies_of(op),

@@ -172,11 +172,12 @@ def code_tables(dtype: npt.DTypeLike, bits: int, signed: bool, target: Target) -
     dtype = np.dtype(dtype)
     values = np.arange(1 << (8 * dtype.itemsize)).astype(f"u{dtype.itemsize}").view(dtype)
     inputs = target.inputs
+    reads = inputs.signed_reads
     levels = np.abs(
-        encoding.input_levels(values, bits, inputs.dac_bits, signed, inputs.signed).astype(np.int64)
+        encoding.input_levels(values, bits, inputs.dac_bits, signed, reads).astype(np.int64)
     )
     driven = (levels > 0).sum(axis=0)
-    passes = PASSES[inputs.signed] if signed else UNSIGNED
+    passes = PASSES[reads] if signed else UNSIGNED
     if inputs.dac_bits == 1:
         return Codes(driven, driven, driven, driven, passes)
     sums = levels.sum(axis=0)

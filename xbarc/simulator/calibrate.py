@@ -1,17 +1,18 @@
 """Calibrated converters: the range of column sums that calibration data show (numerics: ADC)."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from xdsl.dialects.builtin import DenseArrayBase, f64
 
 from xbarc.artifact import CompiledProgram
 from xbarc.hw import encoding
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.coverage import coverage_of
 from xbarc.ir.dialect import MvmOp, StreamType, weights_of
+from xbarc.ir.dialect.assembly import reals
 from xbarc.simulator.exact.segments import merged
 from xbarc.simulator.interpreter import Simulator
 from xbarc.support.data import Array, Feeds
@@ -29,15 +30,12 @@ def calibrate_converters(program: CompiledProgram, feeds: Feeds) -> None:
     The program is run with lossless converters on the first `SAMPLES` of `feeds`; lo and hi
     of a matrix are the percentiles 100 - p and p of its column sums, p being `adc.percentile`.
     """
-    counts: dict[MvmOp, dict[int, int]] = {}
+    counts: dict[MvmOp, Counter[int]] = {}
 
     def observe(op: MvmOp, x: Array) -> None:
         step = max(1, x.shape[1] // VECTORS)
-        for sums in column_sums(op, program.weights, x[:, ::step], program.target):
-            values, occurrences = np.unique(sums, return_counts=True)
-            known = counts.setdefault(op, {})
-            for value, count in zip(values.tolist(), occurrences.tolist(), strict=True):
-                known[value] = known.get(value, 0) + count
+        sums = column_sums(op, program.weights, x[:, ::step], program.target)
+        counts.setdefault(op, Counter()).update(counted(sums))
 
     simulator = Simulator(program, ideal=True, observe=observe)
     batched = {s.name: s for s in simulator.inputs if s.batched}
@@ -45,11 +43,20 @@ def calibrate_converters(program: CompiledProgram, feeds: Feeds) -> None:
         {n: batched[n].part(a, 0, SAMPLES) if n in batched else a for n, a in feeds.items()}
     )
     for op, seen in counts.items():
-        low, high = _range(seen, program.target.adc.percentile)
-        op.properties["adc"] = DenseArrayBase.from_list(f64, [low, high])
+        op.adc = reals(converter_range(seen, program.target.adc.percentile))
 
 
-def _range(counts: dict[int, int], percentile: float) -> tuple[float, float]:
+def counted(sums: Iterable[Array]) -> Counter[int]:
+    """How often each sum occurs."""
+    found: Counter[int] = Counter()
+    for some in sums:
+        values, occurrences = np.unique(some, return_counts=True)
+        found.update(dict(zip(values.tolist(), occurrences.tolist(), strict=True)))
+    return found
+
+
+def converter_range(counts: Mapping[int, int], percentile: float) -> tuple[float, float]:
+    """lo and hi of a calibrated converter: percentiles of the sums that occur so often."""
     values = sorted(counts)
     share = np.cumsum([counts[v] for v in values]) / sum(counts.values())
     tail = 1 - percentile / 100
@@ -71,12 +78,12 @@ def column_sums(
     driven = x if placed.rows is None else x[placed.rows]
     codes = cast(StreamType, op.input.type).element
     signed = codes.signedness.data.name == "SIGNED"
-    array, inputs = target.array, target.inputs
+    array, inputs, reads = target.array, target.inputs, target.inputs.signed_reads
     # Gating goes tile by tile; without it, tiles side by side are one.
     tiles = placed.tiles.tolist() if gated else [s.bounds for s in merged(placed.tiles)]
     for tile in tiles:
         lines = encoding.input_levels(
-            driven[tile[0] : tile[1]], codes.width.data, inputs.dac_bits, signed, inputs.signed
+            driven[tile[0] : tile[1]], codes.width.data, inputs.dac_bits, signed, reads
         )
         dense = placed.dense(q, tile)
         if gated:

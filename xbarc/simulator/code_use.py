@@ -49,8 +49,8 @@ class CodeCounter:
 
     def watch(self, op: QuantizeOp) -> Callable[[Array], None] | None:
         """What is to be shown each array that `op` quantises; None where it isn't counted."""
-        if self._first and _behind_a_layer(op.input):
-            return None
+        if op.recodes or (self._first and _behind_a_layer(op.input)):
+            return None  # codes lose nothing where they only lose their sign
         index = len(self._ops)
         self._ops.append(op)
         least, largest = code_range(op)
@@ -91,7 +91,7 @@ def code_range(op: QuantizeOp) -> tuple[float, float]:
     bits, signed = element.width.data, element.signedness.data.name == "SIGNED"
     high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
     low = -high if signed else 0
-    zero = op.zero_point.value.data if hasattr(op, "zero_point") else 0
+    zero = op.zero_point.value.data
     return (low - zero - 0.5) * scale, (high - zero + 0.5) * scale
 
 

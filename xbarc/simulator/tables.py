@@ -50,7 +50,7 @@ def inputs_of(
     target: Target, bits: int, itemsize: int, *, signed: bool, weights: npt.NDArray[np.int64]
 ) -> Inputs:
     """How `target` reads codes; `weights` [J] are those of the reads."""
-    mode = SIGNED[target.inputs.signed] if signed else UNSIGNED
+    mode = SIGNED[target.inputs.signed_reads] if signed else UNSIGNED
     return Inputs(bits, target.inputs.dac_bits, itemsize, mode, weights.astype(np.float64))
 
 

@@ -121,6 +121,7 @@ class Weights(Section):
 class Inputs(Section):
     """Integer activations: `bits`, of which a DAC drives `dac_bits` at once.
 
+    `signed`: the codes of a layer whose inputs have negative values (numerics, Quantisation).
     `coding`: a slice of value x is a voltage of x / (2^dac_bits - 1) of the read voltage, or x
     pulses of the whole of it, or a pulse for each bit that is set in it.
     """
@@ -129,11 +130,18 @@ class Inputs(Section):
     """Bits of an activation's code."""
     dac_bits: Annotated[int, Field(ge=1, le=16)] = 1
     """Bits of it that a DAC drives in one read."""
-    signed: SignedInputs = "two-pass"
-    """How negative activations are driven."""
+    signed: Literal["auto", "asymmetric", "two-pass", "twos-complement", "native"] = "auto"
+    """What the codes of negative activations are, and how they are driven."""
     coding: Literal["amplitude", "pulses", "bit-pulses"] = "amplitude"
     """How a slice is driven: see above."""
     source: str = ""
+
+    @property
+    def signed_reads(self) -> SignedInputs:
+        """How codes that do have a sign are read."""
+        if self.signed == "auto" or self.signed == "asymmetric":
+            return "two-pass"
+        return self.signed
 
     @model_validator(mode="after")
     def _twos_complement_is_bit_serial(self) -> "Inputs":
@@ -575,5 +583,5 @@ class Target(Section):
 
     def input_slices(self, bits: int, signed: bool) -> int:
         """Reads that a vector of `bits`-bit codes takes (numerics, Inputs in time)."""
-        passes = 2 if signed and self.inputs.signed == "two-pass" else 1  # native: one
+        passes = 2 if signed and self.inputs.signed_reads == "two-pass" else 1
         return passes * slice_count(bits, self.inputs.dac_bits)

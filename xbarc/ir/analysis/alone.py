@@ -20,6 +20,9 @@ from xbarc.ir.interface import name_attributes
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
 
+FREE = ("weights", "fill")
+"""Properties that cost nothing: whose weights they are, and which code stands in the padding."""
+
 
 def alone(layer: LayerOp) -> ModuleOp:
     """A module of this layer and nothing else: its codes come in, its sums go out.
@@ -43,9 +46,9 @@ def alone(layer: LayerOp) -> ModuleOp:
 
 
 def kind_of(layer: LayerOp) -> tuple[Any, ...]:
-    """All of a layer that a mapping sees, but for its name and its weights."""
+    """All of a layer that what a mapping costs depends on, but for its name and its weights."""
     weights = weights_of(layer)
-    properties = sorted((k, v) for k, v in layer.properties.items() if k != "weights")
+    properties = sorted((k, v) for k, v in layer.properties.items() if k not in FREE)
     return (
         layer.name,
         layer.input.type,

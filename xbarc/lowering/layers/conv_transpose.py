@@ -26,7 +26,6 @@ class ConvTranspose(LayerKind):
     name: ClassVar[str] = "conv-transpose"
     op_type: ClassVar[str] = "ConvTranspose"
     bias: ClassVar[int | None] = 2
-    takes_zero_point: ClassVar[bool] = False  # not every output sees the whole kernel
 
     def matrix_shape(self, product: Product) -> tuple[int, int]:
         """The channels of a group by places of the kernel, and the filters of all groups."""

@@ -59,20 +59,22 @@ def layer_table(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """Everything counted, a row a layer."""
     plain = (int, float, str)
     found = dict.fromkeys(k for row in rows for k, v in row.items() if isinstance(v, plain))
-    columns = [c for c in found if c not in ("name", "op", "mapping", *ELSEWHERE)]
+    texts = ("name", "op", "mapping", "input_codes")
+    columns = [c for c in found if c not in (*texts, *ELSEWHERE)]
 
     def cell(row: Mapping[str, Any], column: str) -> Child:
         return data(None, row.get(column), quantity(column, row.get(column)))
 
-    head = ["Layer", "Op", "Mapping", "Matrix", *map(title, columns)]
+    head = ["Layer", "Op", "Mapping", "Inputs", "Matrix", *map(title, columns)]
     body = [
         [
             breakable(row["name"]),
             row["op"],
             row["mapping"],
+            row.get("input_codes", ""),
             " × ".join(map(str, row["matrix"])),
             *(cell(row, c) for c in columns),
         ]
         for row in rows
     ]
-    return charts.grid("What is counted, for one input", head, body, numbers=3)
+    return charts.grid("What is counted, for one input", head, body, numbers=4)

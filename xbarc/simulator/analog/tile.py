@@ -64,7 +64,7 @@ class Codes:
         element = cast(StreamType, op.input.type).element
         bits, signed = element.width.data, element.signedness.data.name == "SIGNED"
         inputs, array, weight_bits = target.inputs, target.array, weights_of(op).weight_bits
-        weights = encoding.input_slice_weights(bits, inputs.dac_bits, signed, inputs.signed)
+        weights = encoding.input_slice_weights(bits, inputs.dac_bits, signed, inputs.signed_reads)
         slices = encoding.slice_weights(weight_bits, array.cell_bits, array.encoding)
         offset = 1 << (weight_bits - 1) if array.encoding == "offset" else 0
         return cls(bits, signed, target, weights, slices, offset)
@@ -80,7 +80,8 @@ class Codes:
     def levels(self, x: Integers) -> Integers:
         """What word lines carry in each read: [J, *x.shape]."""
         inputs = self.target.inputs
-        return encoding.input_levels(x, self.bits, inputs.dac_bits, self.signed, inputs.signed)
+        reads = inputs.signed_reads
+        return encoding.input_levels(x, self.bits, inputs.dac_bits, self.signed, reads)
 
 
 ONE_READ = np.ones(1)

@@ -93,7 +93,7 @@ class Matrix:
         self._input_bits, self._input_signed = input_bits, input_signed
         inputs, array = target.inputs, target.array
         self._input_weights = encoding.input_slice_weights(
-            input_bits, inputs.dac_bits, input_signed, inputs.signed
+            input_bits, inputs.dac_bits, input_signed, inputs.signed_reads
         )
         self.shape = (groups * q.shape[0], q.shape[1])
         self.integer = target.adc.mode in ("lossless", "saturate")
@@ -242,7 +242,7 @@ class Matrix:
         """The sums [lines, J * v] of cells at levels [lines, R], for codes [R, v]."""
         slices = self._target.inputs
         driven = encoding.input_levels(
-            codes, self._input_bits, slices.dac_bits, self._input_signed, slices.signed
+            codes, self._input_bits, slices.dac_bits, self._input_signed, slices.signed_reads
         )
         flat = driven.swapaxes(0, 1).reshape(len(codes), -1)
         if levels.dtype == np.int8 and flat.itemsize == 1:

@@ -10,7 +10,8 @@ def prepare(op: QuantizeOp, at: Preparation) -> Step:
     """Scale and round to the codes of the result."""
     element = element_of(op.result)
     signed = element.signedness.data.name == "SIGNED"
-    scale = InputScale(op.scale.value.data, element.width.data, signed)
+    zero_point = op.zero_point.value.data
+    scale = InputScale(op.scale.value.data, element.width.data, signed, zero_point)
     count = None if at.codes is None else at.codes.watch(op)
 
     def step(batch: Batch, x: Array) -> list[Array]:
