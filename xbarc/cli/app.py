@@ -20,6 +20,7 @@ from xbarc.cli import (
     opt,
     passes,
     report,
+    reproduce,
     run,
     spice,
     sweep,
@@ -56,6 +57,7 @@ _add("cost", cost)
 _add("inspect", inspect)
 _add("report", report)
 _add("compare", compare)
+_add("reproduce", reproduce)
 _add("spice", spice)
 _add("opt", opt)
 _add("passes", passes)

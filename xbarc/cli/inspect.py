@@ -27,6 +27,7 @@ WIDTH, HEIGHT = 72, 36
 EXAMPLES = (
     "xbarc inspect model.xbar",
     "xbarc inspect model.xbar --layer conv1 --tiles",
+    "xbarc inspect model.xbar --matrix --svg matrices.svg",
 )
 
 

@@ -1,0 +1,1 @@
+"""`xbarc reproduce`: one paper a file, its figures beside ours."""
