@@ -97,23 +97,25 @@ def _padded(samples: Samples) -> Samples:
 def _states(samples: Samples, quick: bool, progress: Progress) -> Iterator[tuple[str, Any]]:
     options: dict[str, Any] = {
         "target": "mca128",
-        "epochs": 20 if quick else 5,
         "batch": 32 if quick else 64,
+        "rate": 1e-2,
         "plain": True,
         "threads": 1 if quick else None,  # small products are slower on several
     }
+    # Few weights learn slowly.
+    epochs = (20, 40, 60) if quick else (4, 6, 8)
     network = _lenet(samples.train[0].shape[-1], 3 if quick else 5)
     progress("training the network")
-    model = tuned(network, samples, **options)
+    model = tuned(network, samples, **{**options, "epochs": epochs[0], "rate": 3e-3})
     yield "as it is", _figures(model, samples, "")
     pruned = "prune{granularity=depthwise-kernel sparsity=0.25}"
-    for name, passes in (
-        ("pooled", POOLED),
-        ("pooled, depthwise", "depthwise"),
-        ("pooled, depthwise, pruned", pruned),
+    for name, passes, count in (
+        ("pooled", POOLED, epochs[1]),
+        ("pooled, depthwise", "depthwise", epochs[2]),
+        ("pooled, depthwise, pruned", pruned, epochs[1]),
     ):
         progress(f"{name}, retrained")
-        model = tuned(model, samples, passes=passes, **options)
+        model = tuned(model, samples, passes=passes, epochs=count, **options)
         separate = "depthwise-mapping{layout=separate}" if "depthwise" in name else ""
         if separate:
             yield f"{name}, a channel a crossbar", _figures(model, samples, separate)
