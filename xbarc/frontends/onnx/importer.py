@@ -15,12 +15,11 @@ What `load` gives:
   DequantizeLinear and QuantizeLinear (`qoperator`), dynamically quantised products with real inputs
   (`dynamic`), onnxruntime's Attention behind its projection (`attention`), other quantised
   operators as they were;
-- unique node names, the model's own wherever it gave one.
+- unique node names: the model's own, and the author's of layers that it only numbers (`names`).
 
 Nothing in a model is executed but its operators, by onnxruntime, on its constants.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -34,13 +33,13 @@ from xbarc.frontends.onnx.dynamic import to_static
 from xbarc.frontends.onnx.inputs import fix_inputs
 from xbarc.frontends.onnx.limits import check_calls
 from xbarc.frontends.onnx.moves import transpose_codes
+from xbarc.frontends.onnx.names import name_nodes
 from xbarc.frontends.onnx.opset import raise_opset
 from xbarc.frontends.onnx.qonnx import from_qonnx
 from xbarc.frontends.onnx.qoperator import to_qdq
 from xbarc.frontends.onnx.reader import MALFORMED, NEWEST_IR, read, root_cause
 from xbarc.frontends.onnx.weights import check_weights, read_weights
 from xbarc.graph.fold import lift_constants, simplify
-from xbarc.graph.query import unique_name
 from xbarc.graph.serialize import without_weights
 from xbarc.support.errors import XbarcError
 
@@ -79,7 +78,7 @@ def load(
     if to_static(model) | split_attention(model) | to_qdq(model) | transpose_codes(model):
         simplify(model)
     check_weights(model)
-    _name_nodes(model)
+    name_nodes(model)
     return model
 
 
@@ -115,16 +114,3 @@ def _check_graph(model: ir.Model) -> None:
             )
         if kind == "input" and (value.dtype is None or value.dtype == ir.DataType.UNDEFINED):
             raise XbarcError(f"input {value.name!r} has no element type: the model must declare it")
-
-
-def _name_nodes(model: ir.Model) -> None:
-    """A unique name for every node, the model's own where it has one."""
-    nodes = list(model.graph.all_nodes())
-    counts = Counter(node.name for node in nodes if node.name)
-    taken = set(counts)
-    kept: set[str] = set()
-    for node in nodes:
-        if node.name and node.name not in kept:
-            kept.add(node.name)
-            continue
-        node.name = unique_name(node.name or node.op_type, taken)

@@ -27,7 +27,7 @@ def transpose_codes(model: ir.Model) -> bool:
             continue  # 4 bits, which numpy has no integers of
         order = attribute(node, "perm", range(codes.ndim - 1, -1, -1))
         rewrite = Rewrite(model.graph, node, taken)
-        moved = rewrite.initializer("codes", np.transpose(codes, order))
+        moved = rewrite.initializer("codes", np.transpose(codes, order), _name(source))
         inputs = [moved, *source.inputs[1:]]
         attributes = []
         scale = constant(input_at(source, 1))
@@ -39,3 +39,9 @@ def transpose_codes(model: ir.Model) -> bool:
         rewrite.replace(node.outputs[0])
         modified = True
     return modified
+
+
+def _name(dequantize: ir.Node) -> str:
+    """Of the codes: layers are called after them."""
+    codes = dequantize.inputs[0]
+    return "" if codes is None or codes.name is None else codes.name

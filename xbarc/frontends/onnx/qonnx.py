@@ -180,7 +180,7 @@ def _put(rewrite: Rewrite, quantiser: Quantiser) -> None:
             rewrite.add("Identity", [value], "")
             return
         codes = quantiser.codes(static)
-        held = rewrite.initializer("codes", codes.astype(_kind(codes)))
+        held = rewrite.initializer("codes", codes.astype(_kind(codes)), x.name or "")
         _dequantize(rewrite, held, quantiser, quantiser.bits)
     elif along is None or quantiser.bits > ACTIVATION_BITS or (along[2] and x.shape is None):
         _in_reals(rewrite, x, quantiser)

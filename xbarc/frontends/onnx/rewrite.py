@@ -19,10 +19,10 @@ class Rewrite:
     taken: set[str]
     nodes: list[ir.Node] = field(default_factory=list)
 
-    def initializer(self, role: str, array: Array) -> ir.Value:
-        """A new static value."""
+    def initializer(self, role: str, array: Array, of: str = "") -> ir.Value:
+        """A new static value, called after the node, or after the value `of`."""
         value = ir.Value(
-            name=unique_name(f"{self.prefix}_{role}", self.taken),
+            name=unique_name(f"{of or self.prefix}_{role}", self.taken),
             type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
             shape=ir.Shape(array.shape),
             const_value=ir.Tensor(array),
