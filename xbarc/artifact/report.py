@@ -98,6 +98,9 @@ class Layer(Counts):
     zero_point: int = _maybe("the code that means 0; programs of older versions don't say")
     copies: Annotated[int, Field(ge=1)] = _key("copies that share the vectors")
     adc_bits: Count = _key("bits that its conversions are priced at")
+    driven_rows: Share = _maybe(
+        "share of the rows that are driven, by the calibration inputs; where the target skips zeros"
+    )
     energy_pj: dict[str, Amount] = _key(
         "energy by component for an input of a stream, and its share of the leakage"
     )

@@ -37,9 +37,21 @@ class Caveat:
         return {"of": list(self.of), "text": self.text}
 
 
-def caveats(totals: Mapping[str, Any], target: Target, parts: Parts) -> list[dict[str, Any]]:
+def caveats(
+    totals: Mapping[str, Any],
+    target: Target,
+    parts: Parts,
+    driven: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
     """The caveats of a program's totals, as documents."""
     found = [*_energies(totals, target, parts), *_areas(totals, target)]
+    if driven:
+        shares = [driven[name] for name in driven]
+        text = (
+            f"Rows at 0 aren't driven (inputs.skip_zeros): {min(shares):.0%} to {max(shares):.0%} "
+            "of a layer's are, for the calibration inputs"
+        )
+        found.append(Caveat(ENERGY, text))
     return [caveat.document() for caveat in found]
 
 

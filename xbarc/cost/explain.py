@@ -13,6 +13,7 @@ from xbarc.cost.components import Parts, components
 from xbarc.cost.events import COUNTS, LayerEvents, count_events
 from xbarc.cost.model import actions, at_work, parts_of
 from xbarc.cost.rollup import occupied
+from xbarc.cost.skipped import driven_rows, skipped
 from xbarc.cost.standing import standing_mw
 from xbarc.cost.time import placed_hops, rates_of
 from xbarc.support.errors import UsageError, nearest
@@ -83,11 +84,10 @@ class _Explainer:
         self.target = program.target
         self.parts = components(self.target)
         hops = placed_hops(program.module, self.target)
-        self.layers = count_events(
-            program.module, program.weights, self.target, program.digital, hops
-        )
         self.totals: Mapping[str, Any] = program.report["totals"]
         self.rows = {row["name"]: row for row in program.report["layers"]}
+        counted = count_events(program.module, program.weights, self.target, program.digital, hops)
+        self.layers = skipped(counted, driven_rows(program.report))
 
     def figure(self, key: str) -> Figure:
         """Raises `UsageError` for a key that there isn't."""

@@ -12,6 +12,7 @@ from xbarc.cost.modes import Mode, mode
 from xbarc.cost.operations import achieved
 from xbarc.cost.power import UNGATED, WEIGHTS, compared, read_power
 from xbarc.cost.rollup import check_capacity, peak, programming_limit_w
+from xbarc.cost.skipped import skipped
 from xbarc.cost.time import Times, placed_hops, program_times, programming_totals
 from xbarc.ir.dialect import MvmOp, weights_of
 
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
     from xbarc.hw.target import Target
 
 
-def report(program: "CompiledProgram", before: "CompiledProgram | None" = None) -> dict[str, Any]:
+def report(
+    program: "CompiledProgram",
+    before: "CompiledProgram | None" = None,
+    driven: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """The figures of `report.json`, all for a batch of one.
 
     `layers`, `totals`, `pipeline` (each layer and digital operation in time) and `components`.
     Energy and power without a mode are those of a stream (`xbarc.cost.modes`).
     `before` is the program with its previous weights. Power is compared with it; without it, with
-    the same program with nothing gated.
+    the same program with nothing gated. `driven`: of layers, the share of rows that are driven,
+    where the target skips zeros.
 
     Raises `XbarcError` if the layers need more crossbars than the target's chips have, or if a
     component's model doesn't cover the target.
@@ -34,7 +40,10 @@ def report(program: "CompiledProgram", before: "CompiledProgram | None" = None) 
     target = program.target
     parts = components(target)
     hops = placed_hops(program.module, target)
-    layers = count_events(program.module, program.weights, target, program.digital, hops)
+    driven = driven or {}
+    layers = skipped(
+        count_events(program.module, program.weights, target, program.digital, hops), driven
+    )
     check_capacity({la.name: la.crossbars for la in layers}, target)
     found = program_times(program, parts)
     times = found.by_layer()
@@ -59,11 +68,13 @@ def report(program: "CompiledProgram", before: "CompiledProgram | None" = None) 
     if other is program:
         was = power
     else:
-        earlier = count_events(other.module, other.weights, target, other.digital, hops)
+        counted = count_events(other.module, other.weights, target, other.digital, hops)
+        earlier = skipped(counted, driven)
         was = read_power(earlier, [energy_pj(la, target, parts) for la in earlier], *running)
     return {
         "layers": [
             _row(la, target, energy, times[la.name])
+            | ({"driven_rows": driven[la.name]} if la.name in driven else {})
             for la, energy in zip(layers, stream.layers, strict=True)
         ],
         "totals": {
@@ -71,7 +82,7 @@ def report(program: "CompiledProgram", before: "CompiledProgram | None" = None) 
             **_programming(whole, target, parts),
             **compared(power, was, UNGATED if before is None else WEIGHTS),
         },
-        "caveats": caveats(whole, target, parts),
+        "caveats": caveats(whole, target, parts, driven),
         "pipeline": found.pipeline(),
         "components": described(parts, target),
     }

@@ -193,7 +193,9 @@ def compile_imported(
         "target": target.name,
         "passes": passes,
         "schema": SCHEMA,
-        **cost.report(program, _unpruned(program, imported, decided)),
+        **cost.report(
+            program, _unpruned(program, imported, decided), _driven(program, imported.feeds)
+        ),
         # Infinite where an output was all zeros before the pass: null.
         "deviation": finite(dict(calibrated.deviation)),
         "pass_figures": calibrated.figures,
@@ -207,6 +209,27 @@ def compile_imported(
         seed = None if settings.weights is None else settings.weights.seed
         program.report["random_weights"] = {"seed": seed, "names": list(imported.random)}
     return program
+
+
+MEASURED = 8
+"""Calibration inputs that show which rows are driven."""
+
+
+def _driven(program: CompiledProgram, feeds: Feeds) -> dict[str, float]:
+    """Of each layer, the share of rows that calibration inputs drive, where zeros are skipped."""
+    if not program.target.inputs.skip_zeros:
+        return {}
+    from xbarc.simulator.activity import ActivityCounter
+    from xbarc.simulator.interpreter import Simulator
+
+    counter = ActivityCounter(program)
+    few = {name: array[:MEASURED] for name, array in feeds.items()}
+    Simulator(program, observe=counter.observe).run(few)
+    return {
+        name: counts["driven_row_pulses"] / counts["row_pulses"]
+        for name, counts in counter.statistics().items()
+        if counts["row_pulses"]
+    }
 
 
 def _check_layers(target: Target, names: Sequence[str]) -> None:

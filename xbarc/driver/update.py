@@ -25,6 +25,7 @@ from xdsl.rewriter import Rewriter
 
 from xbarc import cost
 from xbarc.artifact import LOWERED, CompiledProgram
+from xbarc.cost.skipped import driven_rows
 from xbarc.driver import extensions
 from xbarc.driver.origin import describe_model
 from xbarc.driver.stages import (
@@ -86,7 +87,7 @@ def update_weights(
             updated = reprogrammed(program, load(model, _inputs(program)).model, again)
         except XbarcError as error:
             raise XbarcError(f"{error}{_hint([p for p in passes if p not in again])}") from None
-        costs = cost.report(updated, program)
+        costs = cost.report(updated, program, driven_rows(program.report))
     described = describe_model(model)
     updated.origin = {**program.origin, "weights": described}
     updated.report = {

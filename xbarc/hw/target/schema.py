@@ -132,6 +132,8 @@ class Inputs(Section):
     """Bits of it that a DAC drives in one read."""
     signed: Literal["auto", "asymmetric", "two-pass", "twos-complement", "native"] = "auto"
     """What the codes of negative activations are, and how they are driven."""
+    skip_zeros: bool = False
+    """Rows whose input slice is 0 aren't driven."""
     coding: Literal["amplitude", "pulses", "bit-pulses"] = "amplitude"
     """How a slice is driven: see above."""
     source: str = ""
