@@ -74,7 +74,7 @@ def test_the_program_has_it_resolved(mine):
     assert found["array"]["rows"] == 16
     assert found["array"]["cols"] == 128  # mca128's
     assert found["cost"]["adc"]["source"] == "our own converter"
-    assert found["cost"]["dac"] == {"model": "isaac-extended"}
+    assert found["cost"]["dac"] == {"model": "isaac"}
     assert text == run("targets", mine)
 
 

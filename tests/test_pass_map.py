@@ -22,7 +22,7 @@ DEPTHWISE = """g (float[N,32,16,16] x) => (float[N,32,16,16] y) <float[32,1,3,3]
 UP = """g (float[N,16,8,8] x) => (float[N,4,16,16] y) <float[16,4,2,2] w>
 { y = ConvTranspose<strides=[2,2]>(x, w) }"""
 DENSE = "g (float[N,64] x) => (float[N,10] y) <float[64,10] w> { y = MatMul(x, w) }"
-TWO_COLUMNS = ("array.cell_bits=7", "inputs.dac_bits=8", "cost.dac.model=isaac")
+TWO_COLUMNS = ("array.cell_bits=7", "inputs.dac_bits=8")
 
 
 def target(size=128, *overrides):
@@ -122,11 +122,6 @@ def test_candidates_cost_what_the_program_costs(model, hardware):
         (CONV, "by=crossbars", target(), "im2col"),
         (CONV, "by=cycles", target(), "sub-image{outputs=fewest pack=channels}"),
         (CONV, "by=energy", target(512, *TWO_COLUMNS), "window{scheme=vw-sdk}"),
-        # Where a DAC of 8 bits costs 128 times one of 1 bit, not 8 times, driving a row decides.
-        (
-            *(CONV, "by=energy", target(512, *TWO_COLUMNS[:2])),
-            "sub-image{outputs=fewest pack=channels}",
-        ),
         (CONV, "by=area-delay", target(), "sub-image{outputs=fewest pack=channels}"),
         (CONV, "by=cycles schemes=im2col,window", target(512), "window{scheme=sdk}"),
         (DEPTHWISE, "by=crossbars", target(), "im2col"),
