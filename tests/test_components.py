@@ -176,6 +176,19 @@ def test_dacs_by_bits(model):
             part("dac", "cost.dac.model=mnsim", "inputs.dac_bits=5", target="mca128")
 
 
+# arXiv 2404.06553, at 32 nm and 1.28 GS/s: pJ, um2.
+MURMANN = [
+    (4, 0.92, 5189),
+    (5, 0.94, 5210),
+    (6, 1.06, 5414),
+    (7, 1.31, 5763),
+    (8, 1.93, 6467),
+    (9, 5.52, 8861),
+    (10, 16.4, 12269),
+    (12, 157, 24097),
+]
+
+
 @pytest.mark.parametrize(("bits", "energy", "area"), MURMANN)
 def test_adc_murmann(bits, energy, area):
     found = murmann_energy_pj(bits, 32, 1.28e9)

@@ -87,13 +87,18 @@ def _leakage(unknown: list[str], known: list[str]) -> str:
     if not known:
         return "Leakage isn't modelled: no source has it"
     if len(known) < len(unknown):
-        return f"Leakage is modelled of {_list(known)} only: the other sources don't have it"
-    return f"Leakage isn't modelled of {_list(unknown)}: their sources don't have it"
+        return (
+            f"Leakage is modelled of {_list(known)} only: the other sources don't have it (assume "
+            "a share of the power: technology.leakage_share)"
+        )
+    return f"Leakage isn't modelled of {_list(unknown)}: no source has it"
 
 
 def _areas(totals: Mapping[str, Any], target: Target) -> Iterator[Caveat]:
     if totals["chips"] > 1 and not target.chip.links:
-        yield Caveat(("throughput_ips", *AREA), "Links between chips have no figure")
+        text = "Chips have no links: what they exchange goes through the memory off the chip"
+        text = text if target.chip.memories else "Links between chips have no figure"
+        yield Caveat(("throughput_ips", *AREA), text)
 
 
 def replaced(target: Target) -> Target:

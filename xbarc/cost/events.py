@@ -382,11 +382,11 @@ def _add_spills(layers: Mapping[str, LayerEvents], module: ModuleOp, target: Tar
 
 
 def _window_values(gather: GatherOp) -> int:
-    """Values of the rows under a window; of all where there is no window."""
+    """Values of the rows under a window; of one row without a window; of a vector, all."""
     shape = _one_item(gather.input) or (0,)
-    if gather.window is None or len(shape) < 3:
+    if len(shape) < 3:
         return math.prod(shape)
-    rows = gather.window.lists()[0][0]
+    rows = 1 if gather.window is None else gather.window.lists()[0][0]
     return math.prod(shape) // shape[2] * min(rows, shape[2])
 
 
