@@ -80,7 +80,7 @@ def test_a_layer_unfolds_too(program):
 
 def test_a_stream_s_energy_by_its_leaves():
     """Conversions of both layers times ISAAC's 1.667 pJ, and its source beside it."""
-    program = xbarc.compile(text_model(NET), "mca128")
+    program = xbarc.compile(text_model(NET), "mca128", overrides=["inputs.signed=two-pass"])
     figure = explain(program, "energy_uj.adc")
     names = [leaf.key for leaf in leaves(figure)]
     assert names == [

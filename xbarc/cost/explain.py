@@ -149,13 +149,18 @@ class _Explainer:
         time = "latency_us" if mode == "single" else "interval_us"
         value = figures["energy_uj"]["leakage"]
         whole = self._standing()
+        parts = [whole, self.figure(time)]
         gating = self.target.technology.gating
-        how = (
-            "leakage x time"
-            if gating == "none"
-            else (f'leakage x the time that parts are powered (technology.gating = "{gating}")')
+        if gating == "none":
+            return Figure(key, value, "leakage x time, in mW us x 1e-3", tuple(parts))
+        always = whole.value * parts[1].value * 1e-3
+        share = Figure(
+            "share of the time that parts are powered",
+            value / always if always else 0.0,
+            source=f'technology.gating = "{gating}": docs/cost.md, Gating',
         )
-        return Figure(key, value, f"{how}, in mW us x 1e-3", (whole, self.figure(time)))
+        how = "leakage x time x share of it, in mW us x 1e-3"
+        return Figure(key, value, how, (*parts, share))
 
     def _standing(self) -> Figure:
         """Leakage and clock power of all in use."""
