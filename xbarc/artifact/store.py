@@ -55,7 +55,7 @@ class StoredWeights(Mapping[str, Array]):
 
     def __init__(self, path: Path):
         self._file = safetensors.safe_open(str(path), framework="numpy")
-        self._names = list(self._file.keys())
+        self._names = dict.fromkeys(self._file.keys())
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:

@@ -151,6 +151,8 @@ def _session(
     optimize: bool,
 ) -> ort.InferenceSession:
     options = session_options(threads)
+    # Planning memory for later runs takes n x n steps in what is alive; there are few later runs.
+    options.enable_mem_pattern = False
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

@@ -5,7 +5,7 @@ initialisers stay behind as numpy arrays. What crosses refers to no file: the C+
 for it in the working directory, not in the model's folder.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -92,15 +92,9 @@ def embedded(model: ir.Model) -> ir.Model:
     if not any(True for _ in external_tensors(model)):
         return model
     clone = model.clone()
-    _embed(clone)
+    for _, tensor, put in tuple(external_tensors(clone)):
+        put(read_in(tensor))
     return clone
-
-
-def _embed(model: ir.Model, but: Collection[ir.TensorProtocol] = ()) -> None:
-    kept = {id(tensor) for tensor in but}
-    for _, tensor, put in tuple(external_tensors(model)):
-        if id(tensor) not in kept:
-            put(read_in(tensor))
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:
@@ -133,19 +127,17 @@ def without_weights(model: ir.Model) -> onnx.ModelProto:
 
     Such inputs stand behind the true ones. The model itself isn't touched.
     """
-    clone = model.clone()
-    graph = clone.graph
-    for value in tuple(graph.initializers.values()):
+    model = embedded(model)
+    graph = model.graph
+    inputs, small = list(graph.inputs), []
+    for value in graph.initializers.values():
         tensor = value.const_value
         if tensor is None or tensor.dtype == ir.DataType.STRING or tensor.nbytes <= SMALL_BYTES:
-            continue
-        value.shape, value.dtype = ir.Shape(tensor.shape.numpy()), tensor.dtype
-        del graph.initializers[value.name or ""]
-        value.const_value = None
-        if not value.is_graph_input():
-            graph.inputs.append(value)
-    _embed(clone)
-    return ir.to_proto(clone)
+            small.append(value)
+        elif not value.is_graph_input():
+            shape = ir.Shape(tensor.shape.numpy())
+            inputs.append(ir.Value(name=value.name, type=ir.TensorType(tensor.dtype), shape=shape))
+    return _with(model, inputs, list(graph.outputs), small)
 
 
 def with_external_weights(
@@ -156,32 +148,62 @@ def with_external_weights(
     `outputs` names the values, each some node's, that the graph gives in place of its own. The
     model itself isn't touched.
     """
-    clone = model.clone()
-    graph = clone.graph
+    model = embedded(model)
+    graph = model.graph
     known = ir.convenience.create_value_mapping(graph, include_subgraphs=False)
-    graph.outputs.clear()
-    graph.outputs.extend(known[name] for name in outputs)
     large: dict[str, ir.TensorProtocol] = {}
-    for value in tuple(graph.initializers.values()):
+    initializers = []
+    for value in graph.initializers.values():
         tensor, name = value.const_value, value.name or ""
-        if not value.uses() and not value.is_graph_output():
+        if not value.uses() and name not in outputs:
             # What a rewrite left behind: onnxruntime drops it, and then misses it.
-            del graph.initializers[name]
             continue
         if tensor is None or not _byte_sized(tensor.dtype) or tensor.nbytes <= SMALL_BYTES:
+            initializers.append(value)
             continue
         large[name] = tensor
-    _embed(clone, but=large.values())
-    for name, tensor in large.items():
         shape = ir.Shape(tensor.shape.numpy())
-        graph.initializers[name].const_value = ir.ExternalTensor(
+        reference = ir.ExternalTensor(
             "weights", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name
         )
-    proto = ir.to_proto(clone)
+        initializers.append(
+            ir.Value(name=name, type=value.type, shape=shape, const_value=reference)
+        )
+    given = [known[name] for name in outputs]
+    proto = _with(model, list(graph.inputs), given, initializers)
     # onnxruntime infers shapes itself, and refuses what it would run where a given shape shows it
     # that an operator's input isn't quite to the specification.
     del proto.graph.value_info[:]
     return proto, large
+
+
+def _with(
+    model: ir.Model,
+    inputs: Sequence[ir.Value],
+    outputs: Sequence[ir.Value],
+    initializers: Sequence[ir.Value],
+) -> onnx.ModelProto:
+    """The model with other inputs, outputs and initialisers.
+
+    Of a view, not of a copy: a copy takes longer than all else.
+    """
+    graph = model.graph
+    view = ir.GraphView(
+        inputs,
+        outputs,
+        nodes=graph,
+        initializers=initializers,
+        doc_string=graph.doc_string,
+        opset_imports=graph.opset_imports,
+        name=graph.name,
+        metadata_props=graph.metadata_props,
+    )
+    whole = ir.Model(
+        view,  # type: ignore[arg-type]  # which is all that is asked of a graph to be written
+        ir_version=model.ir_version or 0,
+        functions=tuple(model.functions.values()),
+    )
+    return ir.to_proto(whole)
 
 
 def _byte_sized(dtype: ir.DataType) -> bool:
