@@ -76,7 +76,7 @@ class SubImage(MappingScheme):
             except XbarcError as error:
                 refused.append(str(error))
         if refused:
-            raise XbarcError("\n".join(refused))
+            raise XbarcError(*refused)
         for patches, tiling in cuts:
             gather, product, scatter = patches.mapped(self.name, tiling)
             set_copies(product, patches.count)

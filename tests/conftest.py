@@ -31,7 +31,7 @@ def xbarc(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["xbarc", *map(str, arguments)])
         try:
-            cli.main()
+            cli.call()
             code = 0
         except SystemExit as end:
             code = end.code or 0

@@ -56,7 +56,7 @@ def command(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["xbarc", *map(str, arguments)])
         try:
-            cli.main()
+            cli.call()
             code = 0
         except SystemExit as end:
             code = end.code or 0

@@ -620,7 +620,7 @@ def test_help_imports_nothing_slow():
     script = (
         "import sys; sys.argv = ['xbarc', '--help']\n"
         "import xbarc.cli\n"
-        "try:\n    xbarc.cli.main()\n"
+        "try:\n    xbarc.cli.call()\n"
         "except SystemExit:\n    pass\n"
         "slow = {'numpy', 'onnx', 'onnx_ir', 'onnxruntime', 'numba', 'xdsl', 'pydantic', 'torch'}\n"
         "print('slow:', sorted(slow & set(sys.modules)))\n"

@@ -33,7 +33,7 @@ def opt(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["xbarc", "opt", *map(str, arguments)])
         try:
-            cli.main()
+            cli.call()
             code = 0
         except SystemExit as end:
             code = end.code or 0

@@ -556,7 +556,7 @@ def command(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["xbarc", "spice", "out.xbar", *arguments])
     code = 0
     try:
-        cli.main()
+        cli.call()
     except SystemExit as end:
         code = end.code or 0
     return code, *capsys.readouterr()

@@ -1,5 +1,5 @@
 """The command line: results go to stdout, progress and warnings to stderr."""
 
-from xbarc.cli.app import app, main
+from xbarc.cli.app import app, call, main
 
-__all__ = ["app", "main"]
+__all__ = ["app", "call", "main"]

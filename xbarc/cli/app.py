@@ -7,7 +7,7 @@ light: whatever is slow is imported when a command runs.
 import os
 import sys
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -29,6 +29,9 @@ from xbarc.cli import (
     tune,
     update_weights,
 )
+from xbarc.cli.failure import fail, fail_by_bug
+from xbarc.cli.supervise import supervised
+from xbarc.support.bounds import VERBOSE
 from xbarc.support.errors import UsageError, XbarcError
 
 app = typer.Typer(
@@ -68,7 +71,12 @@ _add("devices", devices)
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Let onnxruntime say what it logs.")
+    ] = False,
 ) -> None:
+    if verbose:
+        os.environ[VERBOSE] = "1"  # workers inherit it
     if version:
         from importlib.metadata import version as installed
 
@@ -76,26 +84,28 @@ def _root(
         raise typer.Exit
 
 
-def main() -> None:
-    """Run the command line: exit 0 done, 1 the input can't be used, 2 bad usage."""
+def main() -> NoReturn:
+    """Run the command line: exit 0 done, 1 the input can't be used, 2 bad usage, 130 Ctrl-C."""
+    supervised(call)
+
+
+def call() -> NoReturn:
+    """Run the command line in this process. Raises `SystemExit`."""
     try:
         app()
     except UsageError as error:
-        _fail(error, 2)
+        fail(error, 2)
     except XbarcError as error:
-        _fail(error, 1)
+        fail(error, 1)
     except BrokenPipeError:
         # The reader of our output went away, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except MemoryError:
-        _fail(XbarcError("not enough memory: a smaller --batch may fit"), 1)
+        fail(XbarcError("not enough memory: a smaller --batch may fit"), 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(XbarcError(f"{where}{error.strerror or error}"), 1)
-
-
-def _fail(error: XbarcError, code: int) -> None:
-    for line in str(error).splitlines():
-        print(line if line.startswith("  ") else f"xbarc: {line}", file=sys.stderr)
-    sys.exit(code)
+        fail(XbarcError(f"{where}{error.strerror or error}"), 1)
+    except Exception as error:
+        fail_by_bug(error)
+    sys.exit(0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xbarc.cli import options
-from xbarc.cli.output import console, print_json, table
+from xbarc.cli.output import console, print_json, shown, table
 from xbarc.support.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def command(
         print_json(document)
         return
     out = console()
-    for made in _tables(document):
+    for made in _tables(shown(document)):
         out.print(made)
     out.print("\nFor one input. ×: against the first program; –: it has no such figure.")
     for i, text in enumerate(caveats(document)[0]):

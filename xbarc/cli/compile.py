@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from xbarc.cli import options
-from xbarc.cli.output import console, number, print_json, warn
+from xbarc.cli.output import console, number, print_json, shown, warn
 
 EXAMPLES = (
     "xbarc compile model.onnx --target mca128 --calibration inputs.npz",
@@ -36,6 +36,7 @@ def command(
     constants: options.Constants = None,
     random_weights: options.RandomWeights = None,
     plugin: options.Plugins = None,
+    limits: options.Limits = None,
     print_ir_after: options.PrintIrAfter = None,
     dump_dir: Annotated[
         Path | None, typer.Option("--dump-dir", help="Write the IR after each pass there.")
@@ -89,7 +90,7 @@ def command(
         print_json(program.report)
         return
     out = console()
-    for line in [*summary(program.report), f"  written to    {path}"]:
+    for line in [*summary(shown(program.report)), f"  written to    {path}"]:
         out.print(line, soft_wrap=True)
 
 

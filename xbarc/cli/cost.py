@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xbarc.cli import options
-from xbarc.cli.output import console, number, print_json, table
+from xbarc.cli.output import console, number, print_json, shown, table
 from xbarc.cli.targets import peak_text
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def command(
     if as_json:
         print_json(report)
         return
+    report = shown(report)
     totals, out = report["totals"], console()
     out.print(_layers(report))
     out.print("xbars: crossbars; used: share of their cells; ADC: conversions; uJ: streaming\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xbarc.cli import completion, options
-from xbarc.cli.output import console, number, print_json, table
+from xbarc.cli.output import console, number, print_json, shown, table
 from xbarc.support.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def command(
     if as_json:
         print_json(document)
         return
-    _print_layers(document, with_choices=layer is not None)
+    _print_layers(shown(document), with_choices=layer is not None)
 
 
 def _print_floorplan(program: Path, *, as_json: bool) -> None:
@@ -87,7 +87,7 @@ def _print_floorplan(program: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print("\n".join(draw(found)))
+        print("\n".join(draw(shown(found))))
 
 
 def _draw_matrices(program: Path, layer: str | None, svg: Path | None) -> None:

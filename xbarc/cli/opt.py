@@ -36,6 +36,7 @@ def command(
     ] = None,
     sets: options.Sets = None,
     plugin: options.Plugins = None,
+    limits: options.Limits = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Default: stdout; a model needs a file.onnx."),

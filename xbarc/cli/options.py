@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xbarc.cli import completion
+from xbarc.support.bounds import set_limits
 from xbarc.support.errors import UsageError
 
 if TYPE_CHECKING:
@@ -94,6 +95,15 @@ RandomWeights = Annotated[
 PrintIrAfter = Annotated[
     list[str] | None,
     typer.Option("--print-ir-after", metavar="PASS|all", help="Print the IR to stderr."),
+]
+Limits = Annotated[
+    str | None,
+    typer.Option(
+        "--limits",
+        metavar="TEXT",
+        callback=set_limits,
+        help="Of a run of the model: time=600,memory=8G (seconds, bytes), or none.",
+    ),
 ]
 TimePasses = Annotated[
     bool, typer.Option("--time-passes", help="Print each pass's time to stderr.")

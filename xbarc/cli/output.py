@@ -1,12 +1,18 @@
 """What commands print with: tables, figures and JSON on stdout, warnings on stderr."""
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from xbarc.support.errors import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
+
+LONGEST_LINE = 300
+"""Characters of an error or a warning."""
 
 PIPE_WIDTH = 160
 """Columns of a file or a pipe: nothing is shortened to the width of a screen that isn't there."""
@@ -17,7 +23,26 @@ LEFT = ("layer", "op", "mapping", "component", "in")
 
 def warn(text: str) -> None:
     """A warning: the command goes on."""
-    print(f"xbarc: warning: {text}", file=sys.stderr)
+    print(shortened(f"xbarc: warning: {visible(text)}"), file=sys.stderr)
+
+
+def shortened(line: str, longest: int = LONGEST_LINE) -> str:
+    """A line of at most that many characters: where it is longer, its middle goes."""
+    if len(line) <= longest:
+        return line
+    end = longest // 3
+    return f"{line[: longest - end - 5]} ... {line[-end:]}"
+
+
+def shown(document: Any) -> Any:
+    """A copy of a document whose texts, which are somebody's names, can be printed."""
+    if isinstance(document, str):
+        return visible(document)
+    if isinstance(document, Mapping):
+        return {shown(key): shown(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [shown(value) for value in document]
+    return document
 
 
 def print_json(document: Any) -> None:
@@ -31,11 +56,17 @@ def console(pipe_width: int = PIPE_WIDTH) -> "Console":
     """Stdout, `pipe_width` wide where it is no terminal; text is printed as it is."""
     from rich.console import Console
 
+    class Plain(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(
+                *(visible(o, "\n\t") if isinstance(o, str) else o for o in objects), **options
+            )
+
     # A layer may be called [red] or :x:, which Rich would read as colours and signs.
-    found = Console(highlight=False, markup=False, emoji=False)
+    found = Plain(highlight=False, markup=False, emoji=False)
     if found.is_terminal:
         return found
-    return Console(highlight=False, markup=False, emoji=False, width=pipe_width)
+    return Plain(highlight=False, markup=False, emoji=False, width=pipe_width)
 
 
 def progress_bar() -> "Progress":
@@ -63,7 +94,11 @@ def table(*columns: str, title: str | None = None) -> "Table":
     """An empty table of these columns."""
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    class Plain(Table):
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            super().add_row(*(visible(c) if isinstance(c, str) else c for c in cells), **options)
+
+    made = Plain(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for name in columns:
         made.add_column(
             name,

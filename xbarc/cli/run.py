@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xbarc.cli import completion, options, trials
-from xbarc.cli.output import console, number, print_json, progress_bar, warn
+from xbarc.cli.output import console, number, print_json, progress_bar, shown, warn
 from xbarc.support.errors import UsageError, XbarcError
 
 MOST_CLIPPED = 5
@@ -72,6 +72,7 @@ def command(
         str | None,
         typer.Option("--torch-device", metavar="cpu|cuda", help="Where --engine torch computes."),
     ] = None,
+    limits: options.Limits = None,
     activity: Annotated[
         bool, typer.Option("--activity", help="Driven rows, and energy that follows the values.")
     ] = False,
@@ -159,7 +160,7 @@ def command(
     if as_json:
         print_json(result.document)
         return
-    _print_summary(result.document, output)
+    _print_summary(shown(result.document), output)
 
 
 def _torch_device(engine: str | None, device: str | None) -> str | None:

@@ -74,6 +74,7 @@ def command(
     constants: options.Constants = None,
     random_weights: options.RandomWeights = None,
     plugin: options.Plugins = None,
+    limits: options.Limits = None,
     seed: options.Seed = 0,
     threads: Annotated[
         int | None,

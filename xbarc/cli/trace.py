@@ -9,7 +9,7 @@ import typer
 
 from xbarc.cli import completion, options
 from xbarc.cli.output import console, number, print_json, progress_bar, table, warn
-from xbarc.support.errors import XbarcError
+from xbarc.support.errors import XbarcError, visible
 
 if TYPE_CHECKING:
     from xbarc.driver.trace import LayerTrace, Trace
@@ -49,6 +49,7 @@ def command(
     device: options.Device = None,
     seed: options.Seed = 0,
     plugin: options.Plugins = None,
+    limits: options.Limits = None,
     threads: Annotated[
         int | None,
         typer.Option("--threads", min=1, help="Default: XBARC_THREADS, else one a core."),
@@ -139,7 +140,9 @@ def _print(found: "Trace") -> None:
     out.print(rows)
     out.print(f"\n{found.samples} samples" + "".join(f", {effect}" for effect in found.effects))
     for layer in _helped(found):
-        out.print(f"{layer.name}: {_db(layer.own_snr_db or layer.snr_db)} dB: {layer.advice}")
+        out.print(
+            f"{visible(layer.name)}: {_db(layer.own_snr_db or layer.snr_db)} dB: {layer.advice}"
+        )
     out.print(
         "\nSNR: a layer's output against float, in the network; alone: on the float network's own "
         "activations\nused: the part of its input codes' range that the data reach"

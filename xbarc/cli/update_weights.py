@@ -22,6 +22,7 @@ def command(
         typer.Option("-o", "--output", metavar="NEW.xbar", help="Default: in place."),
     ] = None,
     plugin: options.Plugins = None,
+    limits: options.Limits = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Program the same tiles with new weights: pruned ones, or those of another training.

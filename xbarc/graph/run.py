@@ -1,5 +1,6 @@
 """Running a graph in onnxruntime: the reference that every rewrite is held to."""
 
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from xbarc.graph.crashes import watched
 from xbarc.graph.query import constant, describe_dims, is_static
 from xbarc.graph.serialize import with_external_weights
+from xbarc.support.bounds import VERBOSE, guarded, more
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError, nearest
 from xbarc.support.threads import thread_count
@@ -34,7 +36,7 @@ ORT_FAILURES: tuple[type[Exception], ...] = (
 )
 """onnxruntime's exceptions have no base class of their own."""
 
-ERRORS_ONLY = 3
+WARNINGS = 2
 FATAL_ONLY = 4
 
 NUMPY_KINDS = "biufc"
@@ -47,10 +49,20 @@ def one_line(error: BaseException | str) -> str:
     return text.removeprefix("[ONNXRuntimeError] : ")[:400]
 
 
+def said(error: BaseException) -> str:
+    """What onnxruntime said, on one line; of memory that was refused, how to give more."""
+    text = one_line(error)
+    refused = "bad_alloc" in text or "allocate memory" in text or "bad allocation" in text
+    return f"it takes too much memory{more()} ({text[:150]})" if refused else text
+
+
 def session_options(threads: int) -> ort.SessionOptions:
-    """Options of a session that says errors alone, and gives the same results everywhere."""
+    """Options of a session that says nothing, and gives the same results everywhere.
+
+    What goes wrong is an exception; its log, in colours, is for `xbarc --verbose`.
+    """
     options = ort.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = WARNINGS if os.environ.get(VERBOSE) else FATAL_ONLY
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Processors without VNNI add products of u8 x s8 in 16 bits, which saturate. So what stands
@@ -95,9 +107,10 @@ class Session:
         self._computed = list(dict.fromkeys(name for name in wanted if name not in self._given))
         self._session: ort.InferenceSession | None = None
         self._untried: tuple[ir.Model, onnx.ModelProto] | None = None
+        self._size = _bytes(model)
         if self._computed:
             proto, weights = _with_weights(model, self._computed)
-            with watched(model, proto, {}):
+            with guarded(self._size), watched(model, proto, {}):
                 self._session = _session(proto, weights, thread_count(threads), optimize)
             self._untried = model, proto
 
@@ -118,9 +131,10 @@ class Session:
         computed: dict[str, Array] = {}
         if self._session is not None:
             try:
-                results = self._tried(self._session, feeds)
+                with guarded(self._size + sum(a.nbytes for a in feeds.values())):
+                    results = self._tried(self._session, feeds)
             except ORT_FAILURES as error:
-                raise XbarcError(f"onnxruntime can't run the model: {one_line(error)}") from error
+                raise XbarcError(f"onnxruntime can't run the model: {said(error)}") from error
             computed = dict(zip(self._computed, results, strict=True))
         return {name: given[name] if name in given else computed[name] for name in self.outputs}
 
@@ -158,11 +172,23 @@ def _session(
     try:
         held = {name: _ort_value(tensor) for name, tensor in weights.items()}
         options.add_external_initializers(list(held), list(held.values()))
-        return ort.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        return open_session(proto.SerializeToString(), options)
     except ORT_FAILURES as error:
-        raise XbarcError(f"onnxruntime can't take the model: {one_line(error)}") from error
+        raise XbarcError(f"onnxruntime can't take the model: {said(error)}") from error
+
+
+def open_session(
+    content: bytes, options: ort.SessionOptions, size: int = 0
+) -> ort.InferenceSession:
+    """A session of a model with so many bytes of weights. Raises `ORT_FAILURES`, `XbarcError`."""
+    with guarded(size):
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _bytes(model: ir.Model) -> int:
+    """What its weights take."""
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def _ort_value(tensor: ir.TensorProtocol) -> ort.OrtValue:
@@ -190,10 +216,10 @@ def runtime_shapes(
     options.log_severity_level = FATAL_ONLY
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = ort.InferenceSession(
-            asked.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(asked.SerializeToString(), options, 0)
     except ORT_FAILURES:
+        return {}
+    except XbarcError:  # no memory for it
         return {}
     tensors = [output for output in session.get_outputs() if output.type.startswith("tensor(")]
     return {

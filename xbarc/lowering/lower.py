@@ -78,7 +78,7 @@ def lower(
             # The layers after it are looked at all the same, so that one run names all faults.
             body.add_missing(layer)
     if faults:
-        raise XbarcError("\n".join(faults))
+        raise XbarcError(*faults)
     top = program.module.body.block
     top.add_ops(_squeeze_excitations(model, body.symbols))
     top.add_op(body.finish())

@@ -83,9 +83,9 @@ class Instrumentation:
         try:
             yield
         except UsageError as error:
-            raise UsageError(f"pass {name!r}: {error}") from error
+            raise UsageError(*(f"pass {name!r}: {cause}" for cause in error.causes)) from error
         except XbarcError as error:
-            raise XbarcError(f"pass {name!r}: {error}") from error
+            raise XbarcError(*(f"pass {name!r}: {cause}" for cause in error.causes)) from error
         except Exception as error:
             before = ", ".join(n for n, _ in self.times) or "none"
             raise XbarcError(

@@ -27,14 +27,18 @@ def parse_specs(text: str, where: str, example: str) -> list[ArgSpec]:
     text = "".join(parts).strip()
     try:
         return list(parse_pipeline(text))
+    except RecursionError:
+        raise UsageError(f"{where} can't be read: nested too deeply") from None
+    except (ValueError, OverflowError) as error:  # a number of far too many digits
+        raise UsageError(f"{where} can't be read: {error}") from None
     except ArgSpecParseError as error:  # no Exception in xDSL
         _, _, line, caret, what, *_ = str(error).splitlines()
         raise UsageError(
-            f"{where} can't be read: {what.strip()}\n"
-            f"  {line}\n"
-            f"  {caret}\n"
+            f"{where} can't be read: {what.strip()}",
+            f"  {line}",
+            f"  {caret}",
             "  options stand in braces, blanks between them; a value with dots or other signs is "
-            f"quoted: {example}"
+            f"quoted: {example}",
         ) from None
 
 

@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from xbarc.support.errors import visible
 from xbarc.support.files import written_whole
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What HTML can't hold: layer names may have any characters."""
 
 VOID = ("meta", "col", "wbr", "br")
 
@@ -35,10 +33,10 @@ class Section:
 
 
 def text(value: str) -> Markup:
-    """`value` as HTML text; characters that HTML can't hold become U+FFFD."""
+    """`value` as HTML text; what a page can't hold or show is written out."""
     if isinstance(value, Markup):
         return value
-    return Markup(html.escape(CONTROL.sub("�", value)))
+    return Markup(html.escape(visible(value, "\n\t")))
 
 
 def join(*children: Child) -> Markup:

@@ -1,7 +1,7 @@
 """Arrays that come in: npz files, and what fits an input, cut into batches."""
 
+import stat
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from xbarc.support.errors import XbarcError, nearest
 
 Array = npt.NDArray[Any]
+PLAUSIBLE_BYTES, PLAUSIBLE_RATIO = 1 << 30, 64
+"""A compressed file of more bytes, unpacked, than both is taken for a bomb."""
+
 Feeds = Mapping[str, Array]
 
 
@@ -59,17 +62,41 @@ def load_npz(path: str | Path) -> dict[str, Array]:
     Raises `XbarcError` where the file isn't there, isn't npz or holds objects.
     """
     try:
+        _check_file(Path(path))
         loaded = np.load(path, allow_pickle=False)
         if not isinstance(loaded, np.lib.npyio.NpzFile):
             raise XbarcError(f"{path}: a single array, not npz: save it by numpy.savez")
         with loaded as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
+    except XbarcError:
+        raise
     except OSError as error:
         raise XbarcError(f"{path}: {error.strerror or 'not an npz file'}") from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        # numpy's own words on pickles tell how to run what the file says.
+    except Exception as error:
+        # Members that are encrypted, compressed in an unknown way, or of absurd headers end in
+        # whatever zipfile and numpy come across. numpy's own words on pickles tell how to run them.
         why = "pickled objects are never loaded" if "pickle" in str(error) else error
         raise XbarcError(f"{path}: not an npz file of plain arrays: {why}") from None
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise XbarcError(f"{path}: {name!r} in it is no array: save arrays by numpy.savez")
+    return arrays
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file, and one that unpacks to far more than it is. Raises `OSError` too."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise XbarcError(f"{path}: no file of arrays: save them by numpy.savez")
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        total = sum(member.file_size for member in archive.infolist())
+    if total > PLAUSIBLE_BYTES and total > PLAUSIBLE_RATIO * status.st_size:
+        raise XbarcError(
+            f"{path}: {status.st_size} bytes that unpack to {total}: save it by numpy.savez, not "
+            "compressed, if it is meant"
+        )
 
 
 def match_inputs(specs: Sequence[InputSpec], arrays: Mapping[str, Array]) -> dict[str, Array]:

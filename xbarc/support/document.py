@@ -4,6 +4,8 @@ import json
 import math
 from typing import Any
 
+from xbarc.support.errors import CONTROL
+
 
 def finite(document: Any) -> Any:
     """`document` with None (null) for each NaN and infinity, which JSON doesn't know."""
@@ -17,5 +19,9 @@ def finite(document: Any) -> Any:
 
 
 def to_json(document: Any) -> str:
-    """The text of `document`, which ends without a new line."""
-    return json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+    """The text of `document`, which ends without a new line.
+
+    Characters that a terminal would obey are escaped, as JSON escapes them.
+    """
+    text = json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False)
+    return CONTROL.sub(lambda m: m[0] if m[0] == "\n" else f"\\u{ord(m[0]):04x}", text)

@@ -72,7 +72,7 @@ def fix_inputs(
         if problem and name not in asked.misfits:
             problems.append(problem)
     if problems:
-        raise XbarcError("\n".join(dict.fromkeys(problems)))
+        raise XbarcError(*dict.fromkeys(problems))
 
 
 def _settle(name: str, value: ir.Value, asked: "_Inputs") -> str | None:

@@ -40,7 +40,7 @@ def weights_of(main: Any, params: Params | None, where: str) -> dict[str, Array]
         if (wanted := _misfit(shapes[key], array)) is not None
     ]
     if problems:
-        raise UsageError("\n".join(problems))
+        raise UsageError(*problems)
     inputs = [key for key in names if key not in arrays]
     declared = int(attrs.get("num_input", len(names)))
     # Counted, since initialisers that are inputs as well may stand before the inputs.

@@ -40,10 +40,10 @@ def load_relay(text: str, where: str, options: Options) -> Loaded:
     first = _evaluated(program, where, params, constants, weights.seed, inputs)
     if not first.missing or (not options.complete and weights.seed is None):
         if first.constants.missing:
-            raise XbarcError(missing_lines(where, first.constants.missing))
+            raise XbarcError(*missing_lines(where, first.constants.missing))
         return Loaded(first.finish(), tuple(first.constants.random))
     if weights.seed is None:
-        raise XbarcError(missing_lines(where, first.missing))
+        raise XbarcError(*missing_lines(where, first.missing))
     rng = np.random.default_rng(weights.seed)
     generated = {
         name: random_array(rng, kind)
@@ -53,7 +53,7 @@ def load_relay(text: str, where: str, options: Options) -> Loaded:
     params |= {name[1:]: array for name, array in generated.items()}
     second = _evaluated(program, where, params, constants, weights.seed, inputs)
     if second.missing:
-        raise XbarcError(missing_lines(where, second.missing))
+        raise XbarcError(*missing_lines(where, second.missing))
     return Loaded(second.finish(), (*(name[1:] for name in generated), *second.constants.random))
 
 

@@ -51,7 +51,7 @@ def constants_of(given: str | Path | Mapping[str, Any] | Sequence[Any] | None) -
     return found
 
 
-def missing_lines(where: str, missing: Mapping[str, TensorType | None]) -> str:
+def missing_lines(where: str, missing: Mapping[str, TensorType | None]) -> list[str]:
     """The error that lists missing weights, and says how to give them."""
     options = []
     if any(name.startswith("%") for name in missing):
@@ -67,7 +67,7 @@ def missing_lines(where: str, missing: Mapping[str, TensorType | None]) -> str:
         lines.append(f"  {name}  {describe(kind)}")
     if len(missing) > LISTED:
         lines.append(f"  and {len(missing) - LISTED} more")
-    return "\n".join(lines)
+    return lines
 
 
 def describe(kind: TensorType | None) -> str:

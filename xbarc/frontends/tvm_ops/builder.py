@@ -353,7 +353,7 @@ class Builder:
         ]
         if len(lines) > LISTED:
             lines[LISTED:] = [f"{where}: and {len(lines) - LISTED} problems more"]
-        raise XbarcError("\n".join(lines))
+        raise XbarcError(*lines)
 
     def model(self, outputs: Sequence[ir.Value], names: Sequence[str], name: str) -> ir.Model:
         """The finished model; its outputs get `names`."""

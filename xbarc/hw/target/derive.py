@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xbarc.hw.target.schema import CONSTANTS, Device, Section, Target
-from xbarc.support.errors import UsageError, nearest
+from xbarc.support.errors import CONTROL, UsageError, nearest
 
 
 def derived(base: Target, own: Mapping[str, Any], whose: str) -> dict[str, Any]:
@@ -67,6 +67,8 @@ def overriding(texts: Iterable[str]) -> dict[str, Any]:
     """
     tables: dict[str, Any] = {}
     for text in texts:
+        if CONTROL.search(text):
+            raise UsageError(f"--set {text}: has a line break or another control character")
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {text}: written key.path=value, such as array.rows=64")
@@ -76,6 +78,8 @@ def overriding(texts: Iterable[str]) -> dict[str, Any]:
             table[last] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             table[last] = value.strip()
+        except (ValueError, OverflowError, RecursionError):
+            raise UsageError(f"--set {text}: a value of too many digits or brackets") from None
     return tables
 
 

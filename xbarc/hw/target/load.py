@@ -104,10 +104,10 @@ def load_target(name: str | Path, overrides: Sequence[str] = ()) -> Target:
     try:
         found = Target.model_validate(derived(with_cell(target, own), own, "set by --set"))
     except ValidationError as error:
-        raise UsageError("\n".join(f"--set: {line}" for line in _faults(error))) from None
+        raise UsageError(*(f"--set: {line}" for line in _faults(error))) from None
     keys = ruled.given(own)
     if wrong := [*ruled.faults(found, keys, defaults=False)]:
-        raise UsageError("\n".join(f"--set: {line}" for line in wrong))
+        raise UsageError(*(f"--set: {line}" for line in wrong))
     return ruled.settle(found, keys)
 
 
@@ -156,15 +156,17 @@ def parse_target(text: str, where: str) -> Target:
 def _tables(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, OverflowError) as error:  # TOMLDecodeError, or a number of 5000 digits
         raise XbarcError(f"target {where}: not TOML: {error}") from None
+    except RecursionError:
+        raise XbarcError(f"target {where}: nested too deeply") from None
 
 
 def _valid(values: dict[str, Any], where: str) -> Target:
     try:
         return Target.model_validate(values)
     except ValidationError as error:
-        raise XbarcError("\n".join(f"target {where}: {line}" for line in _faults(error))) from None
+        raise XbarcError(*(f"target {where}: {line}" for line in _faults(error))) from None
 
 
 def _faults(error: ValidationError) -> Iterator[str]:

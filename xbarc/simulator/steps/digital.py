@@ -3,14 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
-import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
-from xbarc.graph.run import ORT_FAILURES, one_line, session_options
+from xbarc.graph.run import ORT_FAILURES, open_session, said, session_options
 from xbarc.graph.serialize import names_files
 from xbarc.ir.dialect import DigitalOp
 from xbarc.simulator.step import Preparation, Step, StepKind
+from xbarc.support.bounds import guarded
 from xbarc.support.errors import XbarcError
 
 
@@ -31,9 +32,9 @@ def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
     # The cores take a batch each; threads of its own would get in their way.
     options = session_options(threads=1)
     try:
-        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = open_session(content, options, len(content))
     except ORT_FAILURES as error:
-        raise XbarcError(f"{name}: {one_line(error)}") from None
+        raise XbarcError(f"{name}: {said(error)}") from None
     inputs = [i.name for i in session.get_inputs()]
     outputs = [o.name for o in session.get_outputs()]
 
@@ -41,9 +42,12 @@ def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
         if len(values) != len(inputs):
             raise XbarcError(f"{name} takes {len(inputs)} inputs, the program gives {len(values)}")
         try:
-            results: Sequence[Any] = session.run(outputs, dict(zip(inputs, values, strict=True)))
+            with guarded(len(content) + sum(np.asarray(v).nbytes for v in values)):
+                results: Sequence[Any] = session.run(
+                    outputs, dict(zip(inputs, values, strict=True))
+                )
         except ORT_FAILURES as error:
-            raise XbarcError(f"{name}: {one_line(error)}") from None
+            raise XbarcError(f"{name}: {said(error)}") from None
         return results
 
     return run
