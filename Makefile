@@ -1,6 +1,7 @@
 # make venv    the environment for work on xbarc: .venv, an editable install
 # make test    style, types, tile IR tests, pytest (about the same as .ci/run)
 # make demo    its own environment; the main job on real data
+# make fuzz    hostile inputs for MINUTES (60), counts by kind and exit code
 # make bench   speed and memory
 # make docs    the documentation as a site: build/site
 # make notebooks  the tutorial as notebooks: build/notebooks
@@ -9,11 +10,12 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= 2
+MINUTES ?= 60
 BIN := .venv/bin
 DEMO := .venv-demo/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: venv test style installed types filecheck pytest bench schema docs notebooks demo clean
+.PHONY: venv test style installed types filecheck pytest fuzz bench schema docs notebooks demo clean
 
 venv: .venv/made
 
@@ -54,6 +56,9 @@ pytest: venv
 
 bench: venv
 	@set -e; for file in benchmarks/*.py; do $(BIN)/python $$file; done
+
+fuzz: venv
+	$(BIN)/python tests/fuzz/fuzz.py $(MINUTES)
 
 schema: venv
 	$(BIN)/python -m xbarc.artifact.report > docs/report_json.md

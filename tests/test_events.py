@@ -106,6 +106,26 @@ def test_one_layer_by_hand():
     assert layer.mesh_bits == (6 * 6 * 6 + 2 * 2 * 20) * 8  # in, and out
 
 
+@pytest.mark.parametrize(
+    ("slices", "polarity", "arrays", "column_blocks"),
+    [
+        ("columns", "columns", 1, 2),  # 20 weights of 8 bit lines: 160
+        ("columns", "arrays", 2, 1),
+        ("arrays", "columns", 4, 1),
+        ("arrays", "arrays", 8, 1),
+    ],
+)
+def test_every_array_of_a_tile_has_its_own_rows(slices, polarity, arrays, column_blocks):
+    sets = [f"array.slices_in={slices}", f"array.polarity_in={polarity}"]
+    (layer,) = conv_layers(load_target("mca128", sets), [(6, 5, 6, 20)])
+    tiles = 2 * column_blocks
+    assert (layer.tiles, layer.crossbars) == (tiles, tiles * arrays)
+    reads = 4 * 8
+    assert layer.row_pulses == layer.input_bits == reads * 150 * column_blocks * arrays
+    assert layer.crossbar_reads == reads * tiles * arrays
+    assert layer.memristors == 150 * 20 * 4 * 2
+
+
 def test_analog_subtraction_converts_once():
     digital, analog = (
         conv_layers(load_target("mca128", [f"adc.subtract={how}"]), [(6, 5, 6, 20)])[0]

@@ -24,7 +24,7 @@ def command(line):
     """Run one in this process. Returns its exit code."""
     sys.argv = shlex.split(line)
     try:
-        cli.main()
+        cli.call()
     except SystemExit as end:
         return end.code or 0
     return 0

@@ -49,6 +49,9 @@ from xbarc.support.data import Array
 from xbarc.support.document import to_json
 from xbarc.support.errors import XbarcError
 
+CODE_TYPES, REAL_TYPES = ("I8", "I16"), ("F32", "F64")
+"""As safetensors writes the types of integer weights, and of scales and biases."""
+
 
 class StoredWeights(Mapping[str, Array]):
     """The arrays of a weights file; each is read when it is asked for."""
@@ -174,12 +177,13 @@ def _check_parts(
             for name, shape in wanted.items():
                 if name not in weights:
                     raise XbarcError(f"{path}: {WEIGHTS} has no array {name!r}")
-                (dtype, found), kind = weights.header(name), "I" if name == op.symbol else "F"
-                if found != shape or not dtype.startswith(kind):
+                (dtype, found), codes = weights.header(name), name == op.symbol
+                if found != shape or dtype not in (CODE_TYPES if codes else REAL_TYPES):
                     raise XbarcError(
                         f"{path}: array {name!r} is {dtype}{list(found)}, the IR says "
-                        f"{'integers' if kind == 'I' else 'reals'} {list(shape)}"
+                        f"{'integers' if codes else 'reals'} {list(shape)}"
                     )
+                _check_values(path, name, weights[name], op)
         if isinstance(op, MvmOp):
             try:
                 coverage_of(op, weights)
@@ -187,6 +191,23 @@ def _check_parts(
                 raise XbarcError(f"{path}: {error}") from None
         if isinstance(op, DigitalOp) and op.file.data not in digital:
             raise XbarcError(f"{path}: no file {op.file.data}")
+
+
+def _check_values(path: Path, name: str, array: Array, op: WeightsOp) -> None:
+    """Refuse codes beyond their width, and scales and biases that no calibration gives."""
+    if not array.size:
+        return
+    low, high = array.min(), array.max()
+    if name == op.symbol:
+        largest = max(1, (1 << (op.weight_bits - 1)) - 1)
+        if low < -largest or high > largest:
+            raise XbarcError(
+                f"{path}: array {name!r} has codes from {low} to {high}, of {op.weight_bits} bits "
+                f"none is beyond {largest}"
+            )
+    elif not (np.isfinite(low) and np.isfinite(high)) or (name.endswith(".scale") and low <= 0):
+        wanted = "finite and positive" if name.endswith(".scale") else "finite"
+        raise XbarcError(f"{path}: array {name!r} has values from {low} to {high}: not {wanted}")
 
 
 def _sha256(path: Path) -> str:

@@ -68,9 +68,11 @@ def quantize(x: Array, scale: InputScale) -> Array:
     np.rint(codes, out=codes)
     if scale.zero_point:
         codes += scale.zero_point
+    if not math.isfinite(codes.max(initial=0)) or not math.isfinite(codes.min(initial=0)):
+        raise XbarcError(
+            "an activation is NaN or infinite: the input has such values, or the model makes them"
+        )
     np.clip(codes, low, scale.largest_code, out=codes)
-    if np.isnan(codes.max(initial=0)):
-        raise XbarcError("an activation is NaN: the input has NaN values, or the model makes them")
     return codes.astype(code_dtype(scale.bits, scale.signed))
 
 

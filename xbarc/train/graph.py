@@ -116,7 +116,7 @@ class Graph(nn.Module):
             last.update((v, len(steps)) for v in node.inputs if v is not None)
             steps.append(_Step(node, function, tuple(node.inputs), options, ()))
         if faults:
-            raise XbarcError("\n".join(faults))
+            raise XbarcError(*faults)
         kept = {*self.model.graph.outputs, *self._constants}
         done: dict[int, list[ir.Value]] = {}
         for value, index in last.items():

@@ -64,7 +64,7 @@ def from_qonnx(model: ir.Model) -> bool:
         rewrite.replace(node.outputs[0])
         modified = True
     if problems:
-        raise XbarcError("\n".join(problems))
+        raise XbarcError(*problems)
     return modified
 
 

@@ -126,7 +126,7 @@ def _ruled(target: Target, own: dict[str, Any], where: str, *, defaults: bool) -
     """Refuse keys of `own` that have no effect on the target."""
     keys = ruled.given(own)
     if wrong := [*ruled.faults(target, keys, defaults=defaults)]:
-        raise XbarcError("\n".join(f"target {where}: {line}" for line in wrong))
+        raise XbarcError(*(f"target {where}: {line}" for line in wrong))
     return ruled.settle(target, keys)
 
 
