@@ -166,7 +166,7 @@ class Workplace:
         }
         name = random.choice(names[kind])
         content = (self.good / name).read_bytes()
-        mutated = mutate.OF[name.rpartition(".")[2]](content, random)
+        mutated = mutate.OF.get(name.rpartition(".")[2], mutate.of_bytes)(content, random)
         return Case(kind, name, mutated, random.randrange(len(READERS)))
 
     def run(self, case: Case) -> End:
