@@ -415,14 +415,10 @@ def test_run_refuses_nan(compiled, xbarc):
     refused(xbarc, 1, "an activation is NaN", "run", compiled, "--input", "bad.npz")
 
 
-def test_an_infinite_input_is_the_largest_code(compiled, xbarc):
-    outputs = []
-    for name, value in (("inf", np.inf), ("large", 1e30)):
-        np.savez("in.npz", x=np.full_like(X, value))
-        code, _, _ = xbarc("run", compiled, "--input", "in.npz", "--output", f"{name}.npz")
-        assert code == 0
-        outputs.append(np.load(f"{name}.npz")["y"])
-    assert np.array_equal(*outputs)
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_an_infinite_input(compiled, xbarc, value):
+    np.savez("bad.npz", x=np.full_like(X, value))
+    refused(xbarc, 1, "NaN or infinite", "run", compiled, "--input", "bad.npz")
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ def faults(end: End) -> list[str]:
     elif end.code not in (0, 1, 2):
         found.append(f"exit code {end.code}")
     if "Traceback" in end.err or "a bug in xbarc" in end.err:
-        found.append("a traceback")
+        found.append(f"a traceback: {end.err[-300:]}")
     if end.code in (1, 2) and not end.err.strip():
         found.append("it says nothing")
     if end.megabytes > MOST_MEGABYTES:

@@ -24,7 +24,7 @@ def read_weights(model: ir.Model) -> None:
     """Every initialiser as an array: decoded once, or mapped from its file."""
     for value in model.graph.initializers.values():
         tensor = value.const_value
-        if tensor is None or tensor.dtype == ir.DataType.STRING:
+        if tensor is None:
             continue
         name = str(value.name)
         check_tensor(f"initialiser {name!r}", tensor)
@@ -32,7 +32,7 @@ def read_weights(model: ir.Model) -> None:
             array = tensor.numpy()
         except UNREADABLE as error:
             raise XbarcError(f"initialiser {name!r} can't be read: {line(error)}") from error
-        if not isinstance(tensor, ir.ExternalTensor):
+        if not isinstance(tensor, ir.ExternalTensor | ir.StringTensor):
             value.const_value = ir.Tensor(array, dtype=tensor.dtype, name=name)
         value.shape, value.dtype = ir.Shape(array.shape), tensor.dtype
 
@@ -84,6 +84,11 @@ def check_weights(model: ir.Model) -> None:
             if value is None or value in checked or not is_static(value):
                 continue
             checked.add(value)
+            if value.dtype == ir.DataType.STRING:
+                raise XbarcError(
+                    f"initialiser {value.name!r} is text, and {node.op_type} {node.name!r} "
+                    "multiplies by it: the file is damaged"
+                )
             if value.const_value is not None and not _is_finite(value.const_value.numpy()):
                 raise XbarcError(
                     f"initialiser {value.name!r} has NaN or infinite values: "

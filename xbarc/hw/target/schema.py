@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,10 +18,17 @@ from pydantic import (
 
 from xbarc.hw.encoding import SignedInputs, slice_count
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+def _not_tiny(value: float) -> float:
+    if value < 1e-30:
+        raise ValueError(f"{value} is no quantity of a chip: 1e-30 to 1e30 is")
+    return value
 
 
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False), AfterValidator(_not_tiny)]
+
+
+NonNegative = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
 
 
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
