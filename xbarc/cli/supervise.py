@@ -118,8 +118,12 @@ def _die_with_parent() -> None:
 
 
 def _kill(child: int) -> None:
+    """End the child on purpose: nothing that it was about to try has crashed."""
+    from xbarc.graph.crashes import forget
+
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
+    forget(child)
 
 
 def _code(status: int, asked: _Asked, crash: IO[bytes]) -> int:

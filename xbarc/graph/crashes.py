@@ -52,6 +52,17 @@ def watched(model: ir.Model, proto: onnx.ModelProto, feeds: Mapping[str, Array])
             mark.unlink()
 
 
+def forget(process: int) -> None:
+    """Remove the marks of a process that was ended on purpose: it didn't crash."""
+    folder = cache.folder()
+    if folder is None:
+        return
+    for mark in (folder / "tried").glob("*"):
+        with suppress(OSError):
+            if mark.read_text() == str(process):
+                mark.unlink()
+
+
 def _digest(proto: onnx.ModelProto) -> str:
     content = proto.SerializeToString(deterministic=True)
     return hashlib.blake2b(content, digest_size=16).hexdigest()

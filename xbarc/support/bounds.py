@@ -84,7 +84,7 @@ class Watch:
         now = time.monotonic()
         return any(0 < end < now for end in ends)
 
-    def enter(self, size: int) -> int:
+    def enter(self, size: int | None) -> int:
         """A run of a graph with so many bytes of weights and inputs begins; its slot."""
         assert self.limits is not None
         with self._lock:
@@ -128,8 +128,10 @@ def set_limits(text: str | None) -> None:
 
 
 @contextmanager
-def guarded(size: int = 0) -> Iterator[None]:
+def guarded(size: int | None = 0) -> Iterator[None]:
     """The block runs a stranger's graph with `size` bytes of weights and inputs.
+
+    None: beside other threads, whose work takes memory too, so half of the machine's is theirs.
 
     Raises `XbarcError` where there is no memory for it.
     """
@@ -153,12 +155,17 @@ def more() -> str:
     return ": --limits memory=8G allows more"
 
 
-def _limit_memory(memory: int | None, size: int) -> tuple[int, int] | None:
+def _limit_memory(memory: int | None, size: int | None) -> tuple[int, int] | None:
     """Set the kernel's limit on this process's data; the limits before it."""
     now = _data()
     if resource is None or now is None:
         return None
-    budget = LEAST_MEMORY + OF_DATA * size if memory is None else memory
+    if memory is not None:
+        budget = memory
+    elif size is None:
+        budget = max(LEAST_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    else:
+        budget = LEAST_MEMORY + OF_DATA * size
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = now + budget + PER_THREAD * (os.cpu_count() or 1)
     for other in (soft, hard):

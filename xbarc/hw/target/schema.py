@@ -19,16 +19,17 @@ from pydantic import (
 from xbarc.hw.encoding import SignedInputs, slice_count
 
 
-def _not_tiny(value: float) -> float:
-    if value < 1e-30:
+def _plausible(value: float) -> float:
+    """Refuse what no chip has: products of such values overflow, and divisions by them."""
+    if value and not 1e-30 <= abs(value) <= 1e30:
         raise ValueError(f"{value} is no quantity of a chip: 1e-30 to 1e30 is")
     return value
 
 
-Positive = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False), AfterValidator(_not_tiny)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_plausible)]
 
 
-NonNegative = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_plausible)]
 
 
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
