@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from models import text_model
-from pages import Page
+from pages import CHROMIUM, Page, laid_out
 
 from xbarc.api import compile, load
 from xbarc.artifact.runs import recorded
@@ -132,6 +132,11 @@ def test_the_command_and_the_report(program, tmp_path, xbarc):
     assert not faults
     page = report_page(load(tmp_path / "m.xbar"), tmp_path / "m.xbar", runs)
     assert "xbarc trace m.xbar --input x.npz" in page
+    assert 'id="trace"' not in report_page(load(tmp_path / "m.xbar"), tmp_path / "m.xbar", [])
+    if CHROMIUM is not None:
+        seen = laid_out(page, 400, "light")
+        assert seen["scroll"] <= 400
+        assert seen["wide"] == []
     shown = {a.get("data-key"): a.get("value") for t, a in Page(page).elements if t == "data"}
     for layer in told["layers"]:
         assert float(shown[f"trace.{layer['name']}.own_snr_db"]) == layer["own_snr_db"]

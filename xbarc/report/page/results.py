@@ -108,5 +108,5 @@ def written(run: Run, programming: Programming) -> Child:
 
 def latest(runs: Sequence[Run], field: str) -> Run | None:
     """The newest run that left this field."""
-    left = (run for run in reversed(runs) if getattr(run.result, field) not in (None, {}))
+    left = (run for run in reversed(runs) if getattr(run.result, field))
     return next(left, None)

@@ -52,8 +52,9 @@ def chart(layers: Sequence[LayerTrace]) -> Child:
             ],
         )
 
-    head = ["Layer", "", "alone", "in the network", "inputs clipped", "conversions clipped"]
-    return charts.table("Signal-to-noise ratio against float", head, [row(a) for a in layers])
+    caption = "Signal-to-noise ratio against float; clipped inputs and conversions"
+    head = ["Layer", "", "alone", "in all", "inputs", "ADC"]
+    return charts.table(caption, head, [row(layer) for layer in layers])
 
 
 def advice(layers: Sequence[LayerTrace]) -> Iterator[Child]:
