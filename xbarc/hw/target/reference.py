@@ -67,7 +67,7 @@ def _value(field: FieldInfo) -> str:
     if typing.get_origin(kind) is Annotated:
         kind, *inner = typing.get_args(kind)
         bounds += [bound for one in inner for bound in getattr(one, "metadata", [one])]
-    names = {int: "whole number", float: "number", str: "text", bool: "true, false"}
+    names: dict[Any, str] = {int: "whole number", float: "number", str: "text", bool: "true, false"}
     return " ".join([names.get(kind, "table"), *_range(bounds)])
 
 
