@@ -58,7 +58,8 @@ def _table(title: str, kind: type[BaseModel]) -> Iterator[str]:
 
 def _value(field: FieldInfo) -> str:
     """What a key takes: the words, or a number and its range."""
-    kind, bounds = field.annotation, list(field.metadata)
+    kind: Any = field.annotation
+    bounds = list(field.metadata)
     options = [option for option in typing.get_args(kind) if option is not type(None)]
     if typing.get_origin(kind) is Literal:
         return ", ".join(f"`{word}`" for word in typing.get_args(kind))
