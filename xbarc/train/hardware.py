@@ -74,7 +74,7 @@ class Arrays:
 class Hardware:
     """A layer of a mapped program, whose arrays can be programmed with other weights.
 
-    `engine` programs them. `linear`: the same engine's arrays behind converters that lose nothing.
+    `engine` programs them.
     """
 
     program: CompiledProgram
@@ -99,11 +99,21 @@ class Hardware:
         """Whether one weight stands in several places."""
         return any(op.unroll is not None for op in self.mvms)
 
-    def programmed(self, q: npt.NDArray[np.integer], seed: int, *, linear: bool = False) -> Arrays:
-        """Program the arrays with weights q [K, N]; `seed` is that of all that is random."""
+    def programmed(
+        self,
+        q: npt.NDArray[np.integer],
+        seed: int,
+        engine: Engine | None = None,
+        *,
+        linear: bool = False,
+    ) -> Arrays:
+        """Program the arrays with weights q [K, N]; `seed` is that of all that is random.
+
+        `engine` stands in for the layer's own. `linear`: behind converters that lose nothing.
+        """
         program = replace(self.program, weights={**self.program.weights, self.symbol: q})
         target = _lossless(program.target) if linear else program.target
-        at = Preparation(program, target, self.engine, seed)
+        at = Preparation(program, target, engine or self.engine, seed)
         kinds = step_kinds()
         steps = [(op, kinds[op.name].prepare(op, at)) for op in self.ops]
         return Arrays(self.codes, self.sums, steps, at.programmed[self.symbol])

@@ -4,7 +4,7 @@ The graph is the one that `compile` lowers, after the same passes; scales, tiles
 those of the compiled program. What is learned goes back into that graph.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -116,11 +116,6 @@ class Network:
         for layer in self.layers.values():
             layer.apply_mask()
 
-    def set_exact(self, exact: bool) -> None:
-        """Whether layers work as the simulator does, or faster in float32."""
-        for crossbar in self.crossbars:
-            crossbar.exact = exact
-
     @contextmanager
     def dropout(self, share: float) -> Iterator[None]:
         """Drop a share of the inputs of all layers but the first."""
@@ -158,9 +153,12 @@ class Network:
             crossbar.errors = crossbar.errors_of(arrays, q, layer.weight.device)
             if crossbar.errors is not None:
                 return
-        arrays = hardware.programmed(q, seed)
-        if self.effects or not arrays.lossless:
-            crossbar.arrays = arrays
+        if not self.effects:
+            ideal = hardware.programmed(q, seed, ExactEngine())
+            if ideal.lossless or isinstance(self.engine, ExactEngine):
+                crossbar.arrays = None if ideal.lossless else ideal
+                return
+        crossbar.arrays = hardware.programmed(q, seed)
 
     def arrays(self) -> dict[str, Array]:
         """The parameters as arrays by initialiser."""
@@ -196,10 +194,13 @@ def build(
     effects: Sequence[Effect] = (),
     percentile: float = 100.0,
     learned: bool = False,
-    engine: Callable[[tuple[Effect, ...]], Engine] | None = None,
+    engine: Engine | None = None,
     device: torch.device | str = "cpu",
 ) -> Network:
     """The network of an imported model, as `compile` would have it for the target.
+
+    `engine` computes the arrays whose results aren't linear: compiled kernels unless another is
+    given.
 
     Raises:
         UsageError: a pass was called wrongly.
@@ -211,7 +212,7 @@ def build(
     lowered = lower_model(calibrated, target)
     program = _mapped(lowered, decided, target, imported.feeds)
     quantisers = _quantisers(calibrated, target, learned=learned)
-    made = engine(effects) if engine is not None else _engine(effects)
+    made = engine or (AnalogEngine(effects) if effects else ExactEngine())
     axes = {
         weights_of(op).symbol: op.axis.value.data
         for op in lowered.module.walk()
@@ -266,10 +267,6 @@ def _mapped(lowered: Lowered, decided: Decided, target: Target, feeds: Feeds) ->
     if target.adc.mode == "calibrated":
         calibrate_converters(mapped.program, feeds)
     return mapped.program
-
-
-def _engine(effects: tuple[Effect, ...]) -> Engine:
-    return AnalogEngine(effects) if effects else ExactEngine()
 
 
 def _quantisers(calibrated: Calibrated, target: Target, *, learned: bool) -> dict[str, Quantiser]:

@@ -1,8 +1,7 @@
 """The training loop: epochs, steps, checkpoints, and the best network so far."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,12 +12,13 @@ from torch import Tensor, nn
 from xbarc.driver.metrics import guess_metric
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
-from xbarc.support.threads import thread_count
 from xbarc.train import checkpoint
 from xbarc.train.data import Data
 from xbarc.train.method import Method
 from xbarc.train.network import Network, TrainedLayer, as_tensors
 from xbarc.train.objective import Objective, Teacher
+from xbarc.train.optimiser import optimiser_of, parameters_of
+from xbarc.train.randomness import determined, mixed
 from xbarc.train.record import Record, Score
 from xbarc.train.settings import Settings
 
@@ -54,7 +54,7 @@ class Training:
     best_record: Record | None = None
 
     def __post_init__(self) -> None:
-        self.optimiser = _optimiser(self.network, self.settings)
+        self.optimiser = optimiser_of(self.network, self.settings)
 
     @property
     def layers(self) -> dict[str, TrainedLayer]:
@@ -64,7 +64,7 @@ class Training:
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
         """All that learns, by name."""
-        return _parameters(self.network)
+        return parameters_of(self.network)
 
     @property
     def share(self) -> float:
@@ -78,7 +78,7 @@ class Training:
             UsageError: the checkpoint is of another training.
             XbarcError: labels don't fit, the loss isn't finite, or the disk refuses.
         """
-        with _determined(self.settings):
+        with determined(self.settings):
             if not self._resumed(question):
                 self.method.start(self)
                 self.network.apply_masks()
@@ -117,7 +117,7 @@ class Training:
         steps = self.data.steps(settings.batch)
         batches = self.data.batches(settings.batch, (settings.seed, self.epoch))
         for index, (feeds, labels) in enumerate(batches):
-            torch.manual_seed(_mixed(settings.seed, self.epoch, index))
+            torch.manual_seed(mixed(settings.seed, self.epoch, index))
             part = index / steps if steps else 0.0
             for group in self.optimiser.param_groups:
                 group["lr"] = settings.rate_at(self.epoch + part)
@@ -148,7 +148,7 @@ class Training:
         network, settings = self.network, self.settings
         network.number(self.step * settings.batch)
         network.program_arrays(
-            _mixed(settings.seed, 1, self.step // settings.redraw),
+            mixed(settings.seed, 1, self.step // settings.redraw),
             exact=False,
             redraw=index % settings.redraw == 0,
         )
@@ -315,44 +315,6 @@ class _Mean:
         return Score(self.loss / self.count, self.right / self.judged if self.judged else None)
 
 
-@contextmanager
-def _determined(settings: Settings) -> Iterator[None]:
-    """torch's threads and random numbers are this training's own, and given back."""
-    threads = torch.get_num_threads()
-    devices = [] if settings.torch_device == "cpu" else [torch.device(settings.torch_device)]
-    with torch.random.fork_rng(
-        devices=devices, device_type=torch.device(settings.torch_device).type
-    ):
-        torch.set_num_threads(thread_count(settings.threads))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-
-
-def _parameters(network: Network) -> dict[str, nn.Parameter]:
-    ranges = {
-        f"scale of {name}": q.scale
-        for name, q in network.quantisers.items()
-        if isinstance(q.scale, nn.Parameter)
-    }
-    return {**network.weights, **ranges}
-
-
-def _optimiser(network: Network, settings: Settings) -> torch.optim.Optimizer:
-    """Weights decay, scales and biases don't."""
-    named, rate = _parameters(network), settings.start_rate
-    decaying = {layer.weight_name for layer in network.layers.values()}
-    groups = [
-        {"params": [p for n, p in named.items() if n in decaying], "weight_decay": settings.decay},
-        {"params": [p for n, p in named.items() if n not in decaying], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if settings.optimiser == "adam":
-        return torch.optim.AdamW(groups, lr=rate)
-    return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum)
-
-
 def _better(record: Record, than: Record) -> bool:
     """By validation accuracy, else validation loss, else the loss of training."""
     if record.validation_accuracy is not None and than.validation_accuracy is not None:
@@ -383,8 +345,3 @@ def _under(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _is_of(key: str, name: str) -> bool:
     return key.startswith(f"{name}/") and "/" not in key[len(name) + 1 :]
-
-
-def _mixed(*numbers: int) -> int:
-    """One seed of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
-import torch
 
 from xbarc.driver import compile as driver
 from xbarc.driver import extensions
@@ -17,7 +16,8 @@ from xbarc.driver.optimize import write
 from xbarc.driver.stages import Imported, import_model
 from xbarc.graph.inputs import input_specs
 from xbarc.graph.serialize import to_proto
-from xbarc.simulator.noise import effects_of
+from xbarc.simulator.noise import effects_of, on_torch
+from xbarc.simulator.torch.engine import torch_device
 from xbarc.support.data import InputSpec
 from xbarc.support.errors import UsageError, XbarcError
 from xbarc.train import data as train_data
@@ -167,26 +167,16 @@ def _network(
     settings: Settings,
     percentile: float,
 ) -> Network:
-    torch_device = _device(settings.torch_device)
+    device = torch_device(settings.torch_device)
     return build(
         imported,
         decided,
         effects=effects,
         percentile=percentile,
         learned=settings.ranges == "learned",
-        device=torch_device,
+        engine=None if device.type == "cpu" else on_torch(tuple(effects), settings.torch_device),
+        device=device,
     )
-
-
-def _device(name: str) -> torch.device:
-    """Raises `UsageError` where torch has no such device here."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        line = str(error).splitlines()[0]
-        raise UsageError(f"torch has no device {name!r} here: {line}") from None
-    return device
 
 
 def _data(
