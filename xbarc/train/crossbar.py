@@ -31,16 +31,23 @@ EXACT = 1 << 24
 
 
 class Quantiser(nn.Module):
-    """Real activations to codes, for all layers that read one value.
+    """Real activations to codes less their zero point, for layers that read one value, `source`.
 
     `scale` is a parameter where ranges are `learned` (after LSQ: Esser et al., ICLR 2020), else
     what calibration showed.
     """
 
-    def __init__(self, scale: InputScale, *, learned: bool) -> None:
+    def __init__(self, source: str, scale: InputScale, *, learned: bool) -> None:
         super().__init__()
-        self.bits, self.signed, self.learned = scale.bits, scale.signed, learned
-        self.largest = scale.largest_code
+        self.source, self.bits, self.signed, self.learned = (
+            source,
+            scale.bits,
+            scale.signed,
+            learned,
+        )
+        self.zero = scale.zero_point
+        self.lowest = -scale.largest_code if scale.signed else -self.zero
+        self.largest = scale.largest_code - self.zero
         self.scale: Tensor
         value = torch.tensor(scale.scale, dtype=torch.float64)
         if learned:
@@ -51,22 +58,21 @@ class Quantiser(nn.Module):
     @property
     def range(self) -> tuple[float, float]:
         """The range that these codes stand for; compiling makes the same scale of it."""
-        high = float(self.scale.detach()) * self.largest
-        return (-high if self.signed else 0.0), high
+        scale = float(self.scale.detach())
+        return self.lowest * scale, self.largest * scale
 
     def forward(self, x: Tensor, scale: Tensor) -> Tensor:
         """Codes of x, as real numbers of the type of `scale`."""
         real = x.to(scale.dtype) / scale
-        low = -self.largest if self.signed else 0
-        codes = real.detach().clamp(low, self.largest).round()
+        codes = real.detach().round().clamp(self.lowest, self.largest)
         # What rounds to the last code is still within the range.
-        return replaced(real.clamp(low - 0.5, self.largest + 0.5), codes)
+        return replaced(real.clamp(self.lowest - 0.5, self.largest + 0.5), codes)
 
     def scale_for(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """The scale, with the gradient that fits as many activations as x has."""
         if not self.learned:
             return self.scale.to(dtype)
-        factor = 1 / np.sqrt(max(x.numel(), 1) * self.largest)
+        factor = 1 / np.sqrt(max(x.numel(), 1) * (self.largest - self.lowest))
         return scaled_gradient(self.scale, float(factor)).to(dtype)
 
 
@@ -98,7 +104,7 @@ class Crossbar(nn.Module):
         super().__init__()
         self.layer, self.axis, self.quantiser, self.bits = layer, axis, quantiser, bits
         self.hardware = hardware
-        self.exact, self.first = True, 0
+        self.exact, self.first, self.rank = True, 0, 0
         self.arrays: Arrays | None = None
         self.errors: Errors | None = None
         kind, product = layer.kind, layer.product
@@ -144,13 +150,11 @@ class Crossbar(nn.Module):
         s_x = self.quantiser.scale_for(x, kind)
         codes = self.quantiser(x, s_x)
         q, s_w = self.integers(weights)
+        self.rank = x.ndim
         sums = self._sums(codes, q).to(kind)
-        shape = [1] * sums.ndim
-        shape[self.axis] = -1
-        scale = (s_w * self._factor).to(kind) * s_x
-        y = sums * scale.reshape(shape)
+        y = sums * self._along((s_w * self._factor).to(kind) * s_x, kind)
         bias = self._bias(inputs)
-        return (y if bias is None else y + bias.to(kind).reshape(shape)).float()
+        return (y if bias is None else y + self._along(bias, kind)).float()
 
     def _bias(self, inputs: tuple[Tensor | None, ...]) -> Tensor | None:
         place = self.layer.kind.bias
@@ -168,13 +172,27 @@ class Crossbar(nn.Module):
         if self.errors is not None:
             return self._with_errors(codes, q, self.errors)
         assert self.arrays is not None
-        held = codes.detach().cpu().numpy()
+        held = codes.detach().cpu().numpy() + self.quantiser.zero
         numbers = held.astype(code_dtype(self.quantiser.bits, self.quantiser.signed))
         found = self.arrays.run(np.ascontiguousarray(numbers), self.first)
-        sums = torch.from_numpy(found).to(codes.device, codes.dtype)
+        sums = torch.from_numpy(found).to(codes.device, codes.dtype) - self._of_zero(codes, q)
         if not torch.is_grad_enabled():
             return sums
         return replaced(self._product(codes, q, torch.float32).to(codes.dtype), sums)
+
+    def _of_zero(self, codes: Tensor, q: Tensor) -> Tensor:
+        """What the zero point adds to the sums, exactly (numerics: Zero points)."""
+        zero = self.quantiser.zero
+        if not zero:
+            return torch.zeros((), dtype=codes.dtype, device=codes.device)
+        if self.layer.node.op_type == "ConvTranspose":  # no output sees the whole kernel
+            everywhere = torch.full_like(codes, zero, dtype=torch.float64)
+            return self._product(everywhere, q.detach(), torch.float64).to(codes.dtype)
+        return zero * self._along(q.detach().sum(dim=0), codes.dtype)
+
+    def _along(self, columns: Tensor, dtype: torch.dtype) -> Tensor:
+        """Numbers of columns [N], shaped as the result has them."""
+        return columns.to(dtype).reshape([-1 if i == self.axis else 1 for i in range(self.rank)])
 
     def _sum_type(self, q: Tensor) -> torch.dtype:
         """What holds the product of integers: exactly, where that is asked for."""
@@ -182,7 +200,8 @@ class Crossbar(nn.Module):
             return torch.float32
         if q.is_cuda:
             return torch.float64  # convolutions in float32 may go another way there
-        largest = float(q.detach().abs().sum(dim=0).max()) * (self.quantiser.largest + 1)
+        reach = max(self.quantiser.largest, -self.quantiser.lowest) + 1
+        largest = float(q.detach().abs().sum(dim=0).max()) * reach
         return torch.float32 if largest < EXACT else torch.float64
 
     def _product(self, codes: Tensor, q: Tensor, dtype: torch.dtype) -> Tensor:
@@ -198,17 +217,23 @@ class Crossbar(nn.Module):
     def _with_errors(self, codes: Tensor, q: Tensor, errors: Errors) -> Tensor:
         narrow = codes.float()
         sums = self._operate(narrow, self.as_stored(q.float()) + errors.offset)
+        zero = self.quantiser.zero
+        if zero:  # it meets what is wrong with the cells, and is taken out by what isn't
+            wrong = self.as_matrix(errors.offset).sum(dim=0)
+            sums = sums + zero * self._along(wrong, sums.dtype)
         if errors.variances is None and errors.fixed is None:
             return sums
-        shape = [1] * sums.ndim
-        shape[self.axis] = -1
         variance = torch.zeros((), device=sums.device)
         with torch.no_grad():
             if errors.variances is not None:
-                index = narrow.detach().long() & (len(errors.squares) - 1)
-                variance = self._operate(errors.squares[index], errors.variances)
+                squares = errors.squares
+                index = (narrow.detach().long() + zero) & (len(squares) - 1)
+                # Padding has the code of 0, and its noise.
+                variance = self._operate(squares[index] - squares[zero], errors.variances)
+                padding = self.as_matrix(errors.variances).sum(dim=0) * squares[zero]
+                variance = variance + self._along(padding, sums.dtype)
             if errors.fixed is not None:
-                variance = variance + errors.fixed.reshape(shape)
+                variance = variance + self._along(errors.fixed, sums.dtype)
             noise = variance.clamp(min=0).sqrt() * torch.randn_like(sums)
         return sums + noise
 

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from xbarc.artifact import CompiledProgram
 from xbarc.driver.compile import Decided
+from xbarc.driver.input_codes import choose
 from xbarc.driver.stages import Calibrated, Imported, calibrate_model, lower_model, map_layers
 from xbarc.graph.query import input_at, is_static, only_consumer
 from xbarc.graph.ranges import carry_ranges
-from xbarc.hw.quantization import input_scale
+from xbarc.hw.quantization import SignedCodes
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import DequantizeOp, WeightsOp, weights_of
 from xbarc.lowering.layer import Layer
-from xbarc.lowering.lower import Lowered
+from xbarc.lowering.lower import Lowered, codes_of
 from xbarc.lowering.plan import plan
 from xbarc.simulator.analog.engine import AnalogEngine
 from xbarc.simulator.calibrate import calibrate_converters
@@ -93,6 +94,7 @@ class Network:
     layers: dict[str, TrainedLayer]
     quantisers: dict[str, Quantiser]
     program: CompiledProgram
+    kinds: Mapping[str, SignedCodes]
     linear: bool
     plain: Graph
 
@@ -167,7 +169,7 @@ class Network:
     def write_back(self) -> None:
         """Put the parameters, and the ranges of activations, into the graph."""
         write_back(self.model, self.arrays())
-        ranges = {name: quantiser.range for name, quantiser in self.quantisers.items()}
+        ranges = {quantiser.source: quantiser.range for quantiser in self.quantisers.values()}
         self.calibrated.shown.ranges.update(ranges)
         carry_ranges(self.model, self.calibrated.shown.ranges)
 
@@ -179,7 +181,7 @@ class Network:
         self.write_back()
         planned = plan(self.model)
         self.calibrated = replace(self.calibrated, planned=planned)
-        lowered = lower_model(self.calibrated, self.target)
+        lowered = lower_model(self.calibrated, self.target, self.kinds)
         self.program = _mapped(lowered, self.decided, self.target, self.feeds)
         for layer in self.layers.values():
             layer.crossbar.hardware = Hardware(
@@ -209,9 +211,10 @@ def build(
     """
     target, effects = decided.target, tuple(effects)
     calibrated = calibrate_model(imported, decided.graph, target, percentile=percentile)
-    lowered = lower_model(calibrated, target)
+    kinds = choose(calibrated, imported.feeds, target)
+    lowered = lower_model(calibrated, target, kinds)
     program = _mapped(lowered, decided, target, imported.feeds)
-    quantisers = _quantisers(calibrated, target, learned=learned)
+    quantisers: dict[str, Quantiser] = {}
     made = engine or (AnalogEngine(effects) if effects else ExactEngine())
     axes = {
         weights_of(op).symbol: op.axis.value.data
@@ -225,10 +228,14 @@ def build(
             what = f"{layer.node.op_type} {layer.name!r}"
             raise XbarcError(f"{what}: the model is quantised already: give the float model")
         symbol, name = weights.symbol, layer.product.weights.name or ""
+        scale = codes_of(layer, calibrated.shown, target, kinds.get(layer.name))
+        source = layer.source.name or ""
+        key = source if not scale.signed else f"{source}, signed"  # layers may differ in it
+        quantiser = quantisers.setdefault(key, Quantiser(source, scale, learned=learned))
         crossbar = Crossbar(
             layer,
             axes[symbol],
-            quantisers[layer.source.name or ""],
+            quantiser,
             Hardware(program, symbol, made),
             weights.weight_bits,
         )
@@ -254,6 +261,7 @@ def build(
         layers,
         quantisers,
         program,
+        kinds,
         linear=target.adc.mode in ("lossless", "saturate"),
         plain=Graph.sharing(module),
     )
@@ -267,14 +275,6 @@ def _mapped(lowered: Lowered, decided: Decided, target: Target, feeds: Feeds) ->
     if target.adc.mode == "calibrated":
         calibrate_converters(mapped.program, feeds)
     return mapped.program
-
-
-def _quantisers(calibrated: Calibrated, target: Target, *, learned: bool) -> dict[str, Quantiser]:
-    ranges = calibrated.shown.ranges
-    return {
-        name: Quantiser(input_scale(*ranges[name], target.inputs.bits), learned=learned)
-        for name in calibrated.planned.ranged
-    }
 
 
 def _layers(calibrated: Calibrated, lowered: Lowered) -> list[tuple[Layer, WeightsOp]]:
