@@ -144,6 +144,7 @@ def test_rules_of_its_own(plugin):
         "mca128",
         passes="prune{granularity=channel sparsity=0.5}",
         calibration=x,
+        equalize=False,
         plugins=[plugin(OWN_RULES)],
     )
     assert [layer["matrix"] for layer in program.report["layers"]] == [[12, 4], [4, 4]]

@@ -98,7 +98,7 @@ def test_weights_of_the_same_network_are_updated(network, plugin, weights, tmp_p
     program = xbarc.compile(network, calibration=X, plugins=[plugin])
     halves = [weight / 2 for weight in weights]
     np.savez(tmp_path / "net.npz", w0=halves[0], w1=halves[1])
-    updated = program.update_weights(network, plugins=[plugin])
+    updated = program.update_weights(network, X, plugins=[plugin])
     np.testing.assert_array_equal(updated.weights["layer0"], program.weights["layer0"])
     assert not np.array_equal(updated.run(X)["y"], program.run(X)["y"])
 

@@ -90,7 +90,7 @@ def product(**options):
     found = text_model(
         "g (float[N,6,20] x) => (float[N,6,4] y) <float[20,4] w> { y = MatMul(x, w) }", w=w
     )
-    return xbarc.compile(found, "mca128", calibration=vectors(4), **options)
+    return xbarc.compile(found, "mca128", calibration=vectors(4), bias_correction=False, **options)
 
 
 def vectors(count):

@@ -162,7 +162,7 @@ def test_new_weights_keep_the_circuits_codes(codes):
     assert print_module(updated.module) == print_module(program.module)
     want = reference(text_model(SILU, seed=1), {"x": x})["y"]
     assert snr_db(want, updated.run(x)["y"]) > 20
-    back = updated.update_weights(text_model(SILU))
+    back = updated.update_weights(text_model(SILU), x)
     np.testing.assert_array_equal(back.run(x)["y"], program.run(x)["y"])
 
 

@@ -60,7 +60,7 @@ def test_a_saved_program_knows_its_batch(tmp_path, xbarc):
     assert found["n"].shape == (2, 4, 16)
     first = {"x": feeds(6)["x"][:4], "h": feeds(6)["h"][:, :4]}
     np.testing.assert_array_equal(found["y"], program.run(first)["y"])
-    again = program.update_weights(text_model(STATES))
+    again = program.update_weights(text_model(STATES), feeds(8))
     np.testing.assert_array_equal(again.run(first)["n"], found["n"])
 
 

@@ -75,7 +75,7 @@ def test_cost_json_has_the_contracts_keys(compiled, xbarc):
     report = json.loads(out)
     assert report["model"] == "model.onnx"
     assert report["target"] == "mca128"
-    assert report["passes"] == ["canonicalize", "fold-batchnorm", "im2col"]
+    assert report["passes"] == ["canonicalize", "fold-batchnorm", "equalize", "im2col"]
     assert report["deviation"] == {}
     assert all(set(layer) >= LAYER_KEYS for layer in report["layers"])
     assert set(report["totals"]) >= TOTAL_KEYS

@@ -293,13 +293,14 @@ class Program(CompiledProgram):
     def update_weights(
         self,
         model: "str | Path | onnx.ModelProto | ir.Model",
+        calibration: "str | Path | Array | Feeds | None" = None,
         *,
         plugins: Sequence[str | Path] = (),
     ) -> "Program":
         """The same tiles with the weights of `model`: see `xbarc.driver.update.update_weights`."""
         from xbarc.driver.update import update_weights
 
-        return Program.of(update_weights(self, model, plugins=plugins))
+        return Program.of(update_weights(self, model, calibration, plugins=plugins))
 
     def save(self, path: str | Path) -> None:
         """Write the program to the directory `path`; an older program there is replaced.
@@ -343,6 +344,10 @@ def compile(
     inputs: Sequence[str] | None = None,
     example_inputs: Any = None,
     percentile: float = 100.0,
+    ranges: str | None = None,
+    rounding: str | None = None,
+    bias_correction: bool | None = None,
+    equalize: bool | None = None,
     params: "str | Path | Mapping[str, Any] | None" = None,
     constants: "str | Path | Mapping[str, Any] | Sequence[Any] | None" = None,
     random_weights: int | None = None,
@@ -366,6 +371,11 @@ def compile(
         example_inputs: a tensor [samples, ...] a torch module takes, or several in order; without
             it, calibration data given as arrays serve.
         percentile: share of the calibration values within the range of an input, in percent.
+        ranges: "min-max" (the default) or "least-squares": the range of a layer's inputs.
+        rounding: "output": weights keep a layer's outputs (the default with calibration data); or
+            "nearest".
+        bias_correction: biases take the mean error of a layer's outputs (so too).
+        equalize: run the pass of that name after all others (so too).
         params: weights of a TVM program: a `.params` or npz file, or arrays by parameter name.
         constants: Relay's `meta[relay.Constant][i]`: an npz file, or arrays by index.
         random_weights: a seed: weights that a Relay program lacks are random, for cost studies.
@@ -376,6 +386,7 @@ def compile(
         XbarcError: the model or the data can't be compiled; one line a cause.
     """
     from xbarc.driver.compile import Settings, compile_model
+    from xbarc.driver.quantization import Quantization
     from xbarc.frontends.source import Inputs, SideWeights
 
     weights = SideWeights(params, constants, random_weights)
@@ -383,7 +394,10 @@ def compile(
     if examples is None and not isinstance(calibration, str | Path):
         examples = calibration
     given = Inputs(input_shapes or {}, batch_axes or {}, inputs, examples)
-    settings = Settings(target, overrides, passes, plugins, given, percentile, weights)
+    codes = Quantization.of(
+        ranges, rounding, bias_correction, equalize, calibrated=calibration is not None
+    )
+    settings = Settings(target, overrides, passes, plugins, given, percentile, weights, codes)
     return Program.of(compile_model(model, settings, calibration, instrumentation))
 
 

@@ -303,6 +303,31 @@ class CalibrationData(Table):
     percentile: Annotated[float, Field(ge=50, le=100)] = _key("percent of the values in a range")
 
 
+class LayerAccuracy(Table):
+    """A layer's output on ideal devices and lossless converters, beside float.
+
+    The other three are shares of what makes the noise.
+    """
+
+    snr_db: float | None = _key("signal-to-noise ratio; null where there is no noise or no signal")
+    inherited: Share = _key("from the layers before it")
+    inputs: Share = _key("from rounding its inputs")
+    weights: Share = _key("from rounding its weights")
+
+
+class Quantization(Table):
+    """How real numbers became codes. `passes` says whether `equalize` ran."""
+
+    ranges: Literal["min-max", "least-squares"] = _key(
+        "how ranges of activations were taken, within the percentile of `calibration`"
+    )
+    rounding: Literal["nearest", "output"] = _key("to what weights were rounded")
+    bias_correction: bool = _key("whether biases took the mean error of outputs")
+    samples: Count = _maybe("calibration samples that layers were fitted on; where any were")
+    rounded: list[str] = _maybe("layers whose weights were rounded to their outputs; likewise")
+    layers: dict[str, LayerAccuracy] = _maybe("how each layer stands on these samples; likewise")
+
+
 class CrossbarCoverage(Table):
     """What landed on crossbars."""
 
@@ -351,6 +376,7 @@ class Report(Table):
     mapping_choices: dict[str, Choice] = _maybe("how `map` chose, by layer; where that pass ran")
     clusters: dict[str, Clusters] = _maybe("clusters, by layer; where `cluster` ran")
     calibration: CalibrationData = _key("the data that activation ranges come from")
+    quantization: Quantization = _maybe("how real numbers became codes; older versions didn't say")
     coverage: CrossbarCoverage = _key("what landed on crossbars")
     weight_files: dict[str, str] = _maybe(
         "names of the files that weights of a TVM program came from, by option"
@@ -392,6 +418,7 @@ UNITS = {
     "ips": "inputs/s",
     "years": "years",
     "gps": "10⁹/s",
+    "db": "dB",
     "bits": "bits",
 }
 """The last words of a key -> its unit."""

@@ -29,6 +29,10 @@ def command(
     percentile: Annotated[
         float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
     ] = 100.0,
+    ranges: options.Ranges = None,
+    rounding: options.Rounding = None,
+    bias_correction: options.BiasCorrection = None,
+    equalize: options.Equalize = None,
     input_shape: options.InputShapes = None,
     batch_axis: options.BatchAxes = None,
     inputs: options.InputNames = None,
@@ -50,6 +54,7 @@ def command(
     """Compile a model for a target."""
     from xbarc.api import compile
     from xbarc.artifact.folder import check_free
+    from xbarc.driver.quantization import weak_layers
     from xbarc.support.files import refuse_inside
 
     path = output or Path(f"{model.with_suffix('').name}.xbar")
@@ -68,6 +73,10 @@ def command(
         batch_axes=given.batch_axes,
         inputs=given.names,
         percentile=percentile,
+        ranges=ranges,
+        rounding=rounding,
+        bias_correction=bias_correction,
+        equalize=equalize,
         params=params,
         constants=constants,
         random_weights=random_weights,
@@ -85,6 +94,8 @@ def command(
     if "random_weights" in program.report:
         names = program.report["random_weights"]["names"]
         warn(f"{len(names)} weights are random: costs mean something, results don't")
+    for line in weak_layers(program.report):
+        warn(line)
     program.save(path)
     if as_json:
         print_json(program.report)

@@ -62,6 +62,37 @@ Calibration = Annotated[
         help="Inputs of the model: they show ranges, and passes fit to them.",
     ),
 ]
+Ranges = Annotated[
+    str | None,
+    typer.Option(
+        "--ranges",
+        metavar="min-max|least-squares",
+        help="Ranges of activations: all of what calibration shows, or where codes miss it least.",
+    ),
+]
+Rounding = Annotated[
+    str | None,
+    typer.Option(
+        "--rounding",
+        metavar="output|nearest",
+        help="Weights to the codes that keep a layer's outputs (with --calibration the default), "
+        "or to the nearest.",
+    ),
+]
+BiasCorrection = Annotated[
+    bool | None,
+    typer.Option(
+        "--bias-correction/--no-bias-correction",
+        help="Biases take the mean error of a layer's outputs; with --calibration the default.",
+    ),
+]
+Equalize = Annotated[
+    bool | None,
+    typer.Option(
+        "--equalize/--no-equalize",
+        help="Run the pass equalize, last; with --calibration the default.",
+    ),
+]
 InputShapes = Annotated[
     list[str] | None,
     typer.Option(

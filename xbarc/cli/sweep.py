@@ -67,6 +67,10 @@ def command(
     percentile: Annotated[
         float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
     ] = 100.0,
+    ranges: options.Ranges = None,
+    rounding: options.Rounding = None,
+    bias_correction: options.BiasCorrection = None,
+    equalize: options.Equalize = None,
     input_shape: options.InputShapes = None,
     batch_axis: options.BatchAxes = None,
     inputs: options.InputNames = None,
@@ -95,6 +99,7 @@ def command(
     from xbarc.artifact import sweeps
     from xbarc.driver.compile import Settings
     from xbarc.driver.metrics import metric_named
+    from xbarc.driver.quantization import Quantization
     from xbarc.driver.sweep import TARGET, Sweep, axis_of, run_sweep
     from xbarc.frontends.source import SideWeights
     from xbarc.support.files import refuse_inside
@@ -114,6 +119,9 @@ def command(
         options.inputs(input_shape, batch_axis, inputs),
         percentile,
         SideWeights(params, constants, random_weights),
+        Quantization.of(
+            ranges, rounding, bias_correction, equalize, calibrated=calibration is not None
+        ),
     )
     sweep = Sweep(
         model,

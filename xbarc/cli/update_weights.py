@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from xbarc.cli import options
-from xbarc.cli.output import console, print_json
+from xbarc.cli.output import console, print_json, warn
 
 EXAMPLES = ("xbarc update-weights model.xbar pruned.onnx -o pruned.xbar",)
 
@@ -21,6 +21,7 @@ def command(
         Path | None,
         typer.Option("-o", "--output", metavar="NEW.xbar", help="Default: in place."),
     ] = None,
+    calibration: options.Calibration = None,
     plugin: options.Plugins = None,
     limits: options.Limits = None,
     as_json: options.AsJson = False,
@@ -32,11 +33,17 @@ def command(
     """
     from xbarc.api import load
     from xbarc.artifact.folder import check_free
+    from xbarc.driver.refit import is_fitted
 
     path = output or program
     before = load(program)
     check_free(path)
-    after = before.update_weights(model, plugins=plugin or ())
+    if calibration is None and is_fitted(before):
+        warn(
+            "no --calibration given: the program was fitted to calibration data, the new weights "
+            "are rounded to the nearest codes"
+        )
+    after = before.update_weights(model, calibration, plugins=plugin or ())
     after.save(path)
     if as_json:
         print_json(after.report)

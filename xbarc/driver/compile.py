@@ -3,7 +3,7 @@
 import fnmatch
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,14 @@ from xbarc.driver import extensions
 from xbarc.driver.crossbar_share import crossbar_share
 from xbarc.driver.input_codes import choose
 from xbarc.driver.origin import describe_model
+from xbarc.driver.quantization import EQUALIZE, Quantization
+from xbarc.driver.refit import BIASED, QUANTIZATION
 from xbarc.driver.stages import (
     VERIFY_SAMPLES,
     Calibrated,
     Imported,
     calibrate_model,
+    fit_model,
     float_network,
     import_model,
     lower_model,
@@ -30,8 +33,11 @@ from xbarc.driver.stages import (
 )
 from xbarc.driver.update import reprogrammed
 from xbarc.frontends.source import Inputs, SideWeights
+from xbarc.graph.histograms import RangeRule
+from xbarc.graph.ranges import carried_ranges
 from xbarc.hw.target import Target, load_target
 from xbarc.ir import print_module
+from xbarc.lowering.fit.layers import Fit
 from xbarc.pipeline import (
     GraphPass,
     Instrumentation,
@@ -61,7 +67,7 @@ class Settings:
 
     `overrides` are `--set` texts, `inputs` is what is said of the model's inputs,
     `percentile` is the share of calibration values that a range keeps, in percent, `weights` are
-    those that stand beside a TVM program.
+    those that stand beside a TVM program, `quantization` says how real numbers become codes.
     """
 
     target: str | Path | Target = "mca128"
@@ -71,6 +77,14 @@ class Settings:
     inputs: Inputs = field(default_factory=Inputs)
     percentile: float = 100.0
     weights: SideWeights | None = None
+    quantization: Quantization = field(default_factory=Quantization)
+
+    def range_rule(self, target: Target) -> RangeRule | None:
+        """How the ranges of inputs are taken from histograms; None: they are the extremes.
+
+        Raises `UsageError` where two rules are given.
+        """
+        return self.quantization.range_rule(self.percentile, target)
 
 
 @dataclass(frozen=True)
@@ -104,6 +118,10 @@ def compile_model(
         imported = import_model(
             source, calibration, inputs=settings.inputs, weights=settings.weights
         )
+        if carried_ranges(imported.model):
+            # It was trained for these codes: nothing that is fitted now could be better.
+            settings = replace(settings, quantization=Quantization())
+            decided = decide(settings)
         seen.feeds = imported.samples(VERIFY_SAMPLES)
         seen.check(_all_passes(decided))
         program = compile_imported(imported, decided, settings, seen)
@@ -146,6 +164,10 @@ def decide(settings: Settings) -> Decided:
     mapping, tile = split_tile_passes(asked.mapping)
     following = follow_ups(asked.graph, asked.mapping, registry)
     graph = (*always.graph, *asked.graph)
+    if settings.quantization.equalize and all(p.name != EQUALIZE for p in graph):
+        # Last: lossy passes look at the weights as they were trained.
+        graph = (*graph, *parse_passes(EQUALIZE, registry).graph)
+    settings.range_rule(target)
     return Decided(target, registry, graph, tuple(mapping), (*following, *tile))
 
 
@@ -173,17 +195,28 @@ def compile_imported(
     target, seen = decided.target, instrumentation
     if calibrated is None:
         calibrated = calibrate_model(
-            imported, decided.graph, target, percentile=settings.percentile, instrumentation=seen
+            imported,
+            decided.graph,
+            target,
+            ranges=settings.range_rule(target),
+            instrumentation=seen,
         )
     kinds = choose(calibrated, imported.feeds, target)
-    lowered = lower_model(calibrated, target, kinds)
+    how = settings.quantization
+    fit = fit_model(calibrated, imported.feeds, target, how.fitting, kinds) if how.fits else None
+    lowered = lower_model(calibrated, target, kinds, {} if fit is None else fit.layers)
     mapped = map_layers(
         lowered, target, decided.mapping, decided.tile, decided.registry, instrumentation=seen
     )
     program = mapped.program
+    program.weights = {**program.weights, **calibrated.kept}
     program.network = float_network(calibrated, lowered)
     passes = [str(p) for p in (*decided.graph, *mapped.passes)]
-    program.origin = {"passes": passes, LOWERED: print_module(lowered.module).splitlines()}
+    program.origin = {
+        "passes": passes,
+        QUANTIZATION: {**how.document(), BIASED: _biased(calibrated, fit)},
+        LOWERED: print_module(lowered.module).splitlines(),
+    }
     if target.adc.mode == "calibrated":
         # Only these converters need the simulator, which takes 30 ms to import.
         from xbarc.simulator.calibrate import calibrate_converters
@@ -201,6 +234,7 @@ def compile_imported(
         "pass_figures": calibrated.figures,
         **mapped.figures,
         "calibration": {**imported.described, "percentile": settings.percentile},
+        "quantization": {**how.document(), **({} if fit is None else fit.document())},
         "coverage": crossbar_share(calibrated).document(),
         **_weight_files(settings.weights or SideWeights()),
     }
@@ -249,9 +283,19 @@ def _unpruned(
     if len(decided.keeping) == len(decided.graph):
         return None
     try:
-        return reprogrammed(program, imported.model, decided.keeping)
+        return reprogrammed(program, imported, decided.keeping)
     except XbarcError:
         return None
+
+
+def _biased(calibrated: Calibrated, fit: Fit | None) -> list[str]:
+    """The layers to which fitting gave a bias."""
+    layers, fitted = calibrated.planned.layers, {} if fit is None else fit.layers
+    return [
+        layers[node].name
+        for node, found in fitted.items()
+        if layers[node].bias is None and found.bias is not None
+    ]
 
 
 def _weight_files(weights: SideWeights) -> dict[str, Any]:

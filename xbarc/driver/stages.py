@@ -21,16 +21,19 @@ from xbarc.artifact import CompiledProgram
 from xbarc.artifact.float_network import FloatNetwork
 from xbarc.frontends.registry import load
 from xbarc.frontends.source import Inputs, SideWeights
-from xbarc.graph.attachments import attach, figures_of
+from xbarc.graph.attachments import all_kept, attach, figures_of, restore
 from xbarc.graph.calibration import Calibration, calibrate
+from xbarc.graph.histograms import RangeRule
 from xbarc.graph.inputs import input_specs
 from xbarc.graph.ranges import carried_ranges
 from xbarc.graph.run import random_inputs
 from xbarc.graph.serialize import to_proto
-from xbarc.hw.quantization import SignedCodes
+from xbarc.hw.quantization import InputScale, SignedCodes
 from xbarc.hw.target import Target
+from xbarc.lowering.fit.layers import Fit, Fitting, fit_layers
+from xbarc.lowering.layer import Fitted, Layer
 from xbarc.lowering.legalize import legalize
-from xbarc.lowering.lower import Lowered, lower
+from xbarc.lowering.lower import Lowered, codes_of, lower
 from xbarc.lowering.plan import Plan, measured, plan
 from xbarc.pipeline import (
     GraphPass,
@@ -74,6 +77,11 @@ class Imported:
     described: Mapping[str, Any]
     random: tuple[str, ...] = ()
 
+    @property
+    def is_given(self) -> bool:
+        """Whether the data are somebody's, not generated."""
+        return self.described.get("source") != "generated"
+
     def samples(self, count: int) -> dict[str, Array]:
         """The first `count` samples of the data, or as many as the model takes at once."""
         return next(iter(batches(input_specs(self.model), self.feeds, count)), {})
@@ -83,7 +91,8 @@ class Imported:
 class Calibrated:
     """A model after its graph passes: what stands on crossbars, and what running it showed.
 
-    `deviation`: what each lossy pass moved the outputs by; `figures`: what passes counted.
+    `deviation`: what each lossy pass moved the outputs by; `figures`: what passes counted;
+    `kept`: what they measured and `update-weights` needs again, by name.
     """
 
     model: ir.Model
@@ -91,6 +100,7 @@ class Calibrated:
     shown: Calibration
     deviation: Mapping[str, float]
     figures: Mapping[str, Any]
+    kept: Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -142,12 +152,15 @@ def calibrate_model(
     passes: Iterable[GraphPass],
     target: Target,
     *,
-    percentile: float = 100.0,
+    ranges: RangeRule | None = None,
+    kept: Mapping[str, Array] | None = None,
     instrumentation: Instrumentation | None = None,
 ) -> Calibrated:
     """Run graph passes, find the layers, and run the model for ranges and shapes.
 
-    Ranges that the model carries (`xbarc.graph.ranges`) stand before those that the data show.
+    `ranges` takes those of layers' inputs from histograms; without it they are the extremes. Ranges
+    that the model carries (`xbarc.graph.ranges`) stand before both. `kept` is what passes measured
+    in an earlier compilation.
 
     Raises:
         UsageError: a pass was called wrongly.
@@ -155,29 +168,52 @@ def calibrate_model(
     """
     model = imported.model.clone()
     attach(model, imported.feeds)
+    if kept is not None:
+        restore(model, kept)
     deviation = run_graph_passes(passes, model, target, instrumentation)
     legalize(model)
     planned = plan(model)
     shown = calibrate(
-        model, imported.feeds, planned.ranged, measured(model, planned), percentile=percentile
+        model, imported.feeds, planned.ranged, measured(model, planned), choose=ranges
     )
     carried = carried_ranges(model)
     shown.ranges.update({name: carried[name] for name in planned.ranged if name in carried})
-    return Calibrated(model, planned, shown, deviation, figures_of(model))
+    return Calibrated(model, planned, shown, deviation, figures_of(model), all_kept(model))
+
+
+def fit_model(
+    calibrated: Calibrated,
+    feeds: Feeds,
+    target: Target,
+    how: Fitting,
+    kinds: Mapping[str, SignedCodes] = MappingProxyType({}),
+) -> Fit:
+    """Weights and biases of the layers, fitted to `feeds`, and how each layer then stands.
+
+    `kinds` as `lower_model` takes it. Where activations or weights aren't finite nothing is fitted:
+    lowering names all such layers.
+    """
+    model, planned, shown = calibrated.model, calibrated.planned, calibrated.shown
+
+    def codes(layer: Layer) -> InputScale:
+        return codes_of(layer, shown, target, kinds.get(layer.name))
+
+    return fit_layers(model, planned, shown, feeds, target, codes, how)
 
 
 def lower_model(
     calibrated: Calibrated,
     target: Target,
     kinds: Mapping[str, SignedCodes] = MappingProxyType({}),
+    fitted: Mapping[ir.Node, Fitted] = MappingProxyType({}),
 ) -> Lowered:
     """The tile IR of a calibrated model, layers not mapped yet.
 
-    `kinds`: by layer, what becomes of negative inputs where `inputs.signed` leaves it open. Raises
-    `XbarcError`, one line a layer, where a layer can't stand on the target's crossbars or its
-    activations aren't finite.
+    `kinds`: by layer, what becomes of negative inputs where `inputs.signed` leaves it open. Layers
+    that `fitted` holds have its integers and biases. Raises `XbarcError`, one line a layer, where a
+    layer can't stand on the target's crossbars or its activations aren't finite.
     """
-    return lower(calibrated.model, calibrated.planned, calibrated.shown, target, kinds)
+    return lower(calibrated.model, calibrated.planned, calibrated.shown, target, kinds, fitted)
 
 
 def float_network(calibrated: Calibrated, lowered: Lowered) -> Callable[[], FloatNetwork]:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from xbarc.driver.compile import Decided, Settings, compile_imported, decide
 from xbarc.driver.evaluate import Samples, run_samples, samples_of
 from xbarc.driver.float_run import float_output
 from xbarc.driver.metrics import Metric
+from xbarc.driver.quantization import Quantization
 from xbarc.driver.stages import Calibrated, Imported, calibrate_model, import_model
+from xbarc.graph.ranges import carried_ranges
 from xbarc.hw.target import dump_target
 from xbarc.simulator.analog.engine import RESULTS
 from xbarc.support.errors import UsageError, XbarcError
@@ -209,6 +211,10 @@ def run_sweep(
             inputs=settings.inputs,
             weights=settings.weights,
         )
+        if carried_ranges(imported.model):
+            # Trained for its codes: nothing is fitted, as `compile` does.
+            sweep = replace(sweep, settings=replace(settings, quantization=Quantization()))
+            decided = [_decided(sweep, point) for point in grid]
         content = _content(sweep, imported)
         keys = ["" if isinstance(d, UsageError) else _key(content, sweep, d) for d in decided]
         known = done or {}
@@ -261,7 +267,7 @@ class _Bench:
     def __init__(self, sweep: Sweep, imported: Imported, threads: int | None) -> None:
         self._sweep, self._imported, self._threads = sweep, imported, threads
         self._program: CompiledProgram | None = None
-        self._calibrated: Calibrated | None = None
+        self._calibrated: dict[tuple[int, str, int], Calibrated] = {}
         self._lock = threading.Lock()
 
     def point(self, settings: Mapping[str, Setting], decided: Decided, key: str) -> Point:
@@ -293,15 +299,17 @@ class _Bench:
         """The program at one point. Graph passes of the user's may look at the target."""
         calibrated = None
         if not self._sweep.settings.passes:
+            inputs, weights = decided.target.inputs, decided.target.weights
+            key = inputs.bits, inputs.signed, weights.bits
             with self._lock:
-                if self._calibrated is None:
-                    self._calibrated = calibrate_model(
+                if key not in self._calibrated:
+                    self._calibrated[key] = calibrate_model(
                         self._imported,
                         decided.graph,
                         decided.target,
-                        percentile=settings.percentile,
+                        ranges=settings.range_rule(decided.target),
                     )
-            calibrated = self._calibrated
+                calibrated = self._calibrated[key]
         program = compile_imported(self._imported, decided, settings, calibrated=calibrated)
         self._program = self._program or program
         return program
@@ -372,6 +380,7 @@ def _key(content: str, sweep: Sweep, decided: Decided) -> str:
         "target": dump_target(decided.target),
         "passes": [str(p) for p in (*decided.graph, *decided.mapping, *decided.tile)],
         "percentile": sweep.settings.percentile,
+        "quantization": asdict(sweep.settings.quantization),
         "labels": sweep.labels,
         "metric": None if sweep.metric is None else sweep.metric.name,
         "limit": sweep.limit,

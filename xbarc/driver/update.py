@@ -28,16 +28,16 @@ from xbarc.artifact import LOWERED, CompiledProgram
 from xbarc.cost.skipped import driven_rows
 from xbarc.driver import extensions
 from xbarc.driver.origin import describe_model
+from xbarc.driver.refit import QUANTIZATION, fit_to_circuit
 from xbarc.driver.stages import (
     Imported,
     calibrate_model,
     digital_files,
     float_network,
+    import_model,
     lower_model,
 )
-from xbarc.frontends.registry import load
 from xbarc.frontends.source import Inputs
-from xbarc.graph.run import random_inputs
 from xbarc.graph.serialize import to_proto
 from xbarc.hw.quantization import SignedCodes
 from xbarc.ir import parse_module, print_module
@@ -58,8 +58,11 @@ from xbarc.ir.dialect import (
 from xbarc.ir.interface import main_function, names_in
 from xbarc.lowering.lower import Lowered
 from xbarc.pipeline import GraphPass, load_registry, parse_passes
-from xbarc.support.data import Array
+from xbarc.support.data import Array, Feeds
 from xbarc.support.errors import UsageError, XbarcError, nearest
+
+PLAIN = {"rounding": "nearest", "bias_correction": False}
+"""What the report says of weights that weren't fitted."""
 
 SAMPLES = 1
 """Generated inputs that the new model is run on, for its shapes: its ranges aren't asked for."""
@@ -68,13 +71,16 @@ SAMPLES = 1
 def update_weights(
     program: CompiledProgram,
     model: str | Path | onnx.ModelProto | ir.Model,
+    calibration: "str | Path | Array | Feeds | None" = None,
     *,
     plugins: Sequence[str | Path] = (),
 ) -> CompiledProgram:
     """The program with the weights of `model`, another state of the network it was compiled from.
 
-    `program` stays as it is. The report has the new costs, and power before and after. `plugins`
-    are the Python files of the passes that it was compiled with.
+    `program` stays as it is. The report has the new costs, and power before and after. If it was
+    fitted to calibration data, the new weights are fitted to `calibration` in the same way, or
+    rounded to the nearest codes without it. `plugins` are the Python files of the passes that it
+    was compiled with.
 
     Raises:
         UsageError: a pass that the program was compiled with isn't known.
@@ -84,7 +90,8 @@ def update_weights(
         passes = _graph_passes(program)
         again = [p for p in passes if p.keeps_function]
         try:
-            updated = reprogrammed(program, load(model, _inputs(program)).model, again)
+            imported = import_model(model, calibration, inputs=_inputs(program), samples=SAMPLES)
+            updated = reprogrammed(program, imported, again)
         except XbarcError as error:
             raise XbarcError(f"{error}{_hint([p for p in passes if p not in again])}") from None
         costs = cost.report(updated, program, driven_rows(program.report))
@@ -97,21 +104,30 @@ def update_weights(
         # They were of the passes that the model went through before.
         "deviation": {},
         "pass_figures": {},
+        "quantization": _quantization(program, fitted=calibration is not None),
     }
     return updated
 
 
+def _quantization(program: CompiledProgram, *, fitted: bool) -> dict[str, Any]:
+    """What the report says of the new codes; how the old layers stood isn't said of new ones."""
+    how = program.origin.get(QUANTIZATION, {"ranges": "min-max", **PLAIN})
+    said = {key: how[key] for key in ("ranges", *PLAIN)}
+    return said if fitted else {**said, **PLAIN}
+
+
 def reprogrammed(
-    program: CompiledProgram, model: ir.Model, passes: Sequence[GraphPass]
+    program: CompiledProgram, imported: Imported, passes: Sequence[GraphPass]
 ) -> CompiledProgram:
-    """The tiles of `program` with the weights of `model` after `passes`.
+    """The tiles of `program` with the weights of a model after `passes`.
 
     Report and origin are still those of `program`. Raises `XbarcError` as `update_weights`.
     """
-    imported = Imported(model, random_inputs(model, SAMPLES), {})
     was, target = parse_module("\n".join(_recorded(program, LOWERED))), program.target
-    calibrated = calibrate_model(imported, passes, target)
-    lowered = lower_model(calibrated, target, _kinds(was))
+    calibrated = calibrate_model(imported, passes, target, kept=program.weights)
+    feeds = imported.feeds if imported.is_given else None
+    fitted = fit_to_circuit(program, was, calibrated, feeds)
+    lowered = lower_model(calibrated, target, _kinds(was), fitted)
     _check_same(program, was, lowered)
     weights = {**program.weights, **lowered.weights}
     module, digital = program.module.clone(), digital_files(lowered)

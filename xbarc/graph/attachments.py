@@ -2,6 +2,7 @@
 the report.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from xbarc.support.data import Array, Feeds
 from xbarc.support.errors import XbarcError
 
 CALIBRATION, FIGURES = "xbarc.calibration", "xbarc.figures"
+KEPT, RESTORED = "xbarc.kept", "xbarc.restored"
 """Their keys in `model.meta`."""
 
 
@@ -43,3 +45,35 @@ def leave(model: ir.Model, name: str, figures: Mapping[str, Any]) -> None:
 def figures_of(model: ir.Model) -> dict[str, Any]:
     """All that passes left, by pass."""
     return dict(cast(Mapping[str, Any], model.meta.get(FIGURES, {})))
+
+
+def keep(model: ir.Model, name: str, arrays: Mapping[str, Array]) -> None:
+    """Store what a pass measured under its name: it stays with the compiled program.
+
+    `update-weights` restores it, so that the pass measures nothing (`kept`).
+    """
+    cast(dict[str, Any], model.meta.setdefault(KEPT, {}))[name] = dict(arrays)
+
+
+def kept(model: ir.Model, name: str) -> dict[str, Array] | None:
+    """What the pass of this name measured before; None where it has to measure."""
+    found = cast(Mapping[str, Mapping[str, Array]], model.meta.get(KEPT, {}))
+    if name not in found and RESTORED not in model.meta:
+        return None
+    return dict(found.get(name, {}))
+
+
+def all_kept(model: ir.Model) -> dict[str, Array]:
+    """What all passes measured, as a program stores it: `@pass/name`."""
+    found = cast(Mapping[str, Mapping[str, Array]], model.meta.get(KEPT, {}))
+    return {f"@{name}/{key}": a for name, arrays in found.items() for key, a in arrays.items()}
+
+
+def restore(model: ir.Model, stored: Mapping[str, Array]) -> None:
+    """The reverse of `all_kept`: passes then measure nothing. Other arrays are left out."""
+    found: dict[str, dict[str, Array]] = defaultdict(dict)
+    for name in stored:
+        pass_name, slash, key = name.removeprefix("@").partition("/")
+        if name.startswith("@") and slash:
+            found[pass_name][key] = stored[name]
+    model.meta[KEPT], model.meta[RESTORED] = found, True

@@ -8,13 +8,14 @@ from itertools import islice
 import numpy as np
 import onnx_ir as ir
 
+from xbarc.graph.histograms import Histogram, RangeRule
 from xbarc.graph.inputs import batch_size, input_specs
 from xbarc.graph.run import Session
 from xbarc.support.data import Array, Feeds, batches
 from xbarc.support.errors import XbarcError
 
-BINS = 4096
-"""Bins of the histogram that a percentile is read from."""
+VALUES = 1 << 16
+"""Of one batch, values of a tensor that a histogram counts."""
 
 
 @dataclass
@@ -39,14 +40,13 @@ def calibrate(
     ranged: Sequence[str],
     measured: Sequence[str],
     *,
-    percentile: float = 100.0,
+    choose: RangeRule | None = None,
 ) -> Calibration:
     """Run the float model over `feeds`: ranges of the values `ranged`, shapes of `measured`.
 
-    Only minima, maxima and shapes leave the runtime, so memory doesn't grow with the data. Under a
-    `percentile` below 100 a second run counts a histogram of each value between its extremes, and
-    the range shrinks to what holds that share of it. Raises `XbarcError` where the model doesn't
-    run, or there is no data.
+    Only minima, maxima and shapes leave the runtime, so memory doesn't grow with the data. `choose`
+    takes ranges within these extremes: for it a second run counts a histogram of each value. Raises
+    `XbarcError` where the model doesn't run, or there is no data.
     """
     result = Calibration()
     values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
@@ -80,8 +80,11 @@ def calibrate(
     if not seen:
         raise XbarcError("no calibration data: the arrays have no samples")
     result.coupled = _coupled(model, feeds)
-    if percentile < 100:
-        _shrink(result, model, feeds, batch, percentile)
+    if choose is not None:
+        result.ranges.update(
+            (name, choose(histogram))
+            for name, histogram in _histograms(result, model, feeds, batch).items()
+        )
     return result
 
 
@@ -185,27 +188,18 @@ def _with_probes(
     return probe, names
 
 
-def _shrink(
-    calibration: Calibration, model: ir.Model, feeds: Feeds, batch: int, percentile: float
-) -> None:
+def _histograms(
+    calibration: Calibration, model: ir.Model, feeds: Feeds, batch: int
+) -> dict[str, Histogram]:
+    """A histogram of each value between its extremes, of every batch `VALUES` at most."""
     # Of one value there is nothing to cut off; what isn't finite is refused by its layer.
     ranged = [n for n, (a, b) in calibration.ranges.items() if -math.inf < a < b < math.inf]
     if not ranged:
-        return
+        return {}
+    found = {name: Histogram(*calibration.ranges[name]) for name in ranged}
     session = Session(model, outputs=ranged)
-    counts = {name: np.zeros(BINS, dtype=np.int64) for name in ranged}
     for part in batches(input_specs(model), feeds, batch):
         for name, value in session.run(part).items():
-            if name in counts:
-                # In float64: bins of a narrow range are less than a float32 apart.
-                ends = calibration.ranges[name]
-                counts[name] += np.histogram(value.astype(np.float64), BINS, ends)[0]
-    for name in ranged:
-        low, high = calibration.ranges[name]
-        # Half of what is cut off on either side; none at a minimum of exactly 0 (after a ReLU).
-        share = np.cumsum(counts[name]) / max(1, counts[name].sum())
-        tail = (100 - percentile) / 100 / (2 if low < 0 else 1)
-        first = int(np.searchsorted(share, tail)) if low < 0 else 0
-        last = int(np.searchsorted(share, 1 - tail)) + 1
-        width = (high - low) / BINS
-        calibration.ranges[name] = (low + first * width, low + last * width)
+            # A step that shares no factor with the sizes of most axes meets all of their places.
+            found[name].add(value.reshape(-1)[:: max(1, value.size // VALUES) | 1])
+    return found

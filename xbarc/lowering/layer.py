@@ -80,6 +80,14 @@ class IntegerWeights:
     bits: int
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What fitting made of a layer: its integers, and its bias [N] where it has one now."""
+
+    weights: IntegerWeights
+    bias: Array | None
+
+
 def find_layer(node: ir.Node, kind: LayerKind) -> Layer | str:
     """The layer that a node of this kind is, or why it can't be one.
 

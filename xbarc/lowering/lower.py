@@ -31,7 +31,7 @@ from xbarc.ir.dialect import (
 )
 from xbarc.ir.interface import COUPLED, name_attributes
 from xbarc.lowering.kind import Operands
-from xbarc.lowering.layer import IntegerWeights, Layer, integer_weights
+from xbarc.lowering.layer import Fitted, Layer, integer_weights
 from xbarc.lowering.plan import Plan, Step, element
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
@@ -56,15 +56,17 @@ def lower(
     calibration: Calibration,
     target: Target,
     kinds: Mapping[str, SignedCodes] = MappingProxyType({}),
+    fitted: Mapping[ir.Node, Fitted] = MappingProxyType({}),
 ) -> Lowered:
     """The program of `model`, layers not mapped yet.
 
     `kinds`: by layer, what becomes of negative inputs where `inputs.signed` leaves it open:
-    asymmetric codes without it. Raises `XbarcError`, one line a layer, where a layer can't stand on
-    the target's crossbars or its activations aren't finite.
+    asymmetric codes without it. Layers that `fitted` holds have its integers and bias, others their
+    weights rounded. Raises `XbarcError`, one line a layer, where a layer can't stand on the
+    target's crossbars or its activations aren't finite.
     """
     program = Lowered(ModuleOp([], attributes={CROSSBAR: CrossbarAttr.of(target.array)}))
-    body = _Body(model, calibration, target, kinds, program)
+    body = _Body(model, calibration, target, kinds, fitted, program)
     faults = []
     for step in planned.steps:
         layer = planned.layers.get(step.nodes[0])
@@ -122,10 +124,11 @@ class _Body:
         calibration: Calibration,
         target: Target,
         kinds: Mapping[str, SignedCodes],
+        fitted: Mapping[ir.Node, Fitted],
         program: Lowered,
     ) -> None:
         self.model, self.calibration, self.target = model, calibration, target
-        self.kinds, self.program = kinds, program
+        self.kinds, self.fitted, self.program = kinds, fitted, program
         self.symbols: dict[ir.Node, str] = {}
         inputs = model.graph.inputs
         self.block = Block(arg_types=[self._type_of(v) for v in inputs])
@@ -157,9 +160,12 @@ class _Body:
         Raises `XbarcError` where it can't stand on the target's crossbars.
         """
         scale = self._scale_of(layer)
-        integers = integer_weights(layer, self.target.weights.bits)
+        fitted = self.fitted.get(layer.node) or Fitted(
+            integer_weights(layer, self.target.weights.bits), layer.bias
+        )
+        integers = fitted.weights
         self._check_width(integers.bits)
-        weights = self._add_weights(layer, integers)
+        weights = self._add_weights(layer, fitted)
         codes = self._codes_of(layer, scale)
         bits = accumulator_bits(scale, integers.bits, layer.matrix[0])
         result = self._shape(layer.output)
@@ -217,7 +223,8 @@ class _Body:
                 f"a crossbar has {array.cols}"
             )
 
-    def _add_weights(self, layer: Layer, integers: IntegerWeights) -> WeightsOp:
+    def _add_weights(self, layer: Layer, fitted: Fitted) -> WeightsOp:
+        integers, bias = fitted.weights, fitted.bias
         symbol = self._symbol(layer.name)
         self.symbols[layer.node] = symbol
         weights = WeightsOp(
@@ -225,14 +232,14 @@ class _Body:
             *layer.matrix,
             integers.bits,
             groups=layer.groups,
-            bias=layer.bias is not None,
+            bias=bias is not None,
             onnx_op=layer.node.op_type,
         )
         self.program.module.body.block.add_op(weights)
         self.program.weights[symbol] = integers.q
         self.program.weights[f"{symbol}.scale"] = integers.scale
-        if layer.bias is not None:
-            self.program.weights[f"{symbol}.bias"] = layer.bias
+        if bias is not None:
+            self.program.weights[f"{symbol}.bias"] = bias
         return weights
 
     def _symbol(self, name: str) -> str:

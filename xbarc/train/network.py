@@ -17,6 +17,7 @@ from xbarc.artifact import CompiledProgram
 from xbarc.driver.compile import Decided
 from xbarc.driver.input_codes import choose
 from xbarc.driver.stages import Calibrated, Imported, calibrate_model, lower_model, map_layers
+from xbarc.graph.histograms import holding
 from xbarc.graph.query import input_at, is_static, only_consumer
 from xbarc.graph.ranges import carry_ranges
 from xbarc.hw.quantization import SignedCodes
@@ -210,7 +211,12 @@ def build(
             can't stand on the target's crossbars.
     """
     target, effects = decided.target, tuple(effects)
-    calibrated = calibrate_model(imported, decided.graph, target, percentile=percentile)
+    calibrated = calibrate_model(
+        imported,
+        decided.graph,
+        target,
+        ranges=holding(percentile) if percentile < 100 else None,
+    )
     kinds = choose(calibrated, imported.feeds, target)
     lowered = lower_model(calibrated, target, kinds)
     program = _mapped(lowered, decided, target, imported.feeds)

@@ -93,6 +93,12 @@ class LayerMatrix:
             return 0 if attribute(self.node, "transA", 0) else 1
         return rank - 2 if self.side == 0 and rank > 1 else rank - 1
 
+    def column_axis(self, rank: int) -> int:
+        """The axis of the output, of `rank` axes, along which the columns lie."""
+        if is_op(self.node, *CONVOLUTIONS, "Gemm"):
+            return 1
+        return max(rank - 2, 0) if self.side == 0 else rank - 1
+
     def cut(self, mask: Array) -> list[Array]:
         """`mask` [K, N] as what is cut into tiles: of a transposed convolution one an offset."""
         if not is_op(self.node, "ConvTranspose"):
@@ -102,12 +108,16 @@ class LayerMatrix:
 
     def replace(self, matrix: Array) -> None:
         """Give this layer, and no other reader of its weights, another [K, N]."""
+        self._replace_input(self.side, self.stored(matrix))
+
+    def stored(self, matrix: Array) -> Array:
+        """A [K, N] as the model stores it, in the weights' own type."""
         w = self.weights
         stored = matrix.T if is_op(self.node, "Conv") or self._transposed else matrix
         if is_op(self.node, "ConvTranspose"):
             channels = len(w) // self.groups
             stored = matrix.reshape(channels, -1, self.groups, w.shape[1]).transpose(2, 0, 3, 1)
-        self._replace_input(self.side, np.ascontiguousarray(stored.reshape(w.shape), w.dtype))
+        return np.ascontiguousarray(stored.reshape(w.shape), w.dtype)
 
     def add_to_bias(self, shift: Array) -> bool:
         """Add one number a column to the result; False where there is no bias that could take it.
@@ -157,11 +167,11 @@ class LayerMatrix:
             return False
         add, index, array = found
         new = (array + shift.reshape(array.shape)).astype(array.dtype)
-        _give(add, index, new)
+        give(add, index, new)
         return True
 
     def _replace_input(self, index: int, array: Array) -> None:
-        _give(self.node, index, array)
+        give(self.node, index, array)
 
     def sample(self, x: Array, y: Array, limit: int) -> tuple[Array, Array]:
         """Input vectors [groups * K, S] and the result vectors [N, S] of them, at most `limit`.
@@ -239,7 +249,7 @@ def _spread(count: int, limit: int) -> Array:
     return np.arange(limit) * count // limit
 
 
-def _give(node: ir.Node, index: int, array: Array) -> None:
+def give(node: ir.Node, index: int, array: Array) -> None:
     """Let `node` read this array; another reader of the old one keeps that."""
     old = input_at(node, index)
     if old is not None and only_consumer(old) is node and old.is_initializer():

@@ -1,0 +1,118 @@
+"""How real numbers become codes: the options of `xbarc compile`, and their defaults."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from xbarc.graph.histograms import RangeRule, holding, least_squares
+from xbarc.hw.target import Target
+from xbarc.lowering.fit.layers import Fitting, Rounding
+from xbarc.support.errors import UsageError, nearest
+
+Ranges = Literal["min-max", "least-squares"]
+
+EQUALIZE = "equalize"
+"""The graph pass that runs last where `equalize` is set."""
+
+
+WEAK_DB = 15.0
+"""A layer whose output stands below this is worth a warning."""
+
+SHOWN = 5
+"""Layers that a warning names, the worst first."""
+
+HELP: Mapping[str, Callable[[float], str]] = {
+    "inputs": "{:.0%} of the noise is its rounded inputs: --set inputs.bits=10 would help".format,
+    "weights": "{:.0%} of the noise is its rounded weights: --set weights.bits=9 would help".format,
+    "inherited": "{:.0%} of the noise comes from the layers before it".format,
+}
+"""What makes the noise of a layer -> what to say of it, and what would help."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What is done so that codes miss real numbers less; as it stands here, nothing.
+
+    `ranges`: the range of a layer's inputs. `rounding`: weights to the nearest code, or to those
+    that keep the layer's outputs. `bias_correction`: biases take the outputs' mean error.
+    `equalize`: the pass of that name runs.
+    """
+
+    ranges: Ranges = "min-max"
+    rounding: Rounding = "nearest"
+    bias_correction: bool = False
+    equalize: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        ranges: str | None,
+        rounding: str | None,
+        bias_correction: bool | None,
+        equalize: bool | None,
+        *,
+        calibrated: bool,
+    ) -> "Quantization":
+        """The options; None is the default, which measures best where data are `calibrated` on.
+
+        Generated inputs say nothing of real ones, so nothing is fitted to them. Raises `UsageError`
+        where an option isn't one of its names.
+        """
+        for name, value, known in (
+            ("ranges", ranges, get_args(Ranges)),
+            ("rounding", rounding, get_args(Rounding)),
+        ):
+            if value is not None and value not in known:
+                raise UsageError(f"{name} = {value!r}: {nearest(value, known)}")
+        best = cls(rounding="output", bias_correction=True, equalize=True) if calibrated else cls()
+        return cls(
+            best.ranges if ranges is None else ranges,  # type: ignore[arg-type]
+            best.rounding if rounding is None else rounding,  # type: ignore[arg-type]
+            best.bias_correction if bias_correction is None else bias_correction,
+            best.equalize if equalize is None else equalize,
+        )
+
+    @property
+    def fits(self) -> bool:
+        """Whether anything is fitted to calibration data."""
+        return self.rounding != "nearest" or self.bias_correction or self.equalize
+
+    @property
+    def fitting(self) -> Fitting:
+        """What lowering does."""
+        return Fitting(self.rounding, self.bias_correction)
+
+    def range_rule(self, percentile: float, target: Target) -> RangeRule | None:
+        """How ranges are taken from histograms; None: they are the extremes.
+
+        Raises `UsageError` where a percentile is given beside another rule.
+        """
+        if percentile < 100:
+            if self.ranges != "min-max":
+                raise UsageError(f"--percentile and --ranges {self.ranges}: give one of them")
+            return holding(percentile)
+        if self.ranges == "min-max":
+            return None
+        symmetric = target.inputs.signed in ("two-pass", "twos-complement", "native")
+        return least_squares(target.inputs.bits, symmetric=symmetric)
+
+    def document(self) -> dict[str, Any]:
+        """As report.json has it."""
+        return {
+            "ranges": self.ranges,
+            "rounding": self.rounding,
+            "bias_correction": self.bias_correction,
+        }
+
+
+def weak_layers(report: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each of the worst layers whose output stands below `WEAK_DB`, one for the rest."""
+    layers = report.get("quantization", {}).get("layers", {})
+    snr = {name: row["snr_db"] for name, row in layers.items() if row["snr_db"] is not None}
+    weak = sorted((name for name in snr if snr[name] < WEAK_DB), key=lambda name: snr[name])
+    for name in weak[:SHOWN]:
+        row = layers[name]
+        cause = max(HELP, key=lambda key: row[key])
+        yield f"layer {name!r} stands at {snr[name]:.1f} dB beside float: {HELP[cause](row[cause])}"
+    if len(weak) > SHOWN:
+        yield f"{len(weak) - SHOWN} more layers stand below {WEAK_DB:g} dB: see `xbarc trace`"

@@ -1,0 +1,1 @@
+"""Scaling the channels of a value, exactly: where, and by how much."""
