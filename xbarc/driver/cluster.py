@@ -7,6 +7,8 @@ the files of a study by their paths, once, and refuses where they aren't what th
 import dataclasses
 import importlib
 import logging
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -43,7 +45,8 @@ def workers(count: int) -> Callable[[Study, str], Runner]:
 
             with (
                 config.set({"distributed.scheduler.no-workers-timeout": ALONE}),
-                dask.LocalCluster(
+                _uninterrupted(
+                    dask.LocalCluster,
                     n_workers=count,
                     threads_per_worker=1,
                     processes=True,
@@ -85,6 +88,17 @@ def scheduler(address: str, warn: Callable[[str], None]) -> Callable[[Study, str
         return _runner(dataclasses.replace(study, threads=study.threads or 1), key, client)
 
     return runner
+
+
+def _uninterrupted(make: Callable[..., Any], **options: Any) -> Any:
+    """What `make` gives; processes that it starts don't hear Ctrl-C, which is the caller's."""
+    if threading.current_thread() is not threading.main_thread():
+        return make(**options)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return make(**options)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _distributed() -> Any:
