@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from xbarc.graph.activations import activations, first_runs
+from xbarc.graph.analysis.squeeze_excitation import find_blocks
 from xbarc.graph.attachments import feeds_of, keep, kept, leave
 from xbarc.graph.equalize.factors import best_factors
 from xbarc.graph.equalize.sites import Site, find_maker, find_sites, multiply, scale_at
@@ -54,7 +55,13 @@ class Equalize(GraphPass):
 
     def apply(self, model: ir.Model, target: Target | None) -> bool:
         """Rewrite `model` in place; raises `XbarcError` where it doesn't run on the data."""
-        sites = {site.key: site for site in find_sites(model.graph)}
+        inside = {n for b in find_blocks(model.graph) for n in (b.first, b.second, b.folded)}
+        sites = {
+            site.key: site
+            for site in find_sites(model.graph)
+            # A squeeze-and-excitation block is one pattern: nothing may come between its parts.
+            if not inside & {layer.node for layer in site.layers}
+        }
         found = kept(model, self.name)
         if found is None:
             found = self._measured(model, sites, target)

@@ -75,7 +75,8 @@ class FusedConv(Conv):
         super().legalize(product)
 '''
 
-LOSSLESS = ("adc.mode=lossless",)
+PLAIN = {"rounding": "nearest", "bias_correction": False, "equalize": False}
+LOSSLESS = ("adc.mode=lossless", "inputs.signed=two-pass")
 RNG = np.random.default_rng(3)
 W = RNG.standard_normal((20, 7)).astype(np.float32)
 X = RNG.standard_normal((4, 3, 20)).astype(np.float32)
@@ -135,7 +136,11 @@ def test_without_the_file_it_stays_digital_with_a_reason():
 
 def test_with_the_file_it_stands_on_crossbars(plugin):
     program = xbarc.compile(
-        text_model(PRODUCT, w=W), calibration=X, overrides=LOSSLESS, plugins=[plugin(EINSUM)]
+        text_model(PRODUCT, w=W),
+        calibration=X,
+        overrides=LOSSLESS,
+        plugins=[plugin(EINSUM)],
+        **PLAIN,
     )
     assert program.report["coverage"] == {
         "crossbar_operators": 1,
@@ -161,7 +166,7 @@ def test_its_products_count_in_the_share(plugin):
 def test_its_weights_are_written_anew(plugin):
     file = plugin(EINSUM)
     program = xbarc.compile(
-        text_model(PRODUCT, w=W), calibration=X, overrides=LOSSLESS, plugins=[file]
+        text_model(PRODUCT, w=W), calibration=X, overrides=LOSSLESS, plugins=[file], **PLAIN
     )
     model = text_model(PRODUCT, w=-W)
     assert np.array_equal(

@@ -40,7 +40,9 @@ def test_a_plugins_step(tmp_path, monkeypatch):
     path.write_text(CLAMP)
     model = text_model("g (float[N,6] x) => (float[N,4] y) <float[6,4] w> { y = MatMul(x, w) }")
     x = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
-    program = xbarc.compile(model, "mca128", calibration=x, bias_correction=False)
+    program = xbarc.compile(
+        model, "mca128", calibration=x, bias_correction=False, overrides=["inputs.signed=two-pass"]
+    )
     before = program.run(x)["y"]
     assert (before < 0).any()
     with extensions.using([path]):

@@ -333,6 +333,7 @@ def test_cells_of_level_0_conduct(large):
 def test_what_g_off_draws_is_taken_away(subtract, passes):
     """Alike cells: nothing of g_off stays, whichever line takes it away."""
     keys = ["adc.mode=lossless", "array.rows=16", "array.cols=128", f"adc.subtract={subtract}"]
+    keys.append("inputs.signed=two-pass")
     for encoding in ("differential", "offset"):
         if encoding == "offset" and subtract == "analog":
             continue

@@ -119,7 +119,8 @@ def compiled(body, passes, declared=""):
         f"g (float[N,4,16,16] x) => (float[N,8,16,16] y) <float[8,4,3,3] w, float[8,8,3,3] v"
         f"{declared}> {{ a = Conv<pads=[1,1,1,1]>(x, w) {body} y = Conv<pads=[1,1,1,1]>(b, v) }}"
     )
-    return xbarc.compile(model, "mca128", calibration=x, passes=passes)
+    two_pass = ["inputs.signed=two-pass"]
+    return xbarc.compile(model, "mca128", calibration=x, passes=passes, overrides=two_pass)
 
 
 def layer_spans(program):

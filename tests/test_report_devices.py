@@ -35,7 +35,8 @@ def made(tmp_path_factory):
     x = np.random.default_rng(0).random((30, 20), dtype=np.float32)
     source = text_model(CLASSIFIER)
     source.graph.node[0].name, source.graph.node[2].name = HOSTILE, "last"
-    program = xbarc.compile(source, "mca128", calibration=x)
+    # Weights to the nearest codes: some cell is at the largest level.
+    program = xbarc.compile(source, "mca128", calibration=x, rounding="nearest", equalize=False)
     program.save(folder / "out.xbar")
     np.savez(folder / "x.npz", x=x, y=program.run(x)["y"].argmax(axis=1))
     return folder

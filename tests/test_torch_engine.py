@@ -8,7 +8,7 @@ import torch
 from models import text_model
 
 import xbarc
-from xbarc.cli import main
+from xbarc.cli import call
 from xbarc.simulator.analog.engine import AnalogEngine
 from xbarc.simulator.interpreter import Simulator
 from xbarc.simulator.noise import effects_of
@@ -162,7 +162,7 @@ def run_command(*arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["xbarc", *arguments])
         try:
-            main()
+            call()
         except SystemExit as end:
             return end.code or 0
     return 0

@@ -15,7 +15,7 @@
 // PLACE: @conv1 by "im2col" grid [128, 16] copies 5 at {{\[\[}}0, 0, 0, 5{{\]\]}} :
 // PLACE: @conv2 by "im2col" grid [128, 16] at {{\[\[}}0, 0, 5, 2{{\]\]}} :
 
-// TIME: xbar.interval_ns = {{[0-9.]+}} : f64
+// TIME: xbar.interval_ns = {{[0-9.e+]+}} : f64
 // TIME: @conv1 by "im2col" grid [128, 16] at {{\[\[}}0, 0, 0, 1{{\]\]}} time [0.0, {{[0-9.]+}}] stream [0.0, {{[0-9.]+}}] :
 // TIME: xbar.digital "digital/0.onnx" ({{.*}}) time {{\[[0-9., ]+\]}} stream {{\[[0-9., ]+\]}} :
 

@@ -6,6 +6,7 @@ that is killed between them leaves the old program under a name that `old_progra
 """
 
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -28,6 +29,9 @@ from xbarc.support.files import (
 
 NEW, OLD = ".new", ".old"
 """How the names of the folders end that stand beside a program while it is replaced."""
+
+HALF_WRITTEN = re.compile(r"\.float\.data\.\w+(/float\.data)?")
+"""Where onnx_ir writes weights before they take their name."""
 
 
 def check_free(path: Path) -> None:
@@ -139,9 +143,9 @@ def _may_be_ours(folder: Path, entry: Path) -> bool:
     name = entry.relative_to(folder).as_posix()
     kind = entry.lstat().st_mode
     if stat.S_ISDIR(kind):
-        return name in ("digital", runs.FOLDER)
-    known = FILE.fullmatch(name) or name == MANIFEST or _is_record(folder, entry)
-    return stat.S_ISREG(kind) and bool(known)
+        return name in ("digital", runs.FOLDER) or bool(HALF_WRITTEN.fullmatch(name))
+    known = bool(FILE.fullmatch(name) or HALF_WRITTEN.fullmatch(name)) or name == MANIFEST
+    return stat.S_ISREG(kind) and (known or _is_record(folder, entry))
 
 
 def old_program(path: Path) -> Path | None:

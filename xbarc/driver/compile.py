@@ -18,7 +18,7 @@ from xbarc.driver import extensions
 from xbarc.driver.crossbar_share import crossbar_share
 from xbarc.driver.input_codes import choose
 from xbarc.driver.origin import describe_model
-from xbarc.driver.quantization import EQUALIZE, Quantization
+from xbarc.driver.quantization import EQUALIZE, FEW, Quantization
 from xbarc.driver.refit import BIASED, QUANTIZATION
 from xbarc.driver.stages import (
     VERIFY_SAMPLES,
@@ -118,10 +118,8 @@ def compile_model(
         imported = import_model(
             source, calibration, inputs=settings.inputs, weights=settings.weights
         )
-        if carried_ranges(imported.model):
-            # It was trained for these codes: nothing that is fitted now could be better.
-            settings = replace(settings, quantization=Quantization())
-            decided = decide(settings)
+        settings = fitting_to(imported, settings)
+        decided = decide(settings)
         seen.feeds = imported.samples(VERIFY_SAMPLES)
         seen.check(_all_passes(decided))
         program = compile_imported(imported, decided, settings, seen)
@@ -129,6 +127,17 @@ def compile_model(
         program.report = {"model": program.origin["model"]["name"], **program.report}
     seen.print_times()
     return program
+
+
+def fitting_to(imported: Imported, settings: Settings) -> Settings:
+    """The settings, without what shouldn't be fitted to this model and these data.
+
+    A model that was trained for its codes can't be fitted better, and few samples say little.
+    """
+    few = imported.described["samples"] < FEW and settings.quantization.by_default
+    if few or carried_ranges(imported.model):
+        return replace(settings, quantization=Quantization())
+    return settings
 
 
 def _all_passes(decided: Decided) -> Iterator[GraphPass | ModulePass]:

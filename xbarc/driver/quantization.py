@@ -29,6 +29,10 @@ HELP: Mapping[str, Callable[[float], str]] = {
 """What makes the noise of a layer -> what to say of it, and what would help."""
 
 
+FEW = 8
+"""Samples below which nothing is fitted by itself: a mean error of so few isn't that of others."""
+
+
 @dataclass(frozen=True)
 class Quantization:
     """What is done so that codes miss real numbers less; as it stands here, nothing.
@@ -42,6 +46,8 @@ class Quantization:
     rounding: Rounding = "nearest"
     bias_correction: bool = False
     equalize: bool = False
+    by_default: bool = False
+    """Nobody asked for it: it is done where calibration data are enough (`FEW`)."""
 
     @classmethod
     def of(
@@ -70,6 +76,7 @@ class Quantization:
             best.rounding if rounding is None else rounding,  # type: ignore[arg-type]
             best.bias_correction if bias_correction is None else bias_correction,
             best.equalize if equalize is None else equalize,
+            by_default=all(o is None for o in (ranges, rounding, bias_correction, equalize)),
         )
 
     @property

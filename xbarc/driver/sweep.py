@@ -22,7 +22,7 @@ import onnx_ir as ir
 from xbarc.artifact import CompiledProgram
 from xbarc.artifact.sweeps import Point, Setting
 from xbarc.driver import extensions
-from xbarc.driver.compile import Decided, Settings, compile_imported, decide
+from xbarc.driver.compile import Decided, Settings, compile_imported, decide, fitting_to
 from xbarc.driver.evaluate import Samples, run_samples, samples_of
 from xbarc.driver.float_run import float_output
 from xbarc.driver.metrics import Metric
@@ -215,6 +215,8 @@ def run_sweep(
             # Trained for its codes: nothing is fitted, as `compile` does.
             sweep = replace(sweep, settings=replace(settings, quantization=Quantization()))
             decided = [_decided(sweep, point) for point in grid]
+        sweep = replace(sweep, settings=fitting_to(imported, sweep.settings))
+        decided = [_decided(sweep, point) for point in grid]
         content = _content(sweep, imported)
         keys = ["" if isinstance(d, UsageError) else _key(content, sweep, d) for d in decided]
         known = done or {}

@@ -64,15 +64,20 @@ class Rewrite:
     def replace(self, old: ir.Value) -> None:
         """Put the nodes where the node stands; what reads `old` then reads what the last one gives.
 
-        The node itself goes where nobody else reads it.
+        The node, and those between it and `old`, go where nobody else reads them.
         """
         new = self.nodes[-1].outputs[0]
         new.type, new.shape, new.name = old.type, old.shape, old.name
         ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
         old.name = None
         self.graph.insert_after(self.node, self.nodes)
-        if not any(value.uses() for value in self.node.outputs):
-            self.graph.remove(self.node, safe=True)
+        unread = old.producer()
+        while unread is not None and not any(value.uses() for value in unread.outputs):
+            before = [v.producer() for v in unread.inputs if v is not None]
+            self.graph.remove(unread, safe=True)
+            if unread is self.node:
+                break
+            unread = next((node for node in before if node is not None), None)
 
 
 def parameter(value: ir.Value | None) -> Array | None:
