@@ -23,7 +23,7 @@
 // DROPPED-NOT: interval_ns
 
 // BUDGET: pass 'replicate': one copy of each layer takes 3 crossbars, the budget is 1: 2 are missing, for conv2 (2)
-// CHIPS: pass 'place': 3 crossbars are needed, 1 chip of mca128 holds 2: 1 are missing; 2 chips would do
+// CHIPS: pass 'place': 3 crossbars are needed, 1 chip of mca128 + {{.*}} holds 2: 1 are missing; 2 chips would do
 // TARGET: pass 'place': this pass asks for the hardware: give --target
 // MAPPED: pass 'place': layers aren't mapped yet, the first is conv1: put a mapping pass before it, such as im2col
 
