@@ -78,7 +78,7 @@ def test_the_files_are_those_of_the_contract(saved):
     digests = {n: hashlib.sha256(c).hexdigest() for n, c in tree(saved).items()}
     del digests["manifest.json"]
     assert manifest["files"] == digests
-    assert manifest["passes"] == ["canonicalize", "fold-batchnorm", "equalize", "im2col"]
+    assert manifest["passes"] == ["canonicalize", "fold-batchnorm", "im2col"]
     assert {"python", "onnx", "onnxruntime", "xdsl"} <= set(manifest["versions"])
 
 

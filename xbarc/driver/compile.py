@@ -134,9 +134,10 @@ def fitting_to(imported: Imported, settings: Settings) -> Settings:
 
     A model that was trained for its codes can't be fitted better, and few samples say little.
     """
-    few = imported.described["samples"] < FEW and settings.quantization.by_default
-    if few or carried_ranges(imported.model):
+    if carried_ranges(imported.model):
         return replace(settings, quantization=Quantization())
+    if imported.described["samples"] < FEW:
+        return replace(settings, quantization=settings.quantization.as_asked())
     return settings
 
 

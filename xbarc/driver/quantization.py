@@ -46,8 +46,8 @@ class Quantization:
     rounding: Rounding = "nearest"
     bias_correction: bool = False
     equalize: bool = False
-    by_default: bool = False
-    """Nobody asked for it: it is done where calibration data are enough (`FEW`)."""
+    asked: frozenset[str] = frozenset()
+    """The options that somebody gave; others are done where calibration data are enough (`FEW`)."""
 
     @classmethod
     def of(
@@ -64,6 +64,10 @@ class Quantization:
         Generated inputs say nothing of real ones, so nothing is fitted to them. Raises `UsageError`
         where an option isn't one of its names.
         """
+        given = {
+            **{"ranges": ranges, "rounding": rounding},
+            **{"bias_correction": bias_correction, "equalize": equalize},
+        }
         for name, value, known in (
             ("ranges", ranges, get_args(Ranges)),
             ("rounding", rounding, get_args(Rounding)),
@@ -76,8 +80,13 @@ class Quantization:
             best.rounding if rounding is None else rounding,  # type: ignore[arg-type]
             best.bias_correction if bias_correction is None else bias_correction,
             best.equalize if equalize is None else equalize,
-            by_default=all(o is None for o in (ranges, rounding, bias_correction, equalize)),
+            frozenset(name for name, value in given.items() if value is not None),
         )
+
+    def as_asked(self) -> "Quantization":
+        """Only what was asked for, nothing by default."""
+        kept = {name: getattr(self, name) for name in self.asked}
+        return Quantization(**kept, asked=self.asked)
 
     @property
     def fits(self) -> bool:
