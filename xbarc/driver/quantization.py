@@ -46,7 +46,7 @@ class Quantization:
     rounding: Rounding = "nearest"
     bias_correction: bool = False
     equalize: bool = False
-    asked: frozenset[str] = frozenset()
+    asked: tuple[str, ...] = ()
     """The options that somebody gave; others are done where calibration data are enough (`FEW`)."""
 
     @classmethod
@@ -80,7 +80,7 @@ class Quantization:
             best.rounding if rounding is None else rounding,  # type: ignore[arg-type]
             best.bias_correction if bias_correction is None else bias_correction,
             best.equalize if equalize is None else equalize,
-            frozenset(name for name, value in given.items() if value is not None),
+            tuple(name for name, value in given.items() if value is not None),
         )
 
     def as_asked(self) -> "Quantization":
