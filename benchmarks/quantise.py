@@ -34,7 +34,7 @@ from xbarc.support.data import Array
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from small_networks import NETWORKS, images  # noqa: E402
+from small_networks import NETWORKS, images  # noqa: E402  they stand with the tests
 
 OFF: dict[str, Any] = {"rounding": "nearest", "bias_correction": False, "equalize": False}
 STEPS: dict[str, dict[str, Any]] = {

@@ -1,7 +1,6 @@
 """A frontend in a plug-in file: the one of docs/frontends.md."""
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import onnxruntime
 import pytest
 
 import xbarc
-from xbarc import cli
 from xbarc.support.errors import UsageError, XbarcError
 
 DOCS = Path(__file__).parents[1] / "docs" / "frontends.md"
@@ -50,17 +48,12 @@ def expected(weights):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(xbarc):
     """Run a command line in this process: (exit code, stderr)."""
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["xbarc", *map(str, arguments)])
-        try:
-            cli.call()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, capsys.readouterr().err
+        code, _, err = xbarc(*arguments)
+        return code, err
 
     return run
 

@@ -1,8 +1,6 @@
 """Dynamically quantised models: weights keep their codes, activations are calibrated."""
 
 import logging
-import os
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,10 +15,9 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
+from shared import SHARED, needs_shared
 
 import xbarc
-
-SHARED = Path(os.environ["XBARC_DATA"]) if "XBARC_DATA" in os.environ else None
 
 LOSSLESS = ("adc.mode=lossless", "inputs.bits=16")
 
@@ -287,7 +284,7 @@ def test_a_recurrent_layer_says_why_it_stays(tmp_path):
         assert "each of its steps waits for the step before" in reason
 
 
-@pytest.mark.skipif(SHARED is None, reason="XBARC_DATA isn't set: no shared models")
+@needs_shared
 def test_the_accuracy_of_a_network(tmp_path):
     """ResNet-20: as accurate as its float model, to half a percent of 400 images."""
     model = onnx.load(SHARED / "models/resnet20_cifar10.onnx")

@@ -1,6 +1,5 @@
 """The segmentation example: scores against plain pair counting, and each step on a tiny network."""
 
-import os
 import struct
 import sys
 import zlib
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from models import snr_db
+from shared import needs_shared
 
 import xbarc
 
@@ -155,7 +155,7 @@ def test_picture(tmp_path):
 # --- data ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif("XBARC_DATA" not in os.environ, reason="XBARC_DATA names no folder with data/")
+@needs_shared
 def test_the_split():
     import data
 

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import INTEGER
 from onnx.reference import ReferenceEvaluator
+from shared import SHARED, needs_shared
 
 import xbarc
 from xbarc.driver.optimize import optimize
@@ -30,7 +31,6 @@ from xbarc.passes.fold_batchnorm import FoldBatchNorm
 from xbarc.support.errors import XbarcError
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
-SHARED = Path(os.environ["XBARC_DATA"]) / "models" if "XBARC_DATA" in os.environ else None
 
 # VGG-19, AlexNet and ZFNet hold a gigabyte between them: only loaded, below
 LIGHT_RUN = [
@@ -105,13 +105,13 @@ def check_form(model: ir.Model) -> None:
 
 
 def shared_models() -> list[str]:
-    return [] if SHARED is None else sorted(path.stem for path in SHARED.glob("*.onnx"))
+    return sorted(path.stem for path in (SHARED / "models").glob("*.onnx"))
 
 
-@pytest.mark.skipif(SHARED is None, reason="XBARC_DATA isn't set: no shared models")
+@needs_shared
 @pytest.mark.parametrize("name", shared_models())
 def test_shared_models(name):
-    path = str(SHARED / f"{name}.onnx")
+    path = str(SHARED / "models" / f"{name}.onnx")
     model = load(path, INPUT_SHAPES.get(name, {}))
     check_form(model)
     if name != "micro_kws_qoperator":  # its rounding differs by a step: a test of its own
@@ -139,9 +139,9 @@ def test_large_models_of_constants_take_no_memory(name):
         assert array.size < 10_000 or not any(array.strides)
 
 
-@pytest.mark.skipif(SHARED is None, reason="XBARC_DATA isn't set: no shared models")
+@needs_shared
 def test_qoperator_model_agrees_to_a_quantisation_step():
-    path = str(SHARED / "micro_kws_qoperator.onnx")
+    path = str(SHARED / "models" / "micro_kws_qoperator.onnx")
     model = load(path)
     assert ops(model).count("Conv") == 3
     assert ops(model).count("MatMul") == 3

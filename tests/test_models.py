@@ -1,6 +1,5 @@
 """Real networks, trained by others. `XBARC_DATA` names the folder with their models and data."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +7,11 @@ import onnx
 import onnx.backend.test
 import pytest
 from models import reference, snr_db
+from shared import SHARED, needs_shared
 
 import xbarc
 from xbarc.ir import print_module
 from xbarc.report.inspect import inspect
-
-DATA = Path(os.environ.get("XBARC_DATA", ""))
-needs_data = pytest.mark.skipif(
-    "XBARC_DATA" not in os.environ, reason="XBARC_DATA names no folder with models/ and data/"
-)
 
 TARGETS = ["mca64", "mca128", "mca256"]
 SHAPES = {"ppocr_cls_se": {"x": [1, 3, 48, 192]}}
@@ -54,7 +49,7 @@ def cifar(images):
 
 
 def mnist(count):
-    images = np.load(DATA / "data" / "mnist.npz")["x_test"][:count]
+    images = np.load(SHARED / "data" / "mnist.npz")["x_test"][:count]
     return images.reshape(count, 28, 28).astype(np.float32)
 
 
@@ -66,9 +61,9 @@ def inputs_of(name):
     if name == "mnist_mlp_256x4":
         return mnist(8).reshape(8, 784, 1) / 255
     if name == "unet_sed":
-        return np.load(DATA / "models" / "unet_sed_data" / "pairs.npz")["x"][:2]
+        return np.load(SHARED / "models" / "unet_sed_data" / "pairs.npz")["x"][:2]
     if name == "resnet20_cifar10":
-        return cifar(np.load(DATA / "data" / "cifar10.npz")["x_test"][:8])
+        return cifar(np.load(SHARED / "data" / "cifar10.npz")["x_test"][:8])
     shapes = {
         "micro_kws_fp32": (8, 1960),
         "micro_kws_qdq": (8, 1960),
@@ -83,7 +78,7 @@ def inputs_of(name):
 
 def expected_of(name, inputs):
     """What onnxruntime gives, one static batch after the other."""
-    model = str(DATA / "models" / f"{name}.onnx")
+    model = str(SHARED / "models" / f"{name}.onnx")
     graph = onnx.load(model, load_external_data=False).graph
     stored = {i.name for i in graph.initializer}
     (value,) = (v for v in graph.input if v.name not in stored)
@@ -95,13 +90,13 @@ def expected_of(name, inputs):
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-@needs_data
+@needs_shared
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", MODELS)
 def test_model(name, target):
     inputs = inputs_of(name)
     program = xbarc.compile(
-        DATA / "models" / f"{name}.onnx",
+        SHARED / "models" / f"{name}.onnx",
         target,
         calibration=inputs,
         input_shapes=SHAPES.get(name),
@@ -119,11 +114,11 @@ def test_model(name, target):
     assert covered["digital_reasons"] == {}
 
 
-@needs_data
+@needs_shared
 def test_resnet20_keeps_its_accuracy():
-    data = np.load(DATA / "data" / "cifar10.npz")
+    data = np.load(SHARED / "data" / "cifar10.npz")
     images, labels = cifar(data["x_test"][:2000]), data["y_test"][:2000].reshape(-1)
-    model = DATA / "models" / "resnet20_cifar10.onnx"
+    model = SHARED / "models" / "resnet20_cifar10.onnx"
     program = xbarc.compile(model, "mca128", calibration=cifar(data["x_train"][:256]))
     found = (program.run(images)["logits"].argmax(axis=1) == labels).mean()
     real = (reference(str(model), {"input": images})["logits"].argmax(axis=1) == labels).mean()
@@ -131,11 +126,11 @@ def test_resnet20_keeps_its_accuracy():
     assert found == pytest.approx(real, abs=0.005)
 
 
-@needs_data
+@needs_shared
 @pytest.mark.parametrize("scheme", ["scatter", "phases"])
 def test_a_unet_finds_what_it_was_trained_for(scheme):
-    pairs = np.load(DATA / "models" / "unet_sed_data" / "pairs.npz")
-    x, wanted, model = pairs["x"], pairs["t"], DATA / "models" / "unet_sed.onnx"
+    pairs = np.load(SHARED / "models" / "unet_sed_data" / "pairs.npz")
+    x, wanted, model = pairs["x"], pairs["t"], SHARED / "models" / "unet_sed.onnx"
     program = xbarc.compile(
         model, "mca128", calibration=x[::5], passes=f"deconv{{scheme={scheme}}}"
     )
@@ -154,9 +149,9 @@ def test_a_unet_finds_what_it_was_trained_for(scheme):
     assert correlations(real).min() > 0.8
 
 
-@needs_data
+@needs_shared
 def test_every_squeeze_and_excitation_block_stands_on_crossbars():
-    inputs, model = inputs_of("ppocr_cls_se"), DATA / "models" / "ppocr_cls_se.onnx"
+    inputs, model = inputs_of("ppocr_cls_se"), SHARED / "models" / "ppocr_cls_se.onnx"
     plain, packed = (
         xbarc.compile(
             model,
@@ -191,10 +186,10 @@ def test_light_model(name):
     assert len(print_module(program.module)) < 200_000
 
 
-@needs_data
+@needs_shared
 def test_a_run_repeats_to_the_bit_whatever_the_batch():
-    model = DATA / "models" / "resnet20_cifar10.onnx"
-    images = cifar(np.load(DATA / "data" / "cifar10.npz")["x_test"][:12])
+    model = SHARED / "models" / "resnet20_cifar10.onnx"
+    images = cifar(np.load(SHARED / "data" / "cifar10.npz")["x_test"][:12])
     program = xbarc.compile(model, "mca128", calibration=images, overrides=["adc.mode=full-scale"])
     results = [program.run(images, batch=batch)["logits"].tobytes() for batch in (1, 5, 12)]
     assert results[0] == results[1] == results[2]

@@ -1,11 +1,9 @@
 """G+ and G- in two adjacent rows of one column, driven with opposite signs."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from models import text_model
+from shared import SHARED, needs_shared
 from test_analog import product, vectors
 from test_whole_network import NATIVE, PAIRS
 
@@ -22,8 +20,6 @@ from xbarc.simulator.devices.wire import Wire
 from xbarc.simulator.interpreter import Simulator
 from xbarc.simulator.noise import effects_for, engine_for
 from xbarc.support.errors import UsageError
-
-needs_data = pytest.mark.skipif("XBARC_DATA" not in os.environ, reason="XBARC_DATA: models/")
 
 LOSSLESS = [*PAIRS, "adc.mode=lossless", "inputs.dac_bits=8", "adc.price=as-configured"]
 
@@ -123,10 +119,10 @@ def test_what_cant_be_is_refused(keys, message):
         load_target("mca128", keys)
 
 
-@needs_data
+@needs_shared
 def test_resnet20_on_neurram():
     """128 inputs and 256 weights an array, each column converted once a vector."""
-    model = Path(os.environ["XBARC_DATA"]) / "models" / "resnet20_cifar10.onnx"
+    model = SHARED / "models" / "resnet20_cifar10.onnx"
     totals = xbarc.compile(model, "neurram").cost()["totals"]
     # The first layer's inputs are signed: two passes convert 1024 windows x 16 filters twice.
     assert (totals["crossbars"], totals["adc_conversions"]) == (61, 495_626 - 1024 * 16)

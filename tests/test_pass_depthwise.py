@@ -1,6 +1,5 @@
 """depthwise: exact at full rank, the least error below it, and how the rank is chosen."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import text_model
+from shared import SHARED, needs_shared
 
 from xbarc.frontends.onnx.importer import load
 from xbarc.graph.attachments import attach
@@ -19,7 +19,6 @@ from xbarc.pipeline import load_registry, parse_passes
 from xbarc.support.errors import UsageError, XbarcError
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
-SHARED = os.environ.get("XBARC_DATA")
 
 CONV = """g (float[N,5,9,8] x) => (float[N,6,H,W] y) <float[6,5,3,3] w, float[6] b> {
   y = Conv<pads=[1,1,1,1]>(x, w, b)
@@ -282,10 +281,10 @@ def exact(path, shapes=None):
     return len([n for n in model.graph if n.op_type == "Conv"]) - len(layers)
 
 
-@pytest.mark.skipif(SHARED is None, reason="XBARC_DATA isn't set")
+@needs_shared
 @pytest.mark.parametrize("name", REAL)
 def test_full_rank_on_real_networks(name):
-    exact(Path(SHARED) / "models" / f"{name}.onnx", SHAPES.get(name))
+    exact(SHARED / "models" / f"{name}.onnx", SHAPES.get(name))
 
 
 @pytest.mark.parametrize("name", ["squeezenet", "resnet50", "inception_v1", "densenet121"])

@@ -1,6 +1,5 @@
 """fc-to-1x1: the same function as convolutions; compact: the best 1x1 on the pooled map."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import text_model
+from shared import SHARED, needs_shared
 
 from xbarc.frontends.onnx.importer import load
 from xbarc.graph.attachments import attach
@@ -18,7 +18,6 @@ from xbarc.pipeline import Instrumentation, load_registry, run_graph_passes
 from xbarc.support.errors import UsageError, XbarcError
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
-SHARED = os.environ.get("XBARC_DATA")
 
 
 def converted(text, expected, samples=3, **options):
@@ -258,10 +257,10 @@ def linear(model):
     return sum(n.op_type in ("Gemm", "MatMul") for n in model.graph)
 
 
-@pytest.mark.skipif(SHARED is None, reason="XBARC_DATA isn't set")
+@needs_shared
 @pytest.mark.parametrize("name", REAL)
 def test_exact_on_real_networks(name):
-    model = load(Path(SHARED) / "models" / f"{name}.onnx", SHAPES.get(name, {}))
+    model = load(SHARED / "models" / f"{name}.onnx", SHAPES.get(name, {}))
     before = linear(model)
     check(
         model,

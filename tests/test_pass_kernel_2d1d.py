@@ -1,13 +1,11 @@
 """kernel-2d1d: which layers are replaced, what that does to the function, and the budget."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import text_model
+from shared import SHARED, needs_shared
 
 import xbarc
 from xbarc.frontends.onnx.importer import load
@@ -19,8 +17,6 @@ from xbarc.passes.depthwise import Depthwise
 from xbarc.passes.kernel_2d1d import Kernel2d1d, fewest
 from xbarc.pipeline import load_registry, parse_passes
 from xbarc.support.errors import UsageError, XbarcError
-
-SHARED = os.environ.get("XBARC_DATA")
 
 # Stages of 12 x 12 (s0 is the network's first, p is 1x1), 6 x 6 and, further up again, 12 x 12.
 NET = """g (float[N,3,12,12] x) => (float[N,8,12,12] y)
@@ -307,10 +303,10 @@ def test_options_as_text():
 # --- The paper's network --------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(SHARED is None, reason="XBARC_DATA isn't set")
+@needs_shared
 def test_resnet_20():
     """Oh, An, Min, Micromachines 14(2):309, 2023: 18 layers in stages of 6, the first kept."""
-    model = load(Path(SHARED) / "models" / "resnet20_cifar10.onnx")
+    model = load(SHARED / "models" / "resnet20_cifar10.onnx")
     convolutions = [
         n.name for n in model.graph if n.op_type == "Conv" and n.inputs[1].shape[2] == 3
     ]

@@ -1,9 +1,7 @@
 """kernel-first: the same integers as a direct convolution, and work that falls with the zeros."""
 
-import os
 import re
 from math import ceil, prod
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import reference, snr_db, text_model
 from reference import convolved, make_target, transposed
+from shared import SHARED, needs_shared
 
 import xbarc
 from xbarc.ir import print_module
 from xbarc.report import report_page
 from xbarc.report.inspect import inspect
 
-SHARED = os.environ.get("XBARC_DATA")
 CKF = [
     "array.cell_bits=7",
     "inputs.dac_bits=8",
@@ -312,9 +310,9 @@ def test_a_unet_at_56_percent_zeros():
     assert up["macs"] == 256 * up["nonzero_weights"]
 
 
-@pytest.mark.skipif(SHARED is None, reason="XBARC_DATA isn't set")
+@needs_shared
 def test_the_speech_unet_at_56_percent_zeros():
-    model = onnx.load(Path(SHARED) / "models" / "unet_sed.onnx")
+    model = onnx.load(SHARED / "models" / "unet_sed.onnx")
     check_56_percent(model)
 
 

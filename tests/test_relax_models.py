@@ -1,6 +1,5 @@
 """Real networks through TVM's ONNX importer and back, against onnxruntime on the ONNX model."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import onnx.numpy_helper
 import pytest
 from models import reference
 from relax_modules import deviation
+from shared import SHARED, needs_shared
 
 from xbarc.frontends.onnx.importer import load
 from xbarc.frontends.relax.importer import load_relax
@@ -18,11 +18,7 @@ from xbarc.graph.serialize import to_proto
 
 pytest.importorskip("tvm", reason="apache-tvm isn't installed: pip install xbarc[tvm]")
 
-DATA = Path(os.environ.get("XBARC_DATA", ""))
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
-needs_data = pytest.mark.skipif(
-    "XBARC_DATA" not in os.environ, reason="XBARC_DATA names no folder with models/"
-)
 
 MODELS = [
     "micro_kws_fp32",
@@ -55,7 +51,7 @@ LARGE = ["bvlc_alexnet", "vgg19", "zfnet512"]
 
 
 def path_of(name):
-    return DATA / "models" / f"{name}.onnx"
+    return SHARED / "models" / f"{name}.onnx"
 
 
 def input_of(model, shape=None):
@@ -88,14 +84,14 @@ def check(model, shape=None, ways=(False, True)):
             assert deviation(want, got) < 1e-4
 
 
-@needs_data
+@needs_shared
 @pytest.mark.filterwarnings("ignore:Renaming name")
 @pytest.mark.parametrize("name", MODELS)
 def test_model(name):
     check(onnx.load(path_of(name)))
 
 
-@needs_data
+@needs_shared
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_tvm_refuses(name):
     from tvm.relax.frontend.onnx import from_onnx
@@ -105,12 +101,12 @@ def test_what_tvm_refuses(name):
     print(f"{name}: apache-tvm refuses it: {error.value}")
 
 
-@needs_data
+@needs_shared
 def test_the_list_of_refused_models_is_whole():
-    assert {p.stem for p in (DATA / "models").glob("*.onnx")} == {*MODELS, *REFUSED}
+    assert {p.stem for p in (SHARED / "models").glob("*.onnx")} == {*MODELS, *REFUSED}
 
 
-@needs_data
+@needs_shared
 def test_what_tvm_refuses_for_its_shapes_it_takes_once_they_are_computed():
     """Squeeze-and-excitation, hard sigmoids: simplified by the ONNX importer first."""
     shapes = SHAPES["ppocr_cls_se"]

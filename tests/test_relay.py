@@ -3,7 +3,6 @@
 import base64
 import inspect
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from relay_programs import HEADER, NO_WEIGHTS, problem_of, program, run, run_text
+from shared import SHARED, needs_shared
 from test_tvm_params import params_bytes, tensor_bytes
 from typer.testing import CliRunner
 
@@ -22,9 +22,6 @@ from xbarc.frontends.registry import load
 from xbarc.frontends.source import Inputs, SideWeights
 from xbarc.frontends.tvm_ops import OPERATORS
 from xbarc.support.errors import UsageError, XbarcError
-
-SHARED = Path(os.environ["XBARC_DATA"]) if "XBARC_DATA" in os.environ else None
-needs_shared = pytest.mark.skipif(SHARED is None, reason="XBARC_DATA isn't set: no shared models")
 
 X = np.arange(-3, 3, dtype=np.float32).reshape(2, 3)
 TYPE = "Tensor[(2, 3), float32]"

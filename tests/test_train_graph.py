@@ -1,13 +1,11 @@
 """ONNX graphs as torch modules: the same outputs, and weights back in the same graph."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
 from models import text_model
+from shared import SHARED, needs_shared
 
 from xbarc.frontends.registry import load
 from xbarc.frontends.source import Inputs
@@ -17,7 +15,7 @@ from xbarc.train.graph import Graph, write_back
 
 NEAR = 1e-4
 
-SHARED = {
+SHAPES = {
     "micro_kws_fp32": {},
     "mnist-8": {},
     "mnist_mlp_256x4": {},
@@ -41,12 +39,11 @@ def compared(model):
         assert np.abs(got - wanted).max() <= NEAR * max(1.0, np.abs(wanted).max()), name
 
 
-@pytest.mark.parametrize("name", SHARED)
+@needs_shared
+@pytest.mark.parametrize("name", SHAPES)
 def test_outputs_are_those_of_onnxruntime(name):
-    if "XBARC_DATA" not in os.environ:
-        pytest.skip("XBARC_DATA doesn't say where the shared models lie")
-    path = Path(os.environ["XBARC_DATA"]) / "models" / f"{name}.onnx"
-    compared(load(path, Inputs(SHARED[name])).model)
+    path = SHARED / "models" / f"{name}.onnx"
+    compared(load(path, Inputs(SHAPES[name])).model)
 
 
 def test_shapes_worked_out_in_the_graph():

@@ -1,8 +1,6 @@
 """TVM's `.params` files: read whole, refused in one line where they are damaged."""
 
-import os
 import struct
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -10,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from relay_programs import problem_of
+from shared import SHARED, needs_shared
 
 from xbarc.frontends.tvm_params import load_params, parse_params, parse_tensor
 from xbarc.support.errors import XbarcError
-
-SHARED = os.environ.get("XBARC_DATA")
 
 CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 
@@ -146,9 +143,9 @@ def test_any_bytes_behind_the_beginning(rest):
     assert "\n" not in problem_of(parse_params, data, "w.params")
 
 
-@pytest.mark.skipif(SHARED is None, reason="XBARC_DATA isn't set: no shared models")
+@needs_shared
 def test_a_real_file_reads_to_the_last_byte():
-    found = load_params(Path(str(SHARED)) / "relay/lenet/deploy_param.params")
+    found = load_params(SHARED / "relay/lenet/deploy_param.params")
     shapes = {name: array.shape for name, array in found.items()}
     assert shapes["_param_1"] == (20, 1, 5, 5)
     assert shapes["_param_5"] == (500, 800)

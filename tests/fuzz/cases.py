@@ -25,7 +25,7 @@ from xbarc.support.errors import visible
 
 CORPUS = Path(__file__).parent / "corpus"
 MOST_MEGABYTES, LONGEST_LINE = 2048, 300
-BOUNDS = ["--limits", "time=10,memory=1G"]
+BOUNDS = ["--limits", "time=10"]
 
 MODEL = """g (float[N,2,6,6] x) => (float[N,3] y)
 <float[4,2,3,3] w, float[4] b, float[4] s, float[4] o, float[4] m, float[4] v, float[16,3] u,

@@ -15,7 +15,7 @@ from random import Random
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-from cases import Workplace, faults, kinds  # noqa: E402
+from cases import Workplace, faults, kinds  # noqa: E402  beside this file
 
 
 def main() -> int:

@@ -26,9 +26,7 @@ def command(
     sets: options.Sets = None,
     passes: options.Passes = "",
     calibration: options.Calibration = None,
-    percentile: Annotated[
-        float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
-    ] = 100.0,
+    percentile: options.Percentile = 100.0,
     ranges: options.Ranges = None,
     rounding: options.Rounding = None,
     bias_correction: options.BiasCorrection = None,

@@ -41,6 +41,27 @@ Device = Annotated[
 Seed = Annotated[
     int, typer.Option("--seed", metavar="N", min=0, help="Of all that is random in devices.")
 ]
+Input = Annotated[Path, typer.Option("--input", metavar="X.npz", help="Arrays by input name.")]
+Labels = Annotated[
+    str | None,
+    typer.Option("--labels", metavar="KEY", help="Array of the npz with classes or masks."),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="top1, top5, mask, iou, psnr, snr: where the labels don't say it themselves.",
+        autocompletion=completion.metrics,
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N samples.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Default: XBARC_THREADS, else one a core.")
+]
+Percentile = Annotated[
+    float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a target key: array.rows=64."),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xbarc.cli import completion, options, trials
+from xbarc.cli import options, trials
 from xbarc.cli.output import console, number, print_json, progress_bar, shown, warn
 from xbarc.support.errors import UsageError, XbarcError
 
@@ -30,30 +30,14 @@ EXAMPLES = (
 
 def command(
     program: options.ProgramPath,
-    data: Annotated[Path, typer.Option("--input", metavar="X.npz", help="Arrays by input name.")],
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", metavar="KEY", help="Array of the npz with classes or masks."),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric",
-            metavar="NAME",
-            autocompletion=completion.metrics,
-            help="top1, top5, mask, iou, psnr, snr: where the labels don't say it themselves.",
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Only the first N samples.")
-    ] = None,
+    data: options.Input,
+    labels: options.Labels = None,
+    metric: options.Metric = None,
+    limit: options.Limit = None,
     batch: Annotated[
         int | None, typer.Option("--batch", min=1, help="Samples at once; bounds the memory.")
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, help="Default: XBARC_THREADS, else one a core."),
-    ] = None,
+    threads: options.Threads = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="Y.npz", help="Write the outputs there.")
     ] = None,

@@ -51,22 +51,13 @@ def command(
         Path | None,
         typer.Option("--input", metavar="X.npz", help="Arrays by input name; without: costs only."),
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", metavar="KEY", help="Array of the npz with classes or masks."),
-    ] = None,
-    metric: Annotated[
-        str | None, typer.Option("--metric", metavar="NAME", help="As `xbarc run` takes it.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Only the first N samples.")
-    ] = None,
+    labels: options.Labels = None,
+    metric: options.Metric = None,
+    limit: options.Limit = None,
     sets: options.Sets = None,
     passes: options.Passes = "",
     calibration: options.Calibration = None,
-    percentile: Annotated[
-        float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
-    ] = 100.0,
+    percentile: options.Percentile = 100.0,
     ranges: options.Ranges = None,
     rounding: options.Rounding = None,
     bias_correction: options.BiasCorrection = None,
@@ -80,10 +71,7 @@ def command(
     plugin: options.Plugins = None,
     limits: options.Limits = None,
     seed: options.Seed = 0,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, help="Default: XBARC_THREADS, else one a core."),
-    ] = None,
+    threads: options.Threads = None,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,10 +28,8 @@ EXAMPLES = (
 
 def command(
     program: options.ProgramPath,
-    data: Annotated[Path, typer.Option("--input", metavar="X.npz", help="Arrays by input name.")],
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Only the first N samples.")
-    ] = None,
+    data: options.Input,
+    limit: options.Limit = None,
     layer: Annotated[
         str | None,
         typer.Option(
@@ -50,10 +47,7 @@ def command(
     seed: options.Seed = 0,
     plugin: options.Plugins = None,
     limits: options.Limits = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, help="Default: XBARC_THREADS, else one a core."),
-    ] = None,
+    threads: options.Threads = None,
     record: Annotated[
         bool, typer.Option("--record/--no-record", help="Keep the result with the program.")
     ] = True,

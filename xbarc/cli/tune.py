@@ -50,9 +50,7 @@ def command(
     sets: options.Sets = None,
     passes: options.Passes = "",
     calibration: options.Calibration = None,
-    percentile: Annotated[
-        float, typer.Option("--percentile", help="Share of calibration values in a range, in %.")
-    ] = 100.0,
+    percentile: options.Percentile = 100.0,
     input_shape: options.InputShapes = None,
     batch_axis: options.BatchAxes = None,
     noise: options.Noise = "",
@@ -101,10 +99,7 @@ def command(
         int | None, typer.Option("--patience", metavar="N", help="Stop N epochs after the best.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0)] = 0,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, help="Default: XBARC_THREADS, else one a core."),
-    ] = None,
+    threads: options.Threads = None,
     torch_device: Annotated[
         str, typer.Option("--torch-device", metavar="cpu|cuda", help="Where torch computes.")
     ] = "cpu",

@@ -26,7 +26,7 @@ from xbarc.graph.shapes import infer_shapes
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
 
-MAX_CONSTANT_BYTES = 1 << 32
+MAX_CONSTANT_BYTES = 1 << 30
 """The largest tensor that is computed from constants; more is taken for a mistake or an attack."""
 
 MAX_ROUNDS = 8

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from xbarc.graph.query import is_op

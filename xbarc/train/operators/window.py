@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from xbarc.train.operators.operator import Operator, Unsupported
