@@ -83,11 +83,35 @@ def test_rules_name_keys_that_there_are(rule):
         ("puma", "adc.rate_gsps=5", "cost.adc rules, whose converter makes 1.28 GS/s"),
         ("puma", "cost.buffer.model=isaac", "the target has no buffer"),
         ("isaac", "cost.vector_unit.model=puma", "the target has no vector_unit"),
+        ("mnsim", "cost.dac.options.bits=2", "no effect: cost.dac has constants, no model"),
     ],
 )
 def test_components_rule_too(target, key, message):
     with pytest.raises(UsageError, match=message):
         xbarc.compile(text_model(DENSE), target, overrides=[key])
+
+
+@pytest.mark.parametrize(
+    ("target", "key", "message"),
+    [
+        ("neurram", "cost.adc.options.phase_bit=2", "did you mean 'phase_bits'?"),
+        ("neurram", "cost.dac.options.phase_bits=2", "known: none"),
+        ("mnsim", "cost.crossbar.options.cell_area=80", "did you mean 'cell_area_f2'?"),
+        ("neurosim22", "cost.adc.options.activ_rows=64", "did you mean 'active_rows'?"),
+        ("isaac", "cost.adc.options.active_rows=64", "known: none"),
+    ],
+)
+def test_options_that_a_model_does_not_take_are_refused(target, key, message):
+    with pytest.raises(UsageError) as error:
+        xbarc.compile(text_model(DENSE), target, overrides=[key])
+    assert f"unknown key {key.partition('=')[0]}: {message}" in str(error.value)
+
+
+def test_options_of_a_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "neurram"\n[cost.adc]\noptions.phase_bit = 2\n')
+    with pytest.raises(UsageError, match=r"cost.adc.options.phase_bit: did you mean 'phase_bits'"):
+        xbarc.compile(text_model(DENSE), path)
 
 
 def test_it_is_said_before_anything_is_done(tmp_path):

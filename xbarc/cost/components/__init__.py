@@ -135,6 +135,7 @@ class Kinds:
         """
         full = self.full_name(role, target.cost[role].model)
         found = self.models.load(full)
+        self._check_options(role, full, found, target)
         build: Model = found.build if isinstance(found, ComponentModel) else found
         if not callable(build):
             raise XbarcError(
@@ -149,6 +150,24 @@ class Kinds:
             at = technology.model_copy(update={"node_nm": other.nm})
             there = build(Spec(role, target.model_copy(update={"technology": at})))
             return scaled(there, other.nm, technology.node_nm)
+
+    def _check_options(self, role: str, full: str, model: Any, target: Target) -> None:
+        """Refuse options that a model doesn't take, the nearest suggested (`UsageError`)."""
+        if isinstance(model, ComponentModel):
+            takes = model.options
+        else:
+            kind, name = self.roles.load(role)[0], full.partition(".")[2]
+            # xbarc's own list all that they take; constants may keep what a plug-in's model took.
+            other = None if self.models.owner(full) != OURS or name == "constant" else ()
+            takes = kind.options.get(name, other)
+        if takes is None:
+            return
+        for given in target.cost[role].options:
+            if given not in (*takes, "source"):
+                raise UsageError(
+                    f"target {target.name!r}: unknown key cost.{role}.options.{given}: "
+                    f"{nearest(given, takes)}"
+                )
 
 
 def load_kinds() -> Kinds:
@@ -263,6 +282,9 @@ def check_given(parts: Parts, target: Target, keys: Iterable[str]) -> None:
         role = rest.partition(".")[0]
         if table == "cost" and role in parts and not parts[role].is_there:
             raise UsageError(f"--set: {key} has no effect: the target has no {role}")
+        of_model = table == "cost" and ".options." in f".{rest}."
+        if of_model and role in parts and target.cost[role].model == "constant":
+            raise UsageError(f"--set: {key} has no effect: cost.{role} has constants, no model")
         rate = adc_gsps(parts)
         if key == "adc.rate_gsps" and target.adc.rate_gsps > rate:
             raise UsageError(

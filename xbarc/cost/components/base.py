@@ -151,12 +151,14 @@ class ComponentKind:
 
     A file of `xbarc/cost/components/` has one, and so may a plug-in. Every kind also has the model
     `constant`. xbarc's own components stand where the target's keys say so (`core.adcs`); those of
-    a plug-in in each target that has their table.
+    a plug-in in each target that has their table. `options`: by model, the options that it takes,
+    so that others are refused by name; a model that isn't listed takes any.
     """
 
     name: str
     roles: tuple[Role, ...]
     models: Mapping[str, Model] = field(default_factory=dict)
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def fault(self) -> str | None:
         """What is wrong with the declaration, None where nothing is."""
@@ -169,6 +171,8 @@ class ComponentKind:
             unknown = sorted({*role.operations} - {*CLASSES})
             if unknown:
                 return f"{role.name}: operations are of {', '.join(CLASSES)}, not {unknown}"
+        if strange := sorted({*self.options} - {*self.models}):
+            return f"options of {strange}, which are no models of it"
         return None if self.roles else "it has no roles"
 
 
@@ -176,12 +180,14 @@ class ComponentKind:
 class ComponentModel:
     """One more model of a kind that there is: `[cost.<role>] model = "<name>"` picks it.
 
-    `kind` is the component's file in `xbarc/cost/components/` (`adc`, `buffer`, ...).
+    `kind` is the component's file in `xbarc/cost/components/` (`adc`, `buffer`, ...). `options`:
+    those that it takes, so that others are refused by name; None: any.
     """
 
     kind: str
     name: str
     build: Model
+    options: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -107,4 +107,5 @@ KIND = ComponentKind(
         ),
     ),
     {"device": device, "isaac": isaac, "puma": puma},
+    {"device": ("cell_area_f2",)},
 )

@@ -162,9 +162,9 @@ def control(spec: Spec) -> Component:
     )
 
 
-ADC = ComponentModel("adc", "neurram", adc)
-SAMPLE_HOLD = ComponentModel("sample_hold", "neurram", sample_hold)
-DAC = ComponentModel("dac", "neurram", dac)
-WORD_LINE = ComponentModel("word_line", "neurram", word_line)
-CROSSBAR = ComponentModel("crossbar", "neurram", crossbar)
-CONTROL = ComponentModel("control", "neurram", control)
+ADC = ComponentModel("adc", "neurram", adc, ("phase_bits",))
+SAMPLE_HOLD = ComponentModel("sample_hold", "neurram", sample_hold, ())
+DAC = ComponentModel("dac", "neurram", dac, ())
+WORD_LINE = ComponentModel("word_line", "neurram", word_line, ())
+CROSSBAR = ComponentModel("crossbar", "neurram", crossbar, ())
+CONTROL = ComponentModel("control", "neurram", control, ())
