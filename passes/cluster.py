@@ -31,7 +31,8 @@ from xbarc.ir.dialect import (
 )
 from xbarc.pipeline import XbarContext
 from xbarc.support.data import Array
-from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.errors import UsageError, XbarcError
+from xbarc.support.names import named
 
 CLUSTERS = "clusters"
 """The key of the pass's figures in report.json."""
@@ -111,12 +112,10 @@ class Cluster(ModulePass):
         """
         context = XbarContext.of(ctx)
         mvms = [o for o in op.walk() if isinstance(o, MvmOp)]
-        known = {weights_of(o).symbol for o in mvms}
-        for name in self.layers:
-            if name not in known:
-                raise UsageError(f"no mapped layer {name!r}: {nearest(name, known)}")
+        known = dict.fromkeys(weights_of(o).symbol for o in mvms)
+        wanted = set(named(self.layers, known, "mapped layer"))
         looked = [_Layer.of(o, context.weights) for o in mvms if _can_be_clustered(o)]
-        chosen = [la for la in looked if not self.layers or la.symbol in self.layers]
+        chosen = [la for la in looked if la.symbol in wanted]
         for layer in chosen:
             self._cluster(layer)
         figures = _fold({la.mvm: la for la in looked})

@@ -28,7 +28,8 @@ from xbarc.ir.dialect import (
     weights_of,
 )
 from xbarc.pipeline import MappingScheme
-from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.errors import XbarcError
+from xbarc.support.names import named
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,8 @@ class Deconv(MappingScheme):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `UsageError` where `layers` names one that isn't there to map."""
         found = {weights_of(o).symbol: o for o in op.walk() if isinstance(o, ConvTransposeOp)}
-        for name in self.layers:
-            if name not in found:
-                raise UsageError(
-                    f"deconv: no unmapped transposed convolution {name!r}: {nearest(name, found)}"
-                )
         map_layer = {"scatter": _scatter, "phases": _phases, "zero-insert": _zero_insert}
-        for name in self.layers or found:
+        for name in named(self.layers, found, "unmapped transposed convolution"):
             crossbar = crossbar_of(found[name])
             if crossbar is None:
                 raise XbarcError("the module doesn't say its crossbar: compile it for a target")

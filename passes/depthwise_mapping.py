@@ -25,7 +25,8 @@ from xbarc.ir.dialect import (
     weights_of,
 )
 from xbarc.pipeline import MappingScheme
-from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.errors import UsageError, XbarcError
+from xbarc.support.names import named
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,13 @@ class DepthwiseMapping(MappingScheme):
         """Raises `UsageError` where `layers` names one that isn't there or has no groups."""
         operations = [o for o in op.walk() if isinstance(o, ConvOp | DenseOp | MvmOp)]
         stored = {weights_of(o).symbol: weights_of(o) for o in operations}
-        for name in self.layers:
-            if name not in stored:
-                raise UsageError(f"no layer {name!r}: {nearest(name, stored)}")
+        wanted = set(named(self.layers, stored, "layer"))
+        for name in wanted.intersection(self.layers):
             if stored[name].group_count == 1:
                 raise UsageError(f"layer {name!r} has no groups: depthwise-mapping can't map it")
         for operation in operations:
             weights = weights_of(operation)
-            if weights.group_count == 1 or (self.layers and weights.symbol not in self.layers):
+            if weights.group_count == 1 or weights.symbol not in wanted:
                 continue
             crossbar = crossbar_of(operation)
             if crossbar is None:

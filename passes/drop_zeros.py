@@ -22,7 +22,8 @@ from xbarc.ir.dialect import (
 )
 from xbarc.pipeline import XbarContext
 from xbarc.support.data import Array
-from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.errors import UsageError, XbarcError
+from xbarc.support.names import named
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,11 @@ class DropZeros(ModulePass):
         """
         arrays = XbarContext.of(ctx).weights
         mvms = [o for o in op.walk() if isinstance(o, MvmOp)]
-        known = {weights_of(o).symbol for o in mvms}
-        for name in self.layers:
-            if name not in known:
-                raise UsageError(f"no mapped layer {name!r}: {nearest(name, known)}")
+        known = dict.fromkeys(weights_of(o).symbol for o in mvms)
+        wanted = set(named(self.layers, known, "mapped layer"))
         for mvm in mvms:
             symbol = weights_of(mvm).symbol
-            if self.layers and symbol not in self.layers:
+            if symbol not in wanted:
                 continue
             if mvm.rows is not None or mvm.columns is not None or mvm.sparse is not None:
                 continue

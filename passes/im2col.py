@@ -28,7 +28,8 @@ from xbarc.ir.dialect import (
     weights_of,
 )
 from xbarc.pipeline import MappingScheme
-from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.errors import XbarcError
+from xbarc.support.names import named
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,12 @@ class Im2col(MappingScheme):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `UsageError` where `layers` names one that isn't there to map."""
-        open_layers = {weights_of(o).symbol for o in op.walk() if isinstance(o, ConvOp | DenseOp)}
-        for name in self.layers:
-            if name not in open_layers:
-                raise UsageError(
-                    f"im2col: no unmapped layer {name!r}: {nearest(name, open_layers)}"
-                )
+        found = dict.fromkeys(
+            weights_of(o).symbol for o in op.walk() if isinstance(o, ConvOp | DenseOp)
+        )
+        layers = frozenset(named(self.layers, found, "unmapped layer"))
         PatternRewriteWalker(
-            GreedyRewritePatternApplier([MapConv(self.layers), MapDense(self.layers)]),
+            GreedyRewritePatternApplier([MapConv(layers), MapDense(layers)]),
             apply_recursively=False,
         ).rewrite_module(op)
 
@@ -97,12 +96,12 @@ def map_stream(
 class MapConv(RewritePattern):
     """`xbar.conv` to window gather, mvm, scatter."""
 
-    layers: tuple[str, ...]
+    layers: frozenset[str]
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: ConvOp, rewriter: PatternRewriter) -> None:
         """One vector an output position."""
-        if self.layers and weights_of(op).symbol not in self.layers:
+        if weights_of(op).symbol not in self.layers:
             return
         vectors = _count(op, 1)
         window: WindowAttr = op.window
@@ -114,12 +113,12 @@ class MapConv(RewritePattern):
 class MapDense(RewritePattern):
     """`xbar.dense` to gather along an axis, mvm, scatter."""
 
-    layers: tuple[str, ...]
+    layers: frozenset[str]
 
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: DenseOp, rewriter: PatternRewriter) -> None:
         """One vector a position of the other axes."""
-        if self.layers and weights_of(op).symbol not in self.layers:
+        if weights_of(op).symbol not in self.layers:
             return
         axis, to = op.axis.value.data, op.to.value.data
         gather = GatherOp.along(op.input, axis, _count(op, to))

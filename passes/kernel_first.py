@@ -31,7 +31,8 @@ from xbarc.ir.dialect import (
 )
 from xbarc.pipeline import MappingScheme, XbarContext
 from xbarc.support.data import Array
-from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.errors import XbarcError
+from xbarc.support.names import named
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,7 @@ class KernelFirst(MappingScheme):
         """Raises `UsageError` where `layers` names one that isn't there to map."""
         arrays = XbarContext.of(ctx).weights
         found = {weights_of(o).symbol: o for o in op.walk() if isinstance(o, LayerOp)}
-        for name in self.layers:
-            if name not in found:
-                raise UsageError(
-                    f"kernel-first: no unmapped layer {name!r}: {nearest(name, found)}"
-                )
-        for name in self.layers or found:
+        for name in named(self.layers, found, "unmapped layer"):
             Rewriter.replace_op(found[name], list(_map(found[name], arrays)))
 
 

@@ -32,7 +32,8 @@ from xbarc.pipeline import (
     schemes,
 )
 from xbarc.support.data import Array
-from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.errors import UsageError, XbarcError
+from xbarc.support.names import named
 
 CHOICES = "mapping_choices"
 """The key of `report.json` under which the choices stand."""
@@ -113,21 +114,15 @@ class Map(ModulePass):
         """
         context = XbarContext.of(ctx)
         found = {weights_of(o).symbol: o for o in op.walk() if isinstance(o, LayerOp)}
-        for name in self.layers:
-            if name not in found:
-                raise UsageError(f"no unmapped layer {name!r}: {nearest(name, found)}")
+        wanted = named(self.layers, found, "unmapped layer")
         registry = load_registry()
         trial = _Trial(context, registry, chosen_schemes(self.schemes, registry), self.operation)
-        candidates = {
-            name: tuple(trial.candidates(layer))
-            for name, layer in found.items()
-            if not self.layers or name in self.layers
-        }
+        candidates = {name: tuple(trial.candidates(found[name])) for name in wanted}
         ends = Search(self.by, candidates, trial.target, trial.parts, self.operation).ends()
         choices = ends[0]
         if len(ends) > 1:
             choices = min(ends, key=lambda end: self._in_program(op, trial, end))
-        for name in self.layers:
+        for name in wanted if self.layers else ():
             if choices[name].chosen is None:
                 reasons = "; ".join(f"{c.scheme}: {c.refused}" for c in choices[name].candidates)
                 raise UsageError(f"no scheme takes layer {name!r}: {reasons}")

@@ -179,8 +179,10 @@ class Prune(GraphPass):
         chosen = {layer.name: layer for layer in select(self.layers, able, refused)}
         if not chosen:
             return 0
-        crossbar = None if target is None else _crossbar(target)
-        units = {n: units_of(la, unit, sizes.of(la), crossbar) for n, la in chosen.items()}
+        units = {
+            n: units_of(la, unit, sizes.of(la), target and _crossbar(target.for_layer(n)))
+            for n, la in chosen.items()
+        }
         gone = smallest({n: sizes.root(u.means) for n, u in units.items()}, self._amount, unit)
         for name, some in gone.items():
             if some.any():
@@ -230,16 +232,15 @@ def _crossbar(target: Target) -> tuple[int, int]:
 
 def _count(layers: Mapping[str, LayerMatrix], target: Target | None) -> dict[str, int]:
     """Weights, MACs for a batch of one, and crossbars (zeros compacted, groups packed)."""
-    weights = nonzero = macs = tiles = 0
-    for layer in layers.values():
+    weights = nonzero = macs = crossbars = 0
+    for name, layer in layers.items():
         mask = layer.matrix != 0
         weights += mask.size
         nonzero += int(mask.sum())
         macs += int(mask.sum()) * layer.vectors
         if target is not None:
-            parts = layer.cut(mask)
-            tiles += sum(fewest_tiles(part, layer.groups, *_crossbar(target)) for part in parts)
+            own, parts = target.for_layer(name), layer.cut(mask)
+            tiles = sum(fewest_tiles(part, layer.groups, *_crossbar(own)) for part in parts)
+            crossbars += tiles * own.array.crossbars_per_tile(own.weights.bits)
     counted = {"weights": weights, "nonzero_weights": nonzero, "macs": macs}
-    if target is None:
-        return counted
-    return {**counted, "crossbars": tiles * target.array.crossbars_per_tile(target.weights.bits)}
+    return counted if target is None else {**counted, "crossbars": crossbars}

@@ -18,7 +18,8 @@ from xbarc.ir.dialect import (
     set_copies,
     weights_of,
 )
-from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.errors import XbarcError
+from xbarc.support.names import named
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,12 @@ class ShareCrossbars(ModulePass):
         """Raises `UsageError` where `layers` names no layer of a block."""
         blocks = [o for o in op.walk() if isinstance(o, SqueezeExcitationOp)]
         known = {name: block for block in blocks for name in block.layers}
-        for name in self.layers:
-            if name not in known:
-                raise UsageError(
-                    f"no squeeze-and-excitation layer {name!r}: {nearest(name, known)}"
-                )
+        wanted = named(self.layers, known, "squeeze-and-excitation layer")
         mvms: dict[str, list[MvmOp]] = {}
         for mvm in mapped_layers(op):
             mvms.setdefault(weights_of(mvm).symbol, []).append(mvm)
         for block in blocks:
-            if self.layers and not set(self.layers) & set(block.layers):
+            if not set(wanted) & set(block.layers):
                 continue
             first, second = (mvms.get(name, []) for name in block.layers)
             if len(first) == len(second) == 1 and _share(first[0], second[0]):

@@ -213,7 +213,7 @@ def compiled(tmp_path, *options, bits=3):
 def test_a_weak_layer_is_warned_of(tmp_path):
     said = compiled(tmp_path, "--no-equalize").stderr.replace("\n", " ")
     assert "layer 'Conv' stands at " in said
-    assert "--set inputs.bits=10 would help" in said
+    assert ".inputs.bits=10' would help" in said
     assert "stands at" not in compiled(tmp_path, bits=8).stderr
 
 

@@ -1,4 +1,4 @@
-"""Converters that stop after fewer bits in some layers: `layers."conv1".adc.bits`."""
+"""Widths and mappings of some layers: `layers."conv1".adc.bits`, and `layers=` in Python."""
 
 import numpy as np
 import pytest
@@ -66,11 +66,96 @@ def test_it_computes_so():
     assert np.array_equal(noisy[0], noisy[1]) and not np.array_equal(noisy[0], noisy[2])
 
 
+@pytest.mark.parametrize("key", ["weights.bits", "inputs.bits"])
+def test_widths_by_layer(key):
+    """All layers at 4 bits by name are a program at 4 bits; one layer alone is neither."""
+    (plain, x), (every, _) = compiled(), compiled(f"{key}=4")
+    (one, _), (last, _) = compiled(f"layers.*.{key}=4"), compiled(f"layers.MatMul_2.{key}=4")
+    assert np.array_equal(one.run(x)["y"], every.run(x)["y"])
+    assert not np.array_equal(last.run(x)["y"], plain.run(x)["y"])
+    assert not np.array_equal(last.run(x)["y"], every.run(x)["y"])
+    # The others stay as they were, to the last bit and picojoule.
+    assert all(
+        np.array_equal(last.weights[name], plain.weights[name]) for name in ("MatMul", "MatMul_1")
+    )
+    was, now, all_of_them = energies(plain), energies(last), energies(every)
+    assert now == {**was, "MatMul_2": pytest.approx(all_of_them["MatMul_2"])}
+    assert now["MatMul_2"] < was["MatMul_2"]
+    assert one.report["totals"]["crossbars"] == every.report["totals"]["crossbars"]
+
+
+def test_layers_in_python():
+    x = compiled()[1]
+    program = xbarc.compile(
+        text_model(NET),
+        "mca64",
+        calibration=x,
+        layers={
+            "MatMul_?": {"weights.bits": 4, "mapping": "kernel-first"},
+            "MatMul_2": {"weights.bits": 6, "mapping": "im2col"},
+        },
+    )
+    rows = {row["name"]: row["mapping"] for row in program.report["layers"]}
+    assert rows == {"MatMul": "im2col", "MatMul_1": "kernel-first", "MatMul_2": "im2col"}
+    bits = {name: program.inspect(name)["layers"][0]["weight_bits"] for name in NAMES}
+    assert bits == {"MatMul": 8, "MatMul_1": 4, "MatMul_2": 6}
+    assert program.target.name.startswith("mca64 + layers.")
+    by_text = xbarc.compile(
+        text_model(NET),
+        "mca64",
+        passes="kernel-first{layers=MatMul_1}",
+        overrides=["layers.MatMul_?.weights.bits=4", "layers.MatMul_2.weights.bits=6"],
+        calibration=x,
+    )
+    assert np.array_equal(program.run(x)["y"], by_text.run(x)["y"])
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ({"MatMul": {"mapping": "fold-batchnorm"}}, "'fold-batchnorm' of 'MatMul' is no mapping"),
+        ({"MatMul": {"mapping": "im2col,deconv"}}, "is no mapping"),
+        ({"MatMul": {"mapping": "im2col{layers=MatMul_1}"}}, "names layers itself"),
+        ({"MatMul": {"adc.bit": 4}}, "has no key 'bit': did you mean 'bits'"),
+        ({"MatMul": 4}, "settings by name"),
+        ({"Matmul": {"mapping": "im2col"}}, "no unmapped layer 'Matmul': did you mean 'MatMul'"),
+        ({"conv*": {"weights.bits": 4}}, "no such layer"),
+    ],
+)
+def test_layers_refused(layers, message):
+    x = np.ones((1, 40), np.float32)
+    with pytest.raises(XbarcError, match=message):
+        xbarc.compile(text_model(NET), "mca64", calibration=x, layers=layers)
+
+
 def test_of_several_the_last_holds():
     target = load_target("mca64", ["layers.conv*.adc.bits=6", "layers.conv1.adc.bits=4"])
     assert target.for_layer("conv1").adc.bits == 4
     assert target.for_layer("conv2").adc.bits == 6
     assert target.for_layer("fc") is target
+    # Key by key; and what is said in a call comes after what the file says.
+    target = load_target("mca64", ["layers.conv1.weights.bits=4", "layers.conv*.adc.bits=6"])
+    assert target.for_layer("conv1").weights.bits == 4
+    assert target.for_layer("conv1").adc.bits == 6
+
+
+def test_over_those_of_a_base(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'base = "mca64"\n[layers.conv1]\nadc.bits = 4\nweights.bits = 5\n'
+        '[layers."*"]\nadc.bits = 6\n'
+    )
+    assert load_target(path).for_layer("conv1").adc.bits == 6
+    target = load_target(path, ["layers.conv1.adc.bits=3"])
+    assert target.for_layer("conv1").adc.bits == 3
+    assert target.for_layer("conv1").weights.bits == 5
+
+
+@pytest.mark.parametrize("name", ["conv[1]", "a=b", "a.b/c d"])
+def test_odd_names(name):
+    target = load_target("mca64", [f'layers."{name}".adc.bits=6'])
+    assert target.for_layer(name).adc.bits == 6
+    assert parse_target(dump_target(target), "a program") == target
 
 
 def test_the_target_reads_back():
@@ -91,7 +176,9 @@ def test_in_a_file(tmp_path):
         (["layers.a.adc.bits=9"], r'layers."a".adc.bits = 9: the converters have adc.bits = 8'),
         (["layers.a.adc.bits=5", "adc.mode=lossless"], 'adc.mode = "lossless" rules'),
         (["layers.a.adc.bit=5"], "has no key 'bit'"),
-        (["layers.a.weights.bits=5"], "has no key"),
+        (["layers.a.core.adcs=5"], "has no key 'core'"),
+        (["layers.a.weights.bits=1"], "weights.bits"),
+        (["layers.a=5"], "layers"),
     ],
 )
 def test_refused(overrides, message):

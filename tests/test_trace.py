@@ -96,7 +96,7 @@ def test_the_layer_whose_converters_round_is_told():
         ({"clipped_inputs": 0.5}, "inputs are clipped"),
         ({"used_inputs": 0.1}, "use few codes"),
         ({"lossless": False}, "converters round"),
-        ({"clipped_inputs": None, "used_inputs": None}, "more bits: weights.bits=9"),
+        ({"clipped_inputs": None, "used_inputs": None}, 'more bits: layers."'),
         ({"own_snr_db": None, "snr_db": 50.0}, ""),
     ],
 )

@@ -338,6 +338,7 @@ def compile(
     passes: str = "",
     calibration: "str | Path | Array | Feeds | None" = None,
     overrides: Sequence[str] = (),
+    layers: Mapping[str, Mapping[str, Any]] | None = None,
     plugins: Sequence[str | Path] = (),
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     batch_axes: Mapping[str, int | None] | None = None,
@@ -363,6 +364,9 @@ def compile(
         calibration: inputs that show the range of each activation: an npz file, arrays by input
             name, or one array. Without it, generated ones are used, and the report says so.
         overrides: target keys, as `array.rows=64`.
+        layers: what is otherwise in some layers, by name or pattern: `{"conv*": {"weights.bits": 4,
+            "inputs.bits": 6, "adc.bits": 6, "mapping": "kernel-first"}}`. Of several that say the
+            same the last one holds.
         plugins: Python files that define passes and other additions; they are run.
         input_shapes: input name -> shape, for dynamic dimensions other than the batch.
         batch_axes: input name -> the axis that is its batch, None where it has none; where it isn't
@@ -385,6 +389,7 @@ def compile(
         UsageError: an unknown target, pass, key or option.
         XbarcError: the model or the data can't be compiled; one line a cause.
     """
+    from xbarc.driver.by_layer import LayerSettings
     from xbarc.driver.compile import Settings, compile_model
     from xbarc.driver.quantization import Quantization
     from xbarc.frontends.source import Inputs, SideWeights
@@ -397,7 +402,17 @@ def compile(
     codes = Quantization.of(
         ranges, rounding, bias_correction, equalize, calibrated=calibration is not None
     )
-    settings = Settings(target, overrides, passes, plugins, given, percentile, weights, codes)
+    settings = Settings(
+        target,
+        overrides,
+        passes,
+        plugins,
+        given,
+        percentile,
+        weights,
+        codes,
+        LayerSettings.of(layers or {}),
+    )
     return Program.of(compile_model(model, settings, calibration, instrumentation))
 
 

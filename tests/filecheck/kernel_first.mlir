@@ -5,8 +5,8 @@
 // RUN: not xbarc opt %s --passes 'kernel-first{layers=cnv}' 2>&1 | filecheck %s --check-prefix MISSPELT
 // RUN: not xbarc opt %s --passes 'im2col,kernel-first{layers=conv}' 2>&1 | filecheck %s --check-prefix MAPPED
 
-// MISSPELT: kernel-first: no unmapped layer 'cnv': did you mean 'conv'?
-// MAPPED: kernel-first: no unmapped layer 'conv'
+// MISSPELT: no unmapped layer 'cnv': did you mean 'conv'?
+// MAPPED: no unmapped layer 'conv'
 
 // TILES: xbar.mvm {{%[0-9]+}}, @conv by "kernel-first" gated offsets [9, 1] grid [128, 16] at {{\[\[}}0, 0, 0, 9{{\]\]}} time [0.0, {{[0-9.]+}}] stream [0.0, {{[0-9.]+}}] :
 

@@ -51,9 +51,9 @@ def energy_pj(layer: LayerEvents, target: Target, parts: Parts) -> Energy:
 
 
 def parts_of(layer: str, target: Target, parts: Parts) -> Parts:
-    """The components as a layer uses them: with `layers`, converters that stop after some bits."""
+    """The components as a layer uses them: with `layers`, by the widths that it has there."""
     own = target.for_layer(layer)
-    return parts if own is target else {**parts, "adc": components(own)["adc"]}
+    return parts if own is target else {**parts, **components(own)}
 
 
 def array_energies_uj(layers: Sequence[LayerEvents], target: Target) -> dict[str, float]:

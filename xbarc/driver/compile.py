@@ -1,6 +1,5 @@
 """The whole way from a model to a program."""
 
-import fnmatch
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from xbarc.artifact import LOWERED, CompiledProgram
 from xbarc.artifact.report import SCHEMA
 from xbarc.cost.components import check_given, components, load_kinds, settled
 from xbarc.driver import extensions
+from xbarc.driver.by_layer import LayerSettings
 from xbarc.driver.crossbar_share import crossbar_share
 from xbarc.driver.input_codes import choose
 from xbarc.driver.origin import describe_model
@@ -51,6 +51,7 @@ from xbarc.pipeline import (
 from xbarc.support.data import Array, Feeds
 from xbarc.support.document import finite
 from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.names import matching
 
 if TYPE_CHECKING:
     import onnx
@@ -67,7 +68,8 @@ class Settings:
 
     `overrides` are `--set` texts, `inputs` is what is said of the model's inputs,
     `percentile` is the share of calibration values that a range keeps, in percent, `weights` are
-    those that stand beside a TVM program, `quantization` says how real numbers become codes.
+    those that stand beside a TVM program, `quantization` says how real numbers become codes,
+    `layers` what is otherwise in some layers.
     """
 
     target: str | Path | Target = "mca128"
@@ -78,6 +80,7 @@ class Settings:
     percentile: float = 100.0
     weights: SideWeights | None = None
     quantization: Quantization = field(default_factory=Quantization)
+    layers: LayerSettings = field(default_factory=LayerSettings)
 
     def range_rule(self, target: Target) -> RangeRule | None:
         """How the ranges of inputs are taken from histograms; None: they are the extremes.
@@ -160,10 +163,11 @@ def decide(settings: Settings) -> Decided:
     percentile = settings.percentile
     if not isinstance(percentile, int | float) or not 50 < percentile <= 100:
         raise UsageError(f"the percentile is a number above 50 and at most 100, not {percentile!r}")
-    target = resolve_target(settings.target, settings.overrides)
+    overrides = (*settings.overrides, *settings.layers.overrides)
+    target = resolve_target(settings.target, overrides)
     registry = load_registry()
     kinds = load_kinds()
-    keys = [text.partition("=")[0].strip() for text in settings.overrides]
+    keys = [text.partition("=")[0].strip() for text in overrides]
     check_given(components(target, kinds), target, keys)
     target = settled(target, kinds)
     if target.device.effects:
@@ -171,7 +175,7 @@ def decide(settings: Settings) -> Decided:
 
         effects_of(target)
     always, asked = parse_passes(ALWAYS, registry), parse_passes(settings.passes, registry)
-    mapping, tile = split_tile_passes(asked.mapping)
+    mapping, tile = split_tile_passes((*settings.layers.passes(registry), *asked.mapping))
     following = follow_ups(asked.graph, asked.mapping, registry)
     graph = (*always.graph, *asked.graph)
     if settings.quantization.equalize and all(p.name != EQUALIZE for p in graph):
@@ -279,7 +283,7 @@ def _driven(program: CompiledProgram, feeds: Feeds) -> dict[str, float]:
 def _check_layers(target: Target, names: Sequence[str]) -> None:
     """Refuse tables of `layers` that no layer's name matches."""
     for pattern in target.layers:
-        if not fnmatch.filter(names, pattern):
+        if not matching(pattern, names):
             raise UsageError(f'layers."{pattern}": no such layer: {nearest(pattern, names)}')
 
 

@@ -143,7 +143,7 @@ class _Probe:
     @classmethod
     def of(cls, layer: Layer, calibrated: Calibrated, target: Target) -> "_Probe":
         """Nothing gathered yet."""
-        integers = integer_weights(layer, target.weights.bits)
+        integers = integer_weights(layer, target)
         kept = np.arange(layer.matrix[1])
         if layer.groups == 1 and len(kept) > COLUMNS:
             kept = np.linspace(0, len(kept) - 1, COLUMNS).astype(int)

@@ -21,12 +21,18 @@ WEAK_DB = 15.0
 SHOWN = 5
 """Layers that a warning names, the worst first."""
 
-HELP: Mapping[str, Callable[[float], str]] = {
-    "inputs": "{:.0%} of the noise is its rounded inputs: --set inputs.bits=10 would help".format,
-    "weights": "{:.0%} of the noise is its rounded weights: --set weights.bits=9 would help".format,
+HELP: Mapping[str, Callable[[float, str], str]] = {
+    "inputs": (
+        "{:.0%} of the noise is its rounded inputs: "
+        """--set 'layers."{}".inputs.bits=10' would help"""
+    ).format,
+    "weights": (
+        "{:.0%} of the noise is its rounded weights: "
+        """--set 'layers."{}".weights.bits=9' would help"""
+    ).format,
     "inherited": "{:.0%} of the noise comes from the layers before it".format,
 }
-"""What makes the noise of a layer -> what to say of it, and what would help."""
+"""What makes the noise of a layer -> what to say of the layer, and what would help."""
 
 
 FEW = 8
@@ -129,6 +135,7 @@ def weak_layers(report: Mapping[str, Any]) -> Iterator[str]:
     for name in weak[:SHOWN]:
         row = layers[name]
         cause = max(HELP, key=lambda key: row[key])
-        yield f"layer {name!r} stands at {snr[name]:.1f} dB beside float: {HELP[cause](row[cause])}"
+        helped = HELP[cause](row[cause], name)
+        yield f"layer {name!r} stands at {snr[name]:.1f} dB beside float: {helped}"
     if len(weak) > SHOWN:
         yield f"{len(weak) - SHOWN} more layers stand below {WEAK_DB:g} dB: see `xbarc trace`"

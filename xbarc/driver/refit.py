@@ -49,7 +49,8 @@ def fit_to_circuit(
     biased = program.origin.get(QUANTIZATION, {}).get(BIASED, [])
     return {
         node: Fitted(
-            integer_weights(layer, target.weights.bits), np.zeros(layer.matrix[1], np.float32)
+            integer_weights(layer, target),
+            np.zeros(layer.matrix[1], np.float32),
         )
         for node, layer in calibrated.planned.layers.items()
         if layer.bias is None and layer.name in biased

@@ -300,6 +300,8 @@ def advice(layer: LayerTrace, target: Target) -> str:
     if not layer.lossless:
         mode = "" if target.adc.mode == "calibrated" else ", or adc.mode=calibrated"
         return f"its converters round: adc.bits above {target.adc.bits}{mode}"
+    own_target, key = target.for_layer(layer.name), f'layers."{layer.name}"'
     return (
-        f"more bits: weights.bits={target.weights.bits + 1} or inputs.bits={target.inputs.bits + 1}"
+        f"more bits: {key}.weights.bits={own_target.weights.bits + 1} or "
+        f"{key}.inputs.bits={own_target.inputs.bits + 1}"
     )

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from xbarc.support.errors import UsageError, nearest
+from xbarc.support.errors import UsageError
+from xbarc.support.names import matching, named
 
 Found = TypeVar("Found")
 
@@ -11,16 +12,16 @@ Found = TypeVar("Found")
 def select(
     layers: Sequence[str], found: Mapping[str, Found], refused: Mapping[str, str]
 ) -> list[Found]:
-    """What `layers` names among `found` (all of them, in order, where it names nothing).
+    """What `layers`, names or patterns, mean among `found`: all of them where there are none.
 
-    `refused` says why a layer can't be taken, by name: `"its kernel is 1 x 1"`.
+    `refused` says why a layer can't be taken, by name: `"its kernel is 1 x 1"`. A pattern leaves
+    those out.
 
     Raises:
         UsageError: a name is refused, with the reason, or unknown, with the nearest known one.
     """
     for name in layers:
-        if name in refused:
-            raise UsageError(f"layer {name!r} can't be taken: {refused[name]}")
-        if name not in found:
-            raise UsageError(f"no layer {name!r}: {nearest(name, found)}")
-    return [item for name, item in found.items() if not layers or name in layers]
+        unfit = [] if matching(name, found) else matching(name, refused)
+        if unfit:
+            raise UsageError(f"layer {unfit[0]!r} can't be taken: {refused[unfit[0]]}")
+    return [found[name] for name in named(layers, found, "layer")]

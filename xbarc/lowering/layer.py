@@ -22,6 +22,7 @@ from xbarc.graph.weights import (
     weight_side,
 )
 from xbarc.hw.quantization import InputScale, code_dtype, quantize_weights
+from xbarc.hw.target import Target
 from xbarc.lowering.kind import LayerKind
 from xbarc.lowering.product import FLOATS, Product, find_product
 from xbarc.lowering.rewrites import is_bias
@@ -156,15 +157,17 @@ def _incoming_codes(value: ir.Value) -> tuple[InputScale | None, ir.Value]:
     return InputScale(factor, bits, signed, int(zero.reshape(()))), quantized
 
 
-def integer_weights(layer: Layer, bits: int) -> IntegerWeights:
+def integer_weights(layer: Layer, target: Target) -> IntegerWeights:
     """The weight matrix [K, N] in integers.
 
     A model's own integers stay as they are, their zero points taken out, with as many bits as they
-    then need; others are quantised. Raises `XbarcError` where a weight isn't finite.
+    then need; others are quantised to the bits that the target has for this layer. Raises
+    `XbarcError` where a weight isn't finite.
     """
     own = _own_integers(layer)
     if own is not None:
         return own
+    bits = target.for_layer(layer.name).weights.bits
     kind, product = layer.kind, layer.product
     q, scale = quantize_weights(kind.as_matrix(product, static_array(product.weights)), bits)
     return IntegerWeights(q, scale * kind.factors(product)[0], bits)

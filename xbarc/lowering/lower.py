@@ -161,7 +161,7 @@ class _Body:
         """
         scale = self._scale_of(layer)
         fitted = self.fitted.get(layer.node) or Fitted(
-            integer_weights(layer, self.target.weights.bits), layer.bias
+            integer_weights(layer, self.target), layer.bias
         )
         integers = fitted.weights
         self._check_width(integers.bits)
@@ -297,7 +297,8 @@ def codes_of(
     if layer.codes is not None:
         return without_sign(layer.codes) if asymmetric and layer.codes.signed else layer.codes
     low, high = calibration.ranges[layer.source.name or ""]
-    return input_scale(low, high, target.inputs.bits, asymmetric=asymmetric)
+    bits = target.for_layer(layer.name).inputs.bits
+    return input_scale(low, high, bits, asymmetric=asymmetric)
 
 
 def accumulator_bits(scale: InputScale, weight_bits: int, rows: int) -> int:

@@ -24,7 +24,9 @@ def derived(base: Target, own: Mapping[str, Any], whose: str) -> dict[str, Any]:
         if not isinstance(value, dict) or not isinstance(old, dict):
             values[name] = value
         elif name == "layers":
-            values[name] = {**old, **value}
+            # Of several the last one holds: what is said anew comes after the base's.
+            kept = {layer: keys for layer, keys in old.items() if layer not in value}
+            values[name] = kept | {layer: old.get(layer, {}) | v for layer, v in value.items()}
         elif name == "cost":
             parts = {role: _component(old.get(role, {}), of, whose) for role, of in value.items()}
             values[name] = {**old, **parts}
@@ -69,10 +71,10 @@ def overriding(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         if CONTROL.search(text):
             raise UsageError(f"--set {text}: has a line break or another control character")
-        key, equals, value = text.partition("=")
-        if not equals or not key:
+        key, value = _split(text)
+        if not key or value is None:
             raise UsageError(f"--set {text}: written key.path=value, such as array.rows=64")
-        *path, last = _path(key.strip())
+        *path, last = _path(key)
         table = _table_at(tables, path, last, text)
         try:
             table[last] = tomllib.loads(f"value = {value}")["value"]
@@ -83,8 +85,20 @@ def overriding(texts: Iterable[str]) -> dict[str, Any]:
     return tables
 
 
-LAYER = re.compile(r"layers\.(.+)\.(adc)\.(bits)")
+LAYER = re.compile(r"layers\.(.+)\.([^.]+)\.([^.]+)")
 """The name of a layer may have dots and slashes in it."""
+
+SPLIT = re.compile(r"""((?:"[^"]*"|[^"=])*)=(.*)""")
+"""A quoted name may have an equals sign in it."""
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """Key and value of a `--set` text; no value where there is no equals sign."""
+    found = SPLIT.fullmatch(text)
+    if found is not None:
+        return found[1].strip(), found[2]
+    key, equals, value = text.partition("=")
+    return key.strip(), value if equals else None
 
 
 def _path(key: str) -> list[str]:
@@ -99,8 +113,8 @@ def last_of(texts: Iterable[str]) -> list[str]:
     """`--set` texts without those that a later one of the same key replaces."""
     found: dict[str, str] = {}
     for text in texts:
-        key, _, value = text.partition("=")
-        found[key.strip()] = value.strip()
+        key, value = _split(text)
+        found[key] = (value or "").strip()
     return [f"{key}={value}" for key, value in found.items()]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from xbarc.hw.target.schema import ComponentTable, Section, Target
+from xbarc.hw.target.schema import ComponentTable, LayerKeys, Section, Target
 
 UNITS = {
     **{"um2": "um²", "mm2": "mm²", "pj": "pJ", "mw": "mW", "ns": "ns", "us": "µS", "v": "V"},
@@ -36,7 +36,20 @@ def markdown() -> str:
         if kind is not None and name != "cost":
             lines += _table(f"[{name}]", kind)
     lines += _table("[cost.COMPONENT]", ComponentTable)
+    lines += _by_layer()
     return "\n".join(lines)
+
+
+def _by_layer() -> Iterator[str]:
+    """The keys of `layers`, all tables of it in one."""
+    yield f'## [layers."NAME"]\n\n{inspect.cleandoc(LayerKeys.__doc__ or "")}\n'
+    yield "| key | value | meaning |"
+    yield "|---|---|---|"
+    for part, field in LayerKeys.model_fields.items():
+        section = next(kind for kind in typing.get_args(field.annotation) if _section_of(kind))
+        for name, own in section.model_fields.items():
+            yield f"| `{part}.{name}` | {_value(own)} | {own.description} |"
+    yield ""
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:

@@ -452,10 +452,32 @@ class LayerAdc(Section):
     """Bits of a conversion there."""
 
 
-class LayerKeys(Section):
-    """What is otherwise in some layers."""
+class LayerWeights(Section):
+    """Weights of some layers; a model's own integers keep their width."""
 
-    adc: LayerAdc
+    bits: Annotated[int, Field(ge=2, le=16)]
+    """Bits of a weight with its sign."""
+
+
+class LayerInputs(Section):
+    """Activations that drive some layers; a model's own codes keep their width."""
+
+    bits: Annotated[int, Field(ge=2, le=16)]
+    """Bits of an activation's code."""
+
+
+class LayerKeys(Section):
+    """What is otherwise in some layers: `layers."conv*".weights.bits = 4`.
+
+    A table goes by the name of a layer, or by a pattern of names; of several that say the same key
+    the last one holds.
+    """
+
+    weights: LayerWeights | None = None
+    """Widths of the weights there."""
+    inputs: LayerInputs | None = None
+    """Widths of the activations there."""
+    adc: LayerAdc | None = None
     """What converters do there."""
 
 
@@ -506,6 +528,8 @@ class Target(Section):
     @model_validator(mode="after")
     def _layers_have_converters(self) -> "Target":
         for name, keys in self.layers.items():
+            if keys.adc is None:
+                continue
             where = f'layers."{name}".adc.bits = {keys.adc.bits}'
             if self.adc.mode == "lossless":
                 raise ValueError(f'{where} has no effect: adc.mode = "lossless" rules')
@@ -515,11 +539,14 @@ class Target(Section):
 
     def for_layer(self, name: str) -> "Target":
         """The target as a layer sees it, with the keys of `layers` that its name matches."""
-        found = [keys for pattern, keys in self.layers.items() if fnmatchcase(name, pattern)]
-        if not found or found[-1].adc.bits == self.adc.bits:
-            return self
-        adc = self.adc.model_copy(update={"bits": found[-1].adc.bits})
-        return self.model_copy(update={"adc": adc})
+        found: dict[str, Section] = {}
+        for pattern, keys in self.layers.items():
+            # A layer may itself be called `conv[1]`.
+            if name == pattern or fnmatchcase(name, pattern):
+                found.update((part, own) for part, own in keys if own is not None)
+        own = {part: getattr(self, part).model_copy(update=dict(k)) for part, k in found.items()}
+        own = {part: section for part, section in own.items() if section != getattr(self, part)}
+        return self.model_copy(update=own) if own else self
 
     @property
     def crossbars_per_chip(self) -> int:

@@ -32,7 +32,8 @@ from xbarc.ir.dialect import (
     vectors_of,
     weights_of,
 )
-from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.errors import UsageError, XbarcError
+from xbarc.support.names import named
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ def patch_sizes(
 
 
 def convolutions(module: ModuleOp, names: Sequence[str]) -> list[ConvOp]:
-    """The convolutions that a pass is to map: those named, or all.
+    """The convolutions that a pass is to map: those that `names` or patterns mean, or all.
 
     Raises `UsageError` where a name isn't that of an unmapped convolution.
     """
@@ -300,13 +301,11 @@ def convolutions(module: ModuleOp, names: Sequence[str]) -> list[ConvOp]:
         for op in module.walk()
         if isinstance(op, DenseOp | ConvTransposeOp)
     }
-    known = {weights_of(op).symbol for op in found}
+    known = {weights_of(op).symbol: op for op in found}
     for name in names:
         if name not in known and name in others:
             raise UsageError(f"{name!r} is no convolution but a {others[name]}")
-        if name not in known:
-            raise UsageError(f"no unmapped convolution {name!r}: {nearest(name, known)}")
-    return [op for op in found if not names or weights_of(op).symbol in names]
+    return [known[name] for name in named(names, known, "unmapped convolution")]
 
 
 def array_of(layer: ConvOp) -> CrossbarArray:

@@ -191,7 +191,7 @@ class _Given:
 
     @classmethod
     def of(cls, layer: Layer, codes_of: Callable[[Layer], InputScale], target: Target) -> "_Given":
-        return cls(codes_of(layer), integer_weights(layer, target.weights.bits))
+        return cls(codes_of(layer), integer_weights(layer, target))
 
 
 class _Layer:

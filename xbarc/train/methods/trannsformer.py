@@ -10,7 +10,8 @@ import torch
 from xbarc.ir.analysis.cluster_layout import clustered, dense_tiles, occupied_tiles
 from xbarc.ir.analysis.clusters import Remainder, Room, find_clusters
 from xbarc.support.data import Array
-from xbarc.support.errors import UsageError, nearest
+from xbarc.support.errors import UsageError
+from xbarc.support.names import named
 from xbarc.train.method import Method, Training
 from xbarc.train.network import TrainedLayer
 
@@ -84,9 +85,7 @@ class Trannsformer(Method):
 
     def start(self, training: Training) -> None:
         """Nothing is clustered yet. Raises `UsageError` if `layers` names what isn't there."""
-        for name in self.layers:
-            if name not in training.layers:
-                raise UsageError(f"no layer {name!r}: {nearest(name, training.layers)}")
+        named(self.layers, training.layers, "layer")
         first = {"threshold": self.threshold, "loss": np.inf, "outside": np.inf, "score": SCORE[0]}
         # The density of the next clustering.
         first["density"] = self.density
@@ -182,9 +181,9 @@ class Trannsformer(Method):
         return [round(self.density - STEP * i, 6) for i in range(max(0, steps) + 1)]
 
     def _chosen(self, training: Training) -> Iterator[TrainedLayer]:
-        for name, layer in training.layers.items():
-            if layer.groups == 1 and (not self.layers or name in self.layers):
-                yield layer
+        for name in named(self.layers, training.layers, "layer"):
+            if training.layers[name].groups == 1:
+                yield training.layers[name]
 
 
 def _labels(layer: TrainedLayer) -> str:
