@@ -13,6 +13,7 @@ from xbarc.cost.components import components
 from xbarc.cost.rollup import occupied
 from xbarc.hw.target import load_target, target_names
 from xbarc.report import report_page
+from xbarc.support.errors import XbarcError
 
 NET = """g (float[N,4,12,12] x) => (float[N,5] y)
 <float[8,4,3,3] a, float[8,1,3,3] d, float[6,8,1,1] e, float[5,864] f> {
@@ -153,6 +154,44 @@ def test_leakage_that_no_source_has_is_said():
     assert puma["totals"]["leakage_not_modelled"] == ["memory"]
 
 
+def test_leakage_by_the_named_model():
+    """ISAAC's parts with the shares that PUMA's simulator has of them; the full load stays."""
+    plain, leaky = (
+        components(load_target("isaac", keys)) for keys in ((), ("technology.leakage=puma",))
+    )
+    shares = {"adc": 0.1, "crossbar": 0, "bus": 1 / 7, "router": 0.41 / 16.54, "buffer": 2 / 18}
+    # By size: 2 KB, 256 B, and 3 KB as the nearest, 2 KB.
+    shares |= {"input_register": 0.33 / 0.9, "output_register": 0.044 / 0.204}
+    shares |= {"node_register": 0.33 / 0.9}
+    for name, part in leaky.items():
+        full = plain[name].unit.full_power_mw
+        assert part.unit.full_power_mw == pytest.approx(full)
+        if name in shares:
+            assert part.unit.leakage_mw == pytest.approx(shares[name] * full)
+            assert part.unit.energy_pj == pytest.approx(
+                (1 - shares[name]) * plain[name].unit.energy_pj
+            )
+    found = compiled("isaac", "technology.leakage=puma").report
+    assert found["totals"]["leakage_not_modelled"] == ["memory"]
+    # What leaks with it is what the caveat says without it.
+    said = next(c["text"] for c in compiled("isaac").report["caveats"] if "Leakage" in c["text"])
+    figures = re.search(r"would be ([\d.]+) mW, for an input ([\d.]+) uJ .* ([\d.]+) uJ", said)
+    leaks = [found["totals"]["modes"][m]["energy_uj"]["leakage"] for m in ("stream", "single")]
+    said_to_be = [float(text) for text in figures.groups()]
+    assert said_to_be == pytest.approx([found["totals"]["leakage_mw"], *leaks], rel=1e-3)
+
+
+def test_the_named_model_of_leakage_is_of_32_nm():
+    with pytest.raises(XbarcError, match=r"shares are of 32 nm, technology.node_nm is 130"):
+        compiled("neurram", "technology.leakage=puma")
+    scaled = ("technology.node_nm=22", "technology.scaling=stillmaker-baas")
+    compiled("isaac", *scaled, "technology.leakage=puma")
+    # What has leakage keeps its own, and an assumed share is for what is left.
+    assert totals("puma", "technology.leakage=puma") == totals("puma")
+    both = components(load_target("isaac", (*LEAKY[:1], "technology.leakage=puma")))
+    assert both["crossbar"].unit.leakage_mw == 0 and both["memory"].unit.leakage_mw is not None
+
+
 def test_a_mapping_is_chosen_in_a_mode():
     """Sub-images leave most crossbars idle most of the time, which counts for one input alone."""
     leaky = ("technology.leakage_share=0.1",)
@@ -208,3 +247,45 @@ def test_a_caveat_stands_beside_its_figures(tmp_path):
     assert number[1] in second and number[1] not in first
     line = next(la for la in said.splitlines() if la.startswith("Crossbars "))
     assert "[" not in line
+
+
+def test_leakage_that_is_not_modelled_is_marked_where_it_stands(tmp_path):
+    """Its rows of 0 in `cost` and `compare`, and each energy; no time, no count."""
+    for name in ("isaac", "puma"):
+        compiled(name).save(tmp_path / f"{name}.xbar")
+    said = CliRunner().invoke(app, ["cost", str(tmp_path / "isaac.xbar")]).output
+    lines = {la.split("  ")[0]: la for la in said.splitlines() if la}
+    number = next(n for n in lines if n.startswith("[1]"))
+    assert "Leakage is modelled of link only" in number
+    assert lines["leakage"].count("[1]") == 2 and lines["total"].count("[1]") == 2
+    for name in ("streaming", "alone", "efficiency"):
+        assert lines[name].endswith("[1]")
+    assert "[" not in lines["peak"] + lines["adc"] + lines["bottleneck"]
+    names = [str(tmp_path / f"{n}.xbar") for n in ("isaac", "puma")]
+    said = CliRunner().invoke(app, ["compare", *names, "-o", str(tmp_path / "c.html")]).output
+    for begin in ("Leakage ", "leakage ", "Power, streaming "):
+        line = next(la for la in said.splitlines() if la.startswith(begin))
+        assert line.split("[")[1].startswith("1]")
+    for begin in ("Latency, one", "Interval, s"):
+        assert "[" not in next(la for la in said.splitlines() if la.startswith(begin))
+
+
+@pytest.mark.parametrize(
+    ("target", "keys", "text"),
+    [
+        ("mca64", ["array.cell_bits=4"], "A read of cells of 4 bits is priced as one of 2 bits"),
+        ("neurram", [], "Cells take nothing by themselves: .* measured together"),
+    ],
+)
+def test_what_the_figure_of_the_cells_leaves_out(target, keys, text):
+    found = [c for c in compiled(target, *keys).report["caveats"] if re.search(text, c["text"])]
+    assert len(found) == 1 and "energy_uj.crossbar" in found[0]["of"]
+    assert not any(re.search(text, c["text"]) for c in compiled("mca64").report["caveats"])
+
+
+def test_what_a_stream_waits_for():
+    """Most of the energy is leakage: of a busy layer's wait, which copies shorten."""
+    report = compiled("puma", passes="im2col").report
+    (text,) = [c["text"] for c in report["caveats"] if "is leakage and clock power" in c["text"]]
+    waits = f"while all wait for {report['totals']['bottleneck']['layer']}: the pass replicate"
+    assert waits in text

@@ -248,7 +248,7 @@ class ComponentFigures(Table):
 class Caveat(Table):
     """What a reader must know before believing figures."""
 
-    of: list[str] = _key("keys of the totals, or tables of them")
+    of: list[str] = _key("keys of the totals that it stands beside, or tables of them")
     text: str = _key("what it is")
 
 

@@ -64,10 +64,11 @@ def command(
 
 def _tables(document: Mapping[str, Any]) -> Iterator["Table"]:
     """Totals, components, then energy, time and crossbars of each layer, a column a program."""
-    from xbarc.report.compare import CHARTED, names
+    from xbarc.report.compare import CHARTED, caveats, names
     from xbarc.report.figures import BY_COMPONENT, words
 
     called, totals = names(document), document["totals"]
+    notes = caveats(document)[1]
     if document["differences"]:
         yield _differences(document, called)
     yield _totals(document, called)
@@ -75,7 +76,7 @@ def _tables(document: Mapping[str, Any]) -> Iterator["Table"]:
         parts = table("component", *called, title=f"\n{caption}")
         for key, values in totals.items():
             if key.startswith(f"{kind}.") and not key.endswith(".total"):
-                parts.add_row(words(key.removeprefix(f"{kind}.")), *_compared(key, values))
+                parts.add_row(words(key.removeprefix(f"{kind}.")), *_compared(key, values, notes))
         yield parts
     for kind, caption in CHARTED:
         layers = table("layer", *called, title=f"\n{caption}")

@@ -1,6 +1,6 @@
 """`xbarc cost`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,16 +42,24 @@ def command(
     if as_json:
         print_json(report)
         return
+    from xbarc.report.caveats import marks
+
     report = shown(report)
     totals, out = report["totals"], console()
+
+    def mark(key: str) -> str:
+        return marks(report["caveats"], key)
+
     out.print(_layers(report))
     out.print("xbars: crossbars; used: share of their cells; ADC: conversions; uJ: streaming\n")
-    out.print(_components(totals))
+    out.print(_components(totals, mark))
     out.print()
-    for name, text in _facts(totals):
-        out.print(f"{name:<12} {text}")
+    for name, text, *keys in _facts(totals):
+        noted = " ".join(found for key in keys if (found := mark(key)))
+        out.print(f"{name:<12} {text} {noted}".rstrip())
+    out.print()
     for note in _notes(report):
-        out.print(f"\n{note}")
+        out.print(note)
 
 
 def _explain(program: "CompiledProgram", key: str, *, as_json: bool) -> None:
@@ -98,19 +106,24 @@ def _layers(report: Mapping[str, Any]) -> "Table":
     return made
 
 
-def _components(totals: Mapping[str, Any]) -> "Table":
-    """Area and energy by component, the total below."""
+def _components(totals: Mapping[str, Any], mark: Callable[[str], str]) -> "Table":
+    """Area and energy by component, the total below; `mark` gives a figure's caveats."""
     made = table("component", "area mm2", "uJ streaming", "uJ alone")
-    area, modes = totals["area_mm2"], totals["modes"]
-    energies = [modes[mode]["energy_uj"] for mode in ("stream", "single")]
-    for name in [*(k for k in {**area, **energies[0]} if k != "total"), "total"]:
-        columns = (table.get(name, 0.0) for table in (area, *energies))
-        made.add_row(name, *(f"{figure:.4g}" for figure in columns))
+    modes = totals["modes"]
+    columns = {"area_mm2": totals["area_mm2"]}
+    columns |= {f"modes.{m}.energy_uj": modes[m]["energy_uj"] for m in ("stream", "single")}
+    names = [n for n in {**totals["area_mm2"], **totals["energy_uj"]} if n != "total"]
+    for name in [*names, "total"]:
+        cells = (
+            f"{figures.get(name, 0.0):.4g} {mark(f'{key}.{name}')}".rstrip()
+            for key, figures in columns.items()
+        )
+        made.add_row(name, *cells)
     return made
 
 
-def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the whole program takes, and how fast it is."""
+def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """What the whole program takes, and how fast it is; then keys whose caveats stand beside it."""
     yield (
         "crossbars",
         f"{number(totals['crossbars'])} in {number(totals['cores'])} cores, "
@@ -125,15 +138,17 @@ def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "streaming",
         f"{number(totals['throughput_ips'])} inputs/s, one every {number(stream['interval_us'])} "
         f"us, {stream['energy_uj']['total']:.4g} uJ each: {stream['power_w']:.4g} W",
+        "modes.stream.energy_uj.total",
     )
     yield (
         "alone",
         f"{number(single['latency_us'])} us, {order}, {single['energy_uj']['total']:.4g} uJ: "
         f"{single['power_w']:.4g} W",
+        "modes.single.energy_uj.total",
     )
     worst = totals["bottleneck"]
     yield "bottleneck", "none" if worst is None else f"{worst['resource']} of {worst['layer']}"
-    yield "efficiency", f"{peak_text(totals)}, streaming"
+    yield "efficiency", f"{peak_text(totals)}, streaming", "tops_per_w"
     yield "peak", f"{peak_text(totals['peak'])}, a chip"
     yield "cells", _power(totals)
     pulses = totals["write_pulses"] // max(totals["memristors"], 1)
@@ -165,7 +180,7 @@ def _power(totals: Mapping[str, Any]) -> str:
 
 def _notes(report: Mapping[str, Any]) -> Iterator[str]:
     """What a reader must know before believing the figures."""
-    yield from (f"{caveat['text']}." for caveat in report["caveats"])
+    yield from (f"[{i + 1}] {caveat['text']}." for i, caveat in enumerate(report["caveats"]))
     if report["calibration"]["source"] == "generated":
         yield "Activation ranges come from generated inputs, not from calibration data."
     if "random_weights" in report:

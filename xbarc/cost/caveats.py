@@ -8,11 +8,36 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xbarc.cost.components import Parts
+from xbarc.cost.components import Parts, components
+from xbarc.cost.components.leakage import NODE_NM
+from xbarc.cost.standing import leakage_mw
 from xbarc.hw.target import Target
 
-ENERGY = ("energy_uj", "modes", "power_w", "tops_per_w", "energy_per_mac_pj")
+ENERGY = (
+    "energy_uj",
+    *(f"modes.{mode}.{key}" for mode in ("stream", "single") for key in ("energy_uj", "power_w")),
+    "power_w",
+    "tops_per_w",
+    "energy_per_mac_pj",
+)
+LEAKAGE = (
+    "leakage_mw",
+    "energy_uj.leakage",
+    "modes.stream.energy_uj.leakage",
+    "modes.single.energy_uj.leakage",
+)
 AREA = ("area_mm2", "tops_per_mm2")
+PEAK = ("peak.tops_per_w", "peak.tops_per_mm2", "peak.energy_per_mac_pj")
+CELLS = (
+    "energy_uj.crossbar",
+    "modes.stream.energy_uj.crossbar",
+    "modes.single.energy_uj.crossbar",
+    "array_energy_uj.cells",
+    "array_energy_uj.arrays",
+)
+
+CELL_BITS = 2
+"""Bits of the cells that published figures of an array's read are of."""
 
 UNPRICED = {
     "buffers": ("buffer", "core_buffer", "chip_buffer"),
@@ -27,7 +52,10 @@ MOSTLY = 0.5
 
 @dataclass(frozen=True)
 class Caveat:
-    """A sentence about figures: `of` are keys of the totals, or the beginnings of keys."""
+    """A sentence about figures: `of` are keys of the totals, or the beginnings of keys.
+
+    It stands beside each figure whose key it names, and beside headlines whose key begins so.
+    """
 
     of: tuple[str, ...]
     text: str
@@ -60,13 +88,15 @@ def _energies(totals: Mapping[str, Any], target: Target, parts: Parts) -> Iterat
     missing = [what for what, names in UNPRICED.items() if not {*names} & {*there}]
     if missing:
         text = f"{_list(missing)}: no figure is known, so they count as nothing"
-        yield Caveat((*ENERGY, *AREA), text[0].upper() + text[1:])
+        yield Caveat((*ENERGY, *AREA, *PEAK), text[0].upper() + text[1:])
     if unknown := totals["leakage_not_modelled"]:
-        yield Caveat(ENERGY, _leakage(unknown, [name for name in there if name not in unknown]))
+        text = _leakage(unknown, [name for name in there if name not in unknown])
+        yield Caveat((*ENERGY, *LEAKAGE), text + _assumed(totals, target))
+    yield from _cells(target, parts)
     priced, needed = target.converter_bits(), replaced(target).converter_bits()
     if priced != needed:
         yield Caveat(
-            (*ENERGY, *AREA),
+            (*ENERGY, *AREA, *PEAK),
             f"Converters are priced at {priced} bits, lossless ones need {needed} "
             '(adc.price = "as-configured")',
         )
@@ -78,8 +108,16 @@ def _energies(totals: Mapping[str, Any], target: Target, parts: Parts) -> Iterat
         yield Caveat(
             ENERGY,
             f"{share:.0%} is leakage and clock power, {what}, idle or not "
-            f'(technology.gating = "{target.technology.gating}")',
+            f'(technology.gating = "{target.technology.gating}"){_waiting(totals)}',
         )
+
+
+def _waiting(totals: Mapping[str, Any]) -> str:
+    """What a stream waits for, where copies of it would help."""
+    worst = totals["bottleneck"]
+    if worst is None or worst["resource"] != "crossbar":
+        return ""
+    return f", while all wait for {worst['layer']}: the pass replicate gives it copies"
 
 
 def _leakage(unknown: list[str], known: list[str]) -> str:
@@ -87,11 +125,42 @@ def _leakage(unknown: list[str], known: list[str]) -> str:
     if not known:
         return "Leakage isn't modelled: no source has it"
     if len(known) < len(unknown):
-        return (
-            f"Leakage is modelled of {_list(known)} only: the other sources don't have it (assume "
-            "a share of the power: technology.leakage_share)"
-        )
+        return f"Leakage is modelled of {_list(known)} only: the other sources don't have it"
     return f"Leakage isn't modelled of {_list(unknown)}: no source has it"
+
+
+def _assumed(totals: Mapping[str, Any], target: Target) -> str:
+    """How much the leakage that isn't modelled may be, where a named model says it."""
+    technology = target.technology
+    if technology.leakage != "published":
+        return ""
+    if technology.node_nm != NODE_NM:
+        return " (assume a share of the power: technology.leakage_share)"
+    asked = technology.model_copy(update={"leakage": "puma"})
+    other = target.model_copy(update={"technology": asked})
+    more_mw = leakage_mw(totals["crossbars"], other, components(other)) - totals["leakage_mw"]
+    if more_mw <= 0:
+        return ""
+    text = f'; by PUMA\'s simulator (technology.leakage = "puma") it would be {more_mw:.4g} mW'
+    if technology.gating != "none":
+        return f"{text}, nothing gated"
+    times = (more_mw * totals[time] * 1e-3 for time in ("interval_us", "latency_us"))
+    return text + ", for an input {:.4g} uJ streaming and {:.4g} uJ alone".format(*times)
+
+
+def _cells(target: Target, parts: Parts) -> Iterator[Caveat]:
+    """What the figure of the arrays doesn't say of their cells."""
+    cells, bits = parts.get("crossbar"), target.array.cell_bits
+    if cells is None or target.array.energy == "programmed":
+        return
+    if not cells.unit.energy_pj:
+        yield Caveat(CELLS, f"Cells take nothing by themselves: {cells.unit.source}")
+    elif bits > CELL_BITS and target.cost["crossbar"].model in ("isaac", "puma"):
+        yield Caveat(
+            (*ENERGY, *CELLS),
+            f"A read of cells of {bits} bits is priced as one of {CELL_BITS} bits, as PUMA's "
+            "simulator has it: both conduct between G_off and G_on",
+        )
 
 
 def _areas(totals: Mapping[str, Any], target: Target) -> Iterator[Caveat]:

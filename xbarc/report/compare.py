@@ -7,6 +7,7 @@ from typing import Any
 from xbarc.artifact import CompiledProgram
 from xbarc.artifact.runs import Run, headline
 from xbarc.report import charts
+from xbarc.report.caveats import mark, stands_at
 from xbarc.report.charts import Row, Segment
 from xbarc.report.figures import (
     BY_COMPONENT,
@@ -177,15 +178,14 @@ def caveats(document: Mapping[str, Any]) -> tuple[list[str], Notes]:
                 texts.append(caveat["text"])
             number = texts.index(caveat["text"]) + 1
             for key in document["totals"]:
-                if any(key == of or key.startswith(f"{of}.") for of in caveat["of"]):
+                if stands_at(caveat["of"], key):
                     notes.setdefault(key, {}).setdefault(i, []).append(number)
     return texts, notes
 
 
 def marks(notes: Notes, key: str, program: int) -> str:
     """The numbers of a figure's caveats: `[1, 3]`; nothing where it has none."""
-    numbers = notes.get(key, {}).get(program, []) if key in HEADLINES else []
-    return f"[{', '.join(map(str, numbers))}]" if numbers else ""
+    return mark(notes.get(key, {}).get(program, []))
 
 
 def widths(program: Mapping[str, Any]) -> str:
@@ -275,7 +275,7 @@ def _totals(document: Mapping[str, Any], called: Sequence[str]) -> Child:
         for key, name in HEADLINES.items()
         if key in totals
     ]
-    more = [[title(key), *_cells(f"totals.{key}", totals[key])] for key in others(totals)]
+    more = [[title(key), *_cells(f"totals.{key}", totals[key], notes)] for key in others(totals)]
     listed = [tag("li", f"[{i + 1}] {text}.") for i, text in enumerate(texts)]
     below = [tag("ul", listed, class_="notes")] if listed else []
     return [
@@ -295,7 +295,7 @@ def _components(document: Mapping[str, Any], called: Sequence[str]) -> Child:
         for kind in BY_COMPONENT
     }
     colors = component_colors({name for table in tables.values() for name in table})
-    pair = []
+    notes, pair = caveats(document)[1], []
     for kind, caption in BY_COMPONENT.items():
         table = tables[kind]
         wholes = [sum(values[i] for values in table.values()) for i in range(len(called))]
@@ -312,7 +312,7 @@ def _components(document: Mapping[str, Any], called: Sequence[str]) -> Child:
             rows.append(Row(breakable(name), drawn, [figure]))
         chart = charts.table(caption, ["Program", "", ""], rows)
         cells = [
-            [words(c), *_cells(f"totals.{kind}.{c}", document["totals"][f"{kind}.{c}"])]
+            [words(c), *_cells(f"totals.{kind}.{c}", document["totals"][f"{kind}.{c}"], notes)]
             for c in colors
             if c in table
         ]

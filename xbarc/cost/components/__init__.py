@@ -12,7 +12,7 @@ a `ComponentKind` (called as it is) with tables of its own in `[cost]`.
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -32,6 +32,7 @@ from xbarc.cost.components.base import (
     adc_gsps,
     constant,
 )
+from xbarc.cost.components.leakage import leaking
 from xbarc.cost.components.scaling import scaled
 from xbarc.hw.target import ComponentTable, Target
 from xbarc.support import plugins
@@ -225,7 +226,7 @@ def components(target: Target, kinds: Kinds | None = None) -> dict[str, Part]:
     return {
         role.name: Part(
             role,
-            _leaking(_adapted(role, known.unit(role.name, target), target), target),
+            leaking(role.name, _adapted(role, known.unit(role.name, target), target), target),
             {level: count(target) for level, count in role.counts.items()},
         )
         for role in known.ordered()
@@ -235,20 +236,6 @@ def components(target: Target, kinds: Kinds | None = None) -> dict[str, Part]:
 
 def _adapted(role: Role, unit: Component, target: Target) -> Component:
     return unit if role.adapted is None else role.adapted(unit, target)
-
-
-def _leaking(unit: Component, target: Target) -> Component:
-    """A unit of which nothing says how it leaks, with a share of its power as leakage (model)."""
-    share = target.technology.leakage_share
-    if share is None or unit.leakage_mw is not None:
-        return unit
-    return replace(
-        unit,
-        leakage_mw=share * unit.full_power_mw,
-        energy_pj=(1 - share) * unit.energy_pj,
-        source=f"{unit.source}; model: {share:.0%} of the power at full load is leakage "
-        "(technology.leakage_share)",
-    )
 
 
 def check_tables(target: Target, kinds: Kinds | None = None) -> None:

@@ -252,8 +252,9 @@ class Technology(Section):
 
     `gating`: with `none` all that is in use draws leakage and clock power all the time; with
     `clock` a part without work draws no clock power, with `power` no leakage either.
-    `leakage_share` is an assumption for components whose source has no leakage: that share of
-    their power at full load. Without it, their leakage isn't modelled.
+    `leakage` and `leakage_share` are for components whose source has no leakage: "puma" gives each
+    the share of its power at full load that it has in PUMA's simulator, `leakage_share` is an
+    assumption, one share for all that are left. Without either, their leakage isn't modelled.
     `scaling`: how figures of another node than theirs are had; "none" refuses them.
     """
 
@@ -265,6 +266,8 @@ class Technology(Section):
     """Clock of the digital parts."""
     gating: Literal["none", "clock", "power"] = "none"
     """What idle parts draw: see above."""
+    leakage: Literal["published", "puma"] = "published"
+    """Leakage where a source has none: not modelled, or by the shares of PUMA's simulator."""
     leakage_share: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Leakage where a source has none, as a share of the power at full load (an assumption)."""
     source: str = ""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xbarc.artifact.runs import Run, headline
+from xbarc.report.caveats import marks
 from xbarc.report.figures import HEADLINES, count, data, flatten, others, percent, title
 from xbarc.report.html import Child, Markup, Section, breakable, tag
 
@@ -11,8 +12,9 @@ from xbarc.report.html import Child, Markup, Section, breakable, tag
 def section(report: Mapping[str, Any], runs: Sequence[Run]) -> Section:
     """The totals: the ones that matter large, all of them in a table."""
     totals = dict(flatten(report["totals"]))
+    noted = report["caveats"]
     cards = [
-        card(name, data(f"totals.{key}", totals[key]))
+        card(name, data(f"totals.{key}", totals[key]), marks(noted, key))
         for key, name in HEADLINES.items()
         if key in totals
     ]
@@ -25,7 +27,7 @@ def section(report: Mapping[str, Any], runs: Sequence[Run]) -> Section:
             exact = data("run.float.accuracy", beside.accuracy, percent(beside.accuracy))
             cards.insert(1, card("Accuracy in float, the same samples", exact))
     rest = [
-        card(title(key), data(f"totals.{key}", totals[key]))
+        card(title(key), data(f"totals.{key}", totals[key]), marks(noted, key))
         for key in others(totals)
         if isinstance(totals[key], int | float | str)
     ]
@@ -33,9 +35,10 @@ def section(report: Mapping[str, Any], runs: Sequence[Run]) -> Section:
     return Section("overview", "Overview", [figures, notes(report)])
 
 
-def card(name: str, figure: Child) -> Markup:
-    """One figure with its name."""
-    return tag("div", tag("dt", name), tag("dd", figure))
+def card(name: str, figure: Child, mark: str = "") -> Markup:
+    """One figure with its name, and the numbers of its caveats."""
+    beside = [" ", tag("small", mark)] if mark else []
+    return tag("div", tag("dt", name), tag("dd", figure, *beside))
 
 
 def notes(report: Mapping[str, Any]) -> Markup:
@@ -55,7 +58,7 @@ def _notes(report: Mapping[str, Any]) -> Iterator[Child]:
         "All figures are for one input (a batch of one): one of a stream, in which layers work on "
         "several inputs side by side, or one alone, for which everything waits."
     )
-    yield from (f"{caveat['text']}." for caveat in report["caveats"])
+    yield from (f"[{i + 1}] {caveat['text']}." for i, caveat in enumerate(report["caveats"]))
     yield programming(report["totals"])
     yield f"{covered['crossbar_operators']} of {operators} operators run on crossbars, {share}"
     for name, reason in covered["digital_reasons"].items():

@@ -1,0 +1,23 @@
+"""Where caveats stand: beside which figures, by their numbers."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from xbarc.report.figures import HEADLINES
+
+
+def stands_at(of: Collection[str], key: str) -> bool:
+    """Whether a caveat of these keys of the totals stands beside a figure."""
+    if key in of:
+        return True
+    return key in HEADLINES and any(key.startswith(f"{begin}.") for begin in of)
+
+
+def mark(numbers: Sequence[int]) -> str:
+    """The numbers of a figure's caveats: `[1, 3]`; nothing where it has none."""
+    return f"[{', '.join(map(str, numbers))}]" if numbers else ""
+
+
+def marks(caveats: Sequence[Mapping[str, Any]], key: str) -> str:
+    """The mark of a figure of one program, whose report has these `caveats`."""
+    return mark([i + 1 for i, caveat in enumerate(caveats) if stands_at(caveat["of"], key)])
