@@ -8,6 +8,7 @@ from test_analog import product, vectors
 from test_whole_network import NATIVE, PAIRS
 
 import xbarc
+from xbarc.cost.components import neurram
 from xbarc.hw.encoding import input_levels, input_slice_weights
 from xbarc.hw.target import load_target
 from xbarc.hw.wires import transfer
@@ -129,6 +130,27 @@ def test_resnet20_on_neurram():
     passes = ["inputs.signed=two-pass"]
     totals = xbarc.compile(model, "neurram", overrides=passes).cost()["totals"]
     assert totals["adc_conversions"] == 495_626
+
+
+@pytest.mark.parametrize(
+    ("low", "codes", "bits", "integrations", "phases"),
+    [(0.0, "unsigned", 8, 15 + 15, 2), (-1.0, "native", 7, 15 + 7, 2)],
+)
+def test_codes_without_a_sign_have_a_bit_more_of_magnitude(low, codes, bits, integrations, phases):
+    """Pulses, samples, word lines and time of 8-bit codes: all 8 bits, or 7 and the sign."""
+    text = "g (float[N,128] x) => (float[N,256] y) <float[128,256] w> { y = MatMul(x, w) }"
+    x = np.random.default_rng(0).uniform(low, 1, (8, 128)).astype(np.float32)
+    report = xbarc.compile(text_model(text), "neurram", calibration=x).report
+    (layer,) = report["layers"]
+    assert layer["input_codes"] == codes
+    energy, conversions = layer["energy_pj"], layer["adc_conversions"]
+    assert energy["dac"] == pytest.approx(layer["row_pulses"] * bits * neurram.PULSE_PJ)
+    samples = neurram.SAMPLE_PJ * bits + neurram.INTEGRATION_PJ * integrations
+    assert energy["sample_hold"] == pytest.approx(conversions * samples)
+    assert energy["word_line"] == pytest.approx(conversions * bits * neurram.WORD_LINE_PJ)
+    # 8 steps, and 4 more for the second phase, in which 4 of the 8 are found already.
+    time = neurram.INTEGRATION_NS * integrations + neurram.STEP_NS * (8 + 4 + phases)
+    assert layer["crossbar_ns"] == pytest.approx(layer["cycles"] * (time + 8 * 2.0))
 
 
 def test_a_stuck_cell_of_a_pair(tmp_path):

@@ -16,6 +16,7 @@ from xbarc.cost.rollup import occupied
 from xbarc.cost.skipped import driven_rows, skipped
 from xbarc.cost.standing import standing_mw
 from xbarc.cost.time import placed_hops, rates_of
+from xbarc.ir.analysis.zero_point import has_sign
 from xbarc.support.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class _Explainer:
 
     def _action_energy(self, layer: LayerEvents, name: str) -> Figure:
         count = actions(layer, self.target, self.parts)[name]
-        unit = parts_of(layer.name, self.target, self.parts)[name].unit
+        unit = parts_of(layer, self.target, self.parts)[name].unit
         return Figure(
             f"layers.{layer.name}.energy_pj.{name}",
             count * unit.energy_pj,
@@ -276,7 +277,7 @@ class _Explainer:
 
     def _crossbar_ns(self, key: str, layer: LayerEvents, value: float) -> Figure:
         target = self.target
-        rate = rates_of(target, self.parts).adc_gsps
+        rate = rates_of(target, self.parts).adc(signed=has_sign(layer.input_codes))
         columns = target.columns_per_adc()
         made = min(rate, target.adc.rate_gsps)
         leaves = (

@@ -6,6 +6,7 @@ Dynamic energy is events times the energy of one; area is what is occupied; ever
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from xbarc.cost.components import Parts, components
@@ -13,6 +14,7 @@ from xbarc.cost.events import COUNTS, LayerEvents
 from xbarc.cost.rollup import area_mm2, chips_needed, roll_up
 from xbarc.cost.standing import leakage_mw, not_modelled
 from xbarc.hw.target import CrossbarArray, Target
+from xbarc.ir.analysis.zero_point import has_sign
 
 Energy = dict[str, float]
 
@@ -46,14 +48,18 @@ def actions(layer: LayerEvents, target: Target, parts: Parts) -> dict[str, float
 def energy_pj(layer: LayerEvents, target: Target, parts: Parts) -> Energy:
     """Dynamic energy of one layer by component, in pJ; of the components that the target has."""
     counts = actions(layer, target, parts)
-    own = parts_of(layer.name, target, parts)
+    own = parts_of(layer, target, parts)
     return {n: counts[n] * part.unit.energy_pj for n, part in own.items() if part.is_there}
 
 
-def parts_of(layer: str, target: Target, parts: Parts) -> Parts:
-    """The components as a layer uses them: with `layers`, by the widths that it has there."""
-    own = target.for_layer(layer)
-    return parts if own is target else {**parts, **components(own)}
+def parts_of(layer: LayerEvents, target: Target, parts: Parts) -> Parts:
+    """The components as a layer uses them: by its widths (`layers`), and by its inputs' sign."""
+    own = target.for_layer(layer.name)
+    if own is not target:
+        parts = {**parts, **components(own)}
+    if has_sign(layer.input_codes):
+        return parts
+    return {n: replace(part, unit=part.of(signed=False)) for n, part in parts.items()}
 
 
 def array_energies_uj(layers: Sequence[LayerEvents], target: Target) -> dict[str, float]:

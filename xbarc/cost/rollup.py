@@ -31,7 +31,8 @@ def roll_up(target: Target, parts: Parts) -> dict[str, dict[str, float]]:
 def peak(target: Target, parts: Parts) -> dict[str, float]:
     """The most that one chip can do: every cell in use in every read, at the power of its roll-up.
 
-    Inputs of `inputs.bits`, unsigned, and `weights.bits` a weight; keys as `ratios` has them.
+    Inputs of `inputs.bits`, unsigned (with a sign where it is driven), and `weights.bits` a weight;
+    keys as `ratios` has them.
     """
     array, bits = target.array, target.weights.bits
     tiles = target.crossbars_per_chip / array.crossbars_per_tile(bits)

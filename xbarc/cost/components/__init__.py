@@ -127,8 +127,8 @@ class Kinds:
             raise UsageError(f"cost.{role}.model = {model!r}: {nearest(model, known)}")
         return f"{kind}.{model}"
 
-    def unit(self, role: str, target: Target) -> Component:
-        """The figures of one unit, by the model that the target picks.
+    def unit(self, role: str, target: Target, *, signed: bool = True) -> Component:
+        """The figures of one unit, by the model that the target picks, for inputs with a sign.
 
         Raises:
             UsageError: there is no such model.
@@ -143,13 +143,13 @@ class Kinds:
                 f"component model {full!r} of {self.models.owner(full)} is no ComponentModel"
             )
         try:
-            return build(Spec(role, target))
+            return build(Spec(role, target, signed))
         except OtherNodeError as other:
             technology = target.technology
             if technology.scaling == "none":
                 raise
             at = technology.model_copy(update={"node_nm": other.nm})
-            there = build(Spec(role, target.model_copy(update={"technology": at})))
+            there = build(Spec(role, target.model_copy(update={"technology": at}), signed))
             return scaled(there, other.nm, technology.node_nm)
 
     def _check_options(self, role: str, full: str, model: Any, target: Target) -> None:
@@ -223,19 +223,23 @@ def components(target: Target, kinds: Kinds | None = None) -> dict[str, Part]:
     """
     known = kinds or load_kinds()
     check_tables(target, known)
+    native = target.inputs.signed == "native"
+
+    def unit(role: Role, *, signed: bool) -> Component:
+        found = known.unit(role.name, target, signed=signed)
+        adapted = found if role.adapted is None else role.adapted(found, target)
+        return leaking(role.name, adapted, target)
+
     return {
         role.name: Part(
             role,
-            leaking(role.name, _adapted(role, known.unit(role.name, target), target), target),
+            unit(role, signed=True),
             {level: count(target) for level, count in role.counts.items()},
+            unit(role, signed=False) if native else None,
         )
         for role in known.ordered()
         if role.name in target.cost
     }
-
-
-def _adapted(role: Role, unit: Component, target: Target) -> Component:
-    return unit if role.adapted is None else role.adapted(unit, target)
 
 
 def check_tables(target: Target, kinds: Kinds | None = None) -> None:

@@ -55,10 +55,15 @@ class OtherNodeError(XbarcError):
 
 @dataclass(frozen=True)
 class Spec:
-    """What a model is asked: the component (`adc`, `core_buffer`, ...) of a target."""
+    """What a model is asked: the component (`adc`, `core_buffer`, ...) of a target.
+
+    `signed`: whether the codes of its inputs have a sign. It matters where they are driven with it
+    (`inputs.signed = "native"`): a code without one has a bit more of magnitude.
+    """
 
     role: str
     target: Target
+    signed: bool = True
 
     @property
     def table(self) -> ComponentTable:
@@ -195,12 +200,18 @@ class Part:
     """A component as it stands in a target.
 
     `unit` has the figures of one, `counts` how many stand in one core, one node beside its cores
-    and one chip beside its nodes.
+    and one chip beside its nodes. `unsigned`: the figures for inputs without a sign, where they are
+    others.
     """
 
     role: Role
     unit: Component
     counts: Mapping[Level, float]
+    unsigned: Component | None = None
+
+    def of(self, *, signed: bool) -> Component:
+        """The figures of one for inputs with a sign, or without."""
+        return self.unit if signed or self.unsigned is None else self.unsigned
 
     def steps(self, operation: str, target: Target) -> float:
         """How many of its actions an operation of a class takes."""
@@ -216,9 +227,9 @@ Parts = Mapping[str, Part]
 """The components of a target by name (`xbarc.cost.components.components`)."""
 
 
-def adc_gsps(parts: Parts) -> float:
+def adc_gsps(parts: Parts, *, signed: bool = True) -> float:
     """Conversions of one ADC in a ns, by its model; no limit where the model says none."""
-    return (parts["adc"].unit.rate_gps if "adc" in parts else 0.0) or math.inf
+    return (parts["adc"].of(signed=signed).rate_gps if "adc" in parts else 0.0) or math.inf
 
 
 def constant(spec: Spec) -> Component:

@@ -67,7 +67,7 @@ class Conversion:
 
 
 def conversion_of(spec: Spec) -> Conversion:
-    """The conversions of a target's inputs; signed codes have a bit less of magnitude.
+    """The conversions of a target's inputs; codes with a sign have a bit less of magnitude.
 
     Raises `XbarcError` for another node, or where an input takes several reads.
     """
@@ -81,7 +81,7 @@ def conversion_of(spec: Spec) -> Conversion:
     phase_bits = target.cost["adc"].options.get("phase_bits", 3)
     if isinstance(phase_bits, bool) or not isinstance(phase_bits, int) or phase_bits < 1:
         raise spec.fault(f"options.phase_bits of cost.adc is a number of bits, not {phase_bits!r}")
-    bits = max(1, target.inputs.bits - 1)
+    bits = max(1, target.inputs.bits - spec.signed)
     return Conversion.of(bits, target.adc.bits, phase_bits)
 
 

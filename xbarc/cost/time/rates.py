@@ -19,13 +19,21 @@ class Rates:
 
     `digital_per_ns`: operations a ns of all units of a kind in one node; a unit that isn't listed
     takes no time. `wire_bits_per_ns`: one wire of the mesh, one way. `link_bits_per_ns`: one wire
-    between chips. `adc_gsps`: one ADC, by its component's model.
+    between chips. `adc_gsps`: one ADC, by its component's model; `unsigned_adc_gsps`: for inputs
+    without a sign, where that is another.
     """
 
     digital_per_ns: Mapping[str, float] = field(default_factory=dict)
     wire_bits_per_ns: float = math.inf
     link_bits_per_ns: float = math.inf
     adc_gsps: float = math.inf
+    unsigned_adc_gsps: float | None = None
+
+    def adc(self, *, signed: bool) -> float:
+        """Conversions of one ADC in a ns, for inputs with a sign or without."""
+        if signed or self.unsigned_adc_gsps is None:
+            return self.adc_gsps
+        return self.unsigned_adc_gsps
 
 
 def rates_of(target: Target, parts: Parts) -> Rates:
@@ -48,14 +56,24 @@ def rates_of(target: Target, parts: Parts) -> Rates:
         wire or math.inf,
         (link.unit.rate_gps if link is not None else 0.0) or math.inf,
         adc_gsps(parts),
+        adc_gsps(parts, signed=False),
     )
 
 
 def cycle_counts(op: MvmOp, target: Target) -> tuple[int, int]:
     """Input vectors of one image, and cycles of each (its input slices)."""
     stream: Any = cast(StreamType, op.input.type)
-    signed = stream.element.signedness.data.name == "SIGNED"
-    return stream.vectors.data, target.input_slices(stream.element.width.data, signed)
+    return stream.vectors.data, target.input_slices(stream.element.width.data, _signed(op))
+
+
+def cycle_ns(op: MvmOp, target: Target, rates: Rates) -> float:
+    """The time of one of its cycles."""
+    return target.cycle_ns(rates.adc(signed=_signed(op)))
+
+
+def _signed(op: MvmOp) -> bool:
+    stream: Any = cast(StreamType, op.input.type)
+    return bool(stream.element.signedness.data.name == "SIGNED")
 
 
 def cycles(vectors: int, slices: int, copies: int = 1) -> int:

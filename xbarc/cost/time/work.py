@@ -12,7 +12,7 @@ from xdsl.ir import SSAValue
 from xbarc.cost.components import Parts
 from xbarc.cost.digital import count_operations
 from xbarc.cost.model import digital_unit
-from xbarc.cost.time.rates import Rates, cycle_counts, cycles
+from xbarc.cost.time.rates import Rates, cycle_counts, cycle_ns, cycles
 from xbarc.cost.time.traffic import hosts, placed, wires_of
 from xbarc.graph.operators import load_operators
 from xbarc.hw.target import Target
@@ -147,7 +147,7 @@ def _crossbar_ns(stages: Sequence[Stage], target: Target, rates: Rates) -> dict[
         if isinstance(stage.op, MvmOp):
             vectors, slices = cycle_counts(stage.op, target)
             count = cycles(vectors, slices, copies_of(stage.op))
-            found[index] = count * target.cycle_ns(rates.adc_gsps)
+            found[index] = count * cycle_ns(stage.op, target, rates)
     return found
 
 

@@ -27,6 +27,11 @@ def input_codes(op: MvmOp, zero_point: int, target: Target) -> InputCodes:
     return "asymmetric" if zero_point else "unsigned"
 
 
+def has_sign(codes: InputCodes) -> bool:
+    """Whether codes of this kind can be negative."""
+    return codes not in ("unsigned", "asymmetric")
+
+
 def weight_sums(op: DequantizeOp, q: Array) -> npt.NDArray[np.int64]:
     """The sum of the weights q [Kg, N] that a result adds up: [N], or [N, spatial...].
 
