@@ -180,7 +180,9 @@ class Prune(GraphPass):
         if not chosen:
             return 0
         units = {
-            n: units_of(la, unit, sizes.of(la), target and _crossbar(target.for_layer(n)))
+            n: units_of(
+                la, unit, sizes.of(la), None if target is None else _crossbar(target.for_layer(n))
+            )
             for n, la in chosen.items()
         }
         gone = smallest({n: sizes.root(u.means) for n, u in units.items()}, self._amount, unit)
