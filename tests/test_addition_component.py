@@ -128,6 +128,55 @@ def test_it_changes_nothing_else(plugin, target):
     assert report == plain
 
 
+WRONG = {
+    "no component": ("return 4.0", "gave 4.0, not a Component"),
+    "an exception": ("return 1 / 0", "failed: ZeroDivisionError at thermometer.py:"),
+    "negative energy": (
+        'return Component(1.0, -0.5, source="mine")',
+        "gave energy_pj = -0.5: a finite number",
+    ),
+    "not finite": (
+        'return Component(1.0, 1.0, rate_gps=float("inf"), source="mine")',
+        "gave rate_gps = inf",
+    ),
+    "a text": ('return Component("1", 1.0, source="mine")', "gave area_um2 = '1'"),
+    "no area": ('return Component(None, 1.0, source="mine")', "gave area_um2 = None"),
+    "no source": ("return Component(1.0, 1.0)", "gave no source: say where"),
+    "an empty source": ('return Component(1.0, 1.0, source=" ")', "gave no source"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "said"), WRONG.values(), ids=WRONG)
+def test_a_faulty_model_is_one_line(plugin, target, wrong, said):
+    plugin.write_text(THERMOMETER.replace("    bits = spec", f"    {wrong}\n    bits = spec"))
+    with pytest.raises(XbarcError) as caught:
+        compiled(target, plugins=[plugin])
+    (line,) = caught.value.causes
+    assert line.startswith(f"component model 'thermometer.bandgap' of {plugin} ") and said in line
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("lambda target: 2", "lambda target: -1", "counts gave -1: a finite number, 0 at least"),
+        ("lambda target: 2", "lambda target: target.x", "counts failed: AttributeError at"),
+        ("layer.adc_conversions", "layer.adc_conversion", "actions failed: AttributeError at"),
+        ("layer.adc_conversions", "None", "actions gave None"),
+        (
+            "layer.adc_conversions,",
+            "1, adapted=lambda unit, target: None,",
+            "adapted gave None, not a Component",
+        ),
+    ],
+)
+def test_a_faulty_kind_is_one_line(plugin, target, right, wrong, said):
+    plugin.write_text(THERMOMETER.replace(right, wrong))
+    with pytest.raises(XbarcError) as caught:
+        compiled(target, plugins=[plugin])
+    (line,) = caught.value.causes
+    assert line.startswith(f"component 'thermometer' of {plugin}: ") and said in line
+
+
 def test_a_target_without_its_table_has_none(plugin):
     assert compiled(plugins=[plugin]).report == compiled().report
 

@@ -32,6 +32,7 @@ from xbarc.cost.components.base import (
     adc_gsps,
     constant,
 )
+from xbarc.cost.components.foreign import checked_model, checked_role
 from xbarc.cost.components.leakage import leaking
 from xbarc.cost.components.scaling import scaled
 from xbarc.hw.target import ComponentTable, Target
@@ -109,6 +110,8 @@ class Kinds:
         for name, build in kind.models.items():
             self.models.add(f"{kind.name}.{name}", partial(_identity, build), owner)
         for role in kind.roles:
+            if owner != OURS:
+                role = checked_role(role, f"component {role.name!r} of {owner}")
             self.roles.add(role.name, partial(_identity, (kind, role)), owner)
 
     def ordered(self) -> list[Role]:
@@ -142,6 +145,9 @@ class Kinds:
             raise XbarcError(
                 f"component model {full!r} of {self.models.owner(full)} is no ComponentModel"
             )
+        owner = self.models.owner(full)
+        if owner != OURS:
+            build = checked_model(build, f"component model {full!r} of {owner}")
         try:
             return build(Spec(role, target, signed))
         except OtherNodeError as other:
