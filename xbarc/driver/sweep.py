@@ -22,7 +22,14 @@ import onnx_ir as ir
 from xbarc.artifact import CompiledProgram
 from xbarc.artifact.sweeps import Point, Setting
 from xbarc.driver import extensions
-from xbarc.driver.compile import Decided, Settings, compile_imported, decide, fitting_to
+from xbarc.driver.compile import (
+    Decided,
+    Settings,
+    compile_imported,
+    decide,
+    fitting_to,
+    resolve_target,
+)
 from xbarc.driver.evaluate import Samples, run_samples, samples_of
 from xbarc.driver.float_run import float_output
 from xbarc.driver.metrics import Metric
@@ -143,11 +150,13 @@ def _toml(value: Setting) -> str:
 class Swept:
     """What a sweep found: its points in the order of the grid.
 
-    `float_figures`: the metric of the float network on the same samples.
+    `target` is what the axes vary. `float_figures`: the metric of the float network on the same
+    samples.
     """
 
     axes: tuple[Axis, ...]
     model: str
+    target: str
     samples: int | None
     metric: str | None
     float_figures: Mapping[str, float | None]
@@ -157,6 +166,7 @@ class Swept:
         """What `xbarc sweep --json` prints."""
         told: dict[str, Any] = {
             "model": self.model,
+            "target": self.target,
             "samples": self.samples,
             "metric": self.metric,
             "float": dict(self.float_figures),
@@ -252,7 +262,8 @@ def run_sweep(
             pool.shutdown(cancel_futures=True)
         figures, samples, metric = bench.float_figures()
     points = tuple(found[i] for i in range(len(grid)))
-    return Swept(sweep.axes, sweep.model.name, samples, metric, figures, points)
+    base = resolve_target(sweep.settings.target, sweep.settings.overrides).name
+    return Swept(sweep.axes, sweep.model.name, base, samples, metric, figures, points)
 
 
 def _decided(sweep: Sweep, point: Mapping[str, Setting]) -> Decided | UsageError:

@@ -66,12 +66,13 @@ def _energy(found: "Swept") -> Figure:
     plot.plot(
         [p.energy_uj for p in points], [100 * (p.accuracy or 0) for p in points], "o", alpha=0.5
     )
-    front = sorted(
-        (found.points[i].energy_uj, 100 * (found.points[i].accuracy or 0.0))
-        for i in pareto(found.points)
-    )
+    best = sorted((found.points[i] for i in pareto(found.points)), key=lambda p: p.energy_uj or 0.0)
+    front = [(p.energy_uj, 100 * (p.accuracy or 0.0)) for p in best]
     plot.plot([x for x, _ in front], [y for _, y in front], "o-", label="Pareto front")
-    plot.set_xlabel("energy of one input, µJ")
+    for point, place in zip(best, front, strict=True):
+        varied = [str(point.settings[axis.key]) for axis in found.axes if len(axis.values) > 1]
+        plot.annotate(", ".join(varied), place, (6, -12), textcoords="offset points", fontsize=8)
+    plot.set_xlabel("energy of one input in a stream, µJ")
     _legend(plot)
     return figure
 
@@ -80,7 +81,7 @@ def _empty(found: "Swept") -> tuple[Figure, Any]:
     figure = Figure(figsize=SIZE)
     plot = figure.subplots()
     plot.set_ylabel(f"accuracy, % ({found.samples} samples)")
-    plot.set_title(found.model)
+    plot.set_title(f"{found.model} on {found.target}")
     exact = found.float_figures.get("accuracy")
     if exact is not None:
         plot.axhline(100 * exact, color="0.3", linestyle="--", label="float")
