@@ -150,17 +150,22 @@ def _toml(value: Setting) -> str:
 class Swept:
     """What a sweep found: its points in the order of the grid.
 
-    `target` is what the axes vary. `float_figures`: the metric of the float network on the same
+    `target` is the one that the axes vary, None where it is itself an axis. `float_figures`: the metric of the float network on the same
     samples.
     """
 
     axes: tuple[Axis, ...]
     model: str
-    target: str
+    target: str | None
     samples: int | None
     metric: str | None
     float_figures: Mapping[str, float | None]
     points: tuple[Point, ...]
+
+    @property
+    def title(self) -> str:
+        """The model, and on what."""
+        return self.model if self.target is None else f"{self.model} on {self.target}"
 
     def document(self) -> dict[str, Any]:
         """What `xbarc sweep --json` prints."""
@@ -262,7 +267,9 @@ def run_sweep(
             pool.shutdown(cancel_futures=True)
         figures, samples, metric = bench.float_figures()
     points = tuple(found[i] for i in range(len(grid)))
-    base = resolve_target(sweep.settings.target, sweep.settings.overrides).name
+    base = None
+    if all(axis.key != TARGET for axis in sweep.axes):
+        base = resolve_target(sweep.settings.target, sweep.settings.overrides).name
     return Swept(sweep.axes, sweep.model.name, base, samples, metric, figures, points)
 
 

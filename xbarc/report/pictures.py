@@ -81,7 +81,7 @@ def _empty(found: "Swept") -> tuple[Figure, Any]:
     figure = Figure(figsize=SIZE)
     plot = figure.subplots()
     plot.set_ylabel(f"accuracy, % ({found.samples} samples)")
-    plot.set_title(f"{found.model} on {found.target}")
+    plot.set_title(found.title)
     exact = found.float_figures.get("accuracy")
     if exact is not None:
         plot.axhline(100 * exact, color="0.3", linestyle="--", label="float")

@@ -38,7 +38,7 @@ def sweep_page(found: "Swept", document: Mapping[str, Any]) -> Markup:
     head = tag(
         "header",
         tag("p", "xbarc sweep", class_="kind"),
-        tag("h1", f"{found.model} on {found.target}"),
+        tag("h1", found.title),
         tag("p", lead + ".", class_="lead"),
     )
     body = [tag("section", tag("h2", s.heading), s.body, id=s.anchor) for s in sections]
