@@ -150,8 +150,8 @@ def _toml(value: Setting) -> str:
 class Swept:
     """What a sweep found: its points in the order of the grid.
 
-    `target` is the one that the axes vary, None where it is itself an axis. `float_figures`: the metric of the float network on the same
-    samples.
+    `target` is the one that the axes vary, None where it is itself an axis. `float_figures`: the
+    metric of the float network on the same samples.
     """
 
     axes: tuple[Axis, ...]
