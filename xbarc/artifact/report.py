@@ -384,12 +384,15 @@ class Report(Table):
     random_weights: RandomWeights = _maybe("weights that were made up; where any were")
 
 
-def fault(document: Any) -> str | None:
-    """The first thing wrong with a report, in one line with its key; None where nothing is."""
+def fault(document: Any, table: type[Table] | None = None) -> str | None:
+    """The first thing wrong with a report, in one line with its key; None where nothing is.
+
+    `table`: another schema that the document is held to.
+    """
     if not isinstance(document, dict):
         return "it is no table of keys"
     try:
-        Report.model_validate(document)
+        (table or Report).model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -39,6 +39,7 @@ from xbarc.artifact.manifest import (
     WEIGHTS,
     manifest,
 )
+from xbarc.artifact.origin import Origin
 from xbarc.artifact.program import CompiledProgram
 from xbarc.artifact.report import fault as report_fault
 from xbarc.hw.target import dump_target, parse_target
@@ -158,9 +159,11 @@ def load(path: str | Path) -> CompiledProgram:
         raise XbarcError(f"{path}: {REPORT} is damaged: {wrong}: compile the model again")
     if module.attributes.get(CROSSBAR) != CrossbarAttr.of(target.array):
         raise XbarcError(f"{path}: {PROGRAM} is mapped for other crossbars than {TARGET} says")
+    origin = {k: v for k, v in listed.items() if k not in ("format", "files")}
+    if (wrong := report_fault(origin, Origin)) is not None:
+        raise XbarcError(f"{path}: {MANIFEST} is damaged: {wrong}: compile the model again")
     digital = {n: (path / n).read_bytes() for n in files if n.startswith("digital/")}
     _check_parts(path, module, weights, digital)
-    origin = {k: v for k, v in listed.items() if k not in ("format", "files")}
     network = partial(float_network.load, path) if float_network.GRAPH in files else None
     return CompiledProgram(module, weights, digital, target, origin, report, network)
 

@@ -14,6 +14,7 @@ import onnx
 
 from xbarc.graph.operators import Operator, Operators, load_operators
 from xbarc.graph.operators.costs import CLASSES, Call
+from xbarc.graph.serialize import parse
 
 Shape = tuple[int, ...]
 
@@ -30,7 +31,7 @@ def count_operations(
     of its result. `operators`: the table, where the caller has it already.
     """
     known = load_operators() if operators is None else operators
-    model = onnx.load_model_from_string(content)
+    model = parse(content, "a digital part")
     shapes = _shapes(model, inputs, outputs)
     counts: Counter[str] = Counter(dict.fromkeys(CLASSES, 0))
     for node in model.graph.node:

@@ -38,7 +38,7 @@ from xbarc.driver.stages import (
     lower_model,
 )
 from xbarc.frontends.source import Inputs
-from xbarc.graph.serialize import to_proto
+from xbarc.graph.serialize import parse, to_proto
 from xbarc.hw.quantization import SignedCodes
 from xbarc.ir import parse_module, print_module
 from xbarc.ir.analysis.coverage import coverage_of
@@ -158,7 +158,8 @@ def _check_same(program: CompiledProgram, was: ModuleOp, lowered: Lowered) -> No
         raise _differs("the program and the model have more and fewer operations")
     sums = _sums(now)
     for path, model in lowered.digital.items():
-        if reason := _digital_difference(program.digital[path], to_proto(model), sums[path]):
+        old = parse(program.digital[path], path)
+        if reason := _digital_difference(old, to_proto(model), sums[path]):
             raise _differs(f"{path}: {reason}; only weights on crossbars can be written anew")
 
 
@@ -261,9 +262,11 @@ def _biases(graph: onnx.GraphProto, sums: Mapping[int, int]) -> set[str]:
     }
 
 
-def _digital_difference(old: bytes, new: onnx.ModelProto, sums: Mapping[int, int]) -> str | None:
+def _digital_difference(
+    old: onnx.ModelProto, new: onnx.ModelProto, sums: Mapping[int, int]
+) -> str | None:
     """What differs between two digital parts but for names and biases; None where nothing does."""
-    was, now = (_normal(graph, sums) for graph in (onnx.load_from_string(old).graph, new.graph))
+    was, now = (_normal(model.graph, sums) for model in (old, new))
     for (name, before), (_, after) in zip(was, now, strict=False):
         if before != after:
             return f"{name} differs"

@@ -11,10 +11,20 @@ from functools import partial
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+
+from xbarc.support.errors import XbarcError
 
 SMALL_BYTES = 1024
 """Tensors up to this size travel inside the protobuf: shape inference reads their values."""
+
+
+def parse(content: bytes, what: str) -> onnx.ModelProto:
+    """The model that a stored ONNX file holds. Raises `XbarcError` where it is damaged."""
+    try:
+        return onnx.load_model_from_string(content)
+    except (DecodeError, ValueError) as error:
+        raise XbarcError(f"{what} is no ONNX file any more: {error}") from None
 
 
 def names_files(model: onnx.ModelProto) -> bool:
