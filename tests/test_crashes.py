@@ -1,8 +1,11 @@
 """onnxruntime may end the process; the next try says at which node."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -102,3 +105,55 @@ def test_the_mark_of_a_living_process_is_its_own(cache_folder, monkeypatch):
     Session(model())
     (cache_folder / f"{marks[-1]}.run").write_text(str(os.getpid()))
     Session(model()).run({"x": np.ones(3, np.float32)})
+
+
+ENDLESS = """<ir_version: 8, opset_import: ["": 18]>
+g (float[N] x) => (float[N] y) <int64 trips = {9223372036854775807}, bool yes = {1}> {
+    y = Loop(trips, yes, x) <body = b (int64 i, bool go, float[N] v) => (bool again, float[N] u)
+        { again = Identity(go) u = Identity(v) }> }"""
+
+ASKING = """
+import sys
+import time
+from pathlib import Path
+import numpy as np, onnx, onnx_ir as ir
+from xbarc.graph import crashes
+model = ir.load(sys.argv[1])
+crashes._fault(model, list(model.graph), {"x": np.ones(3, np.float32)})
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux ends a child with its parent")
+def test_a_try_ends_with_the_command_that_asks_for_it(tmp_path):
+    path = tmp_path / "endless.onnx"
+    onnx.save(onnx.parser.parse_model(ENDLESS), path)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", ASKING, str(path)]
+    with subprocess.Popen(command, env=environment) as asking:
+        wait(lambda: tries(tmp_path), "it begins")
+        time.sleep(0.5)
+        assert tries(tmp_path)
+        asking.kill()
+    wait(lambda: not tries(tmp_path), "it ends")
+
+
+def tries(folder):
+    """Processes that try a model in this folder, with onnxruntime's library in use."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            tried = b"xbarc.graph.tried" in words and any(
+                word.startswith(bytes(folder)) for word in words
+            )
+            if tried and b"onnxruntime" in (process / "maps").read_bytes():
+                found.append(process.name)
+    return found
+
+
+def wait(until, what):
+    for _ in range(300):
+        if until():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"30 s went by before {what}")

@@ -4,7 +4,6 @@ The parent hands on signals and waits. It ends the child where Ctrl-C doesn't, a
 stranger's graph runs longer than it may (`xbarc.support.bounds`). A crash ends in one line.
 """
 
-import ctypes
 import faulthandler
 import os
 import select
@@ -19,6 +18,7 @@ from typing import IO, NoReturn
 
 from xbarc.cli.failure import bug_line, complain
 from xbarc.support.bounds import Watch, watched_by
+from xbarc.support.process import end_with
 
 INTERRUPTED = 130
 PATIENCE = 1.5
@@ -38,9 +38,10 @@ def supervised(call: Callable[[], NoReturn]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     reading, writing = os.pipe()
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     if not child:
         os.close(reading)
+        end_with(parent)
         _work(call, watch, crash)
     os.close(writing)
     asked = _Asked(child)
@@ -80,7 +81,6 @@ class _Asked:
 
 def _work(call: Callable[[], NoReturn], watch: Watch, crash: IO[bytes]) -> NoReturn:
     """The child: it never returns."""
-    _die_with_parent()
     signal.signal(signal.SIGINT, _once)
     faulthandler.enable(crash)
     watched_by(watch)
@@ -110,11 +110,6 @@ def _once(number: int, frame: object) -> NoReturn:
     # A terminal's Ctrl-C comes twice: to the group, and from the parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-def _die_with_parent() -> None:
-    with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, which Linux has
 
 
 def _kill(child: int) -> None:

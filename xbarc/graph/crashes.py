@@ -109,7 +109,8 @@ def _fault(model: ir.Model, nodes: Sequence[ir.Node], feeds: Mapping[str, Array]
         ir.save(part, path, external_data="weights")
         with data.open("wb") as file:
             np.savez(file, *feeds.values())
-        command = [sys.executable, "-m", "xbarc.graph.tried", str(path), str(data), *feeds]
+        command = [sys.executable, "-m", "xbarc.graph.tried", str(os.getpid())]
+        command += [str(path), str(data), *feeds]
         with suppress(subprocess.TimeoutExpired):
             code = subprocess.run(command, capture_output=True, timeout=PATIENCE).returncode
             if code not in (0, 1):
