@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import onnxruntime as ort
 
-
 from xbarc.support.process import end_with
 
 
