@@ -11,9 +11,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 import xbarc
-from xbarc.cost.components import Parts, components
+from xbarc.cost.components import Parts, adc_gsps, components
 from xbarc.cost.events import LayerEvents, count_events
 from xbarc.cost.rollup import area_mm2, peak, roll_up
+from xbarc.cost.time import Times, program_times
 from xbarc.hw.target import Target, load_target
 from xbarc.ir.dialect import MvmOp, set_copies, weights_of
 
@@ -241,17 +242,30 @@ def vgg8(layers: Layers) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def counted(
-    layers: Layers, target: str, passes: str = "", copies: Sequence[int] = ()
-) -> tuple[list[LayerEvents], Target, Parts]:
-    """The network mapped for a target, and its events; `copies` of each layer, in order."""
+@dataclass(frozen=True)
+class Mapped:
+    """A network on a target: its events by layer, times, the target and its components."""
+
+    events: list[LayerEvents]
+    times: Times
+    target: Target
+    parts: Parts
+
+    def crossbar_ns(self, layer: int) -> float:
+        """How long the crossbars of a layer work for one image."""
+        return self.times.by_layer()[self.events[layer].name]["crossbar_ns"]
+
+
+def counted(layers: Layers, target: str, passes: str = "", copies: Sequence[int] = ()) -> Mapped:
+    """The network mapped for a target; `copies` of each layer, in order."""
     image = np.random.default_rng(2).random((2, 3, 32, 32)).astype(np.float32)
     program = xbarc.compile(vgg8(layers), target, passes=passes, calibration=image)
     mvms = {weights_of(op).symbol: op for op in program.module.walk() if isinstance(op, MvmOp)}
     for op, count in zip(mvms.values(), copies, strict=False):
         set_copies(op, count)
     events = count_events(program.module, program.weights, program.target)
-    return events, program.target, components(program.target)
+    parts = components(program.target)
+    return Mapped(events, program_times(program, parts), program.target, parts)
 
 
 NEUROSIM_COPIES = (16, 4, 4, 2, 2, 1, 1, 8)
@@ -262,13 +276,15 @@ def neurosim() -> list[Row]:
     """NeuroSim 1.4's VGG-8, Fig. 27 of its manual."""
     convolutions = ",".join(f"layer{i}" for i, la in enumerate(NEUROSIM_VGG8[:9]) if la != "pool")
     passes = f"kernel-first{{layers={convolutions.removeprefix('layer0,')}}}"
-    events, target, parts = counted(NEUROSIM_VGG8, "neurosim22", passes, NEUROSIM_COPIES)
+    mapped = counted(NEUROSIM_VGG8, "neurosim22", passes, NEUROSIM_COPIES)
+    events, target, parts = mapped.events, mapped.target, mapped.parts
     crossbars = sum(la.crossbars for la in events)
     cells = crossbars * target.array.rows * target.array.cols
     area = area_mm2(crossbars, target, parts)
     energy = {
         name: 1e-6 * sum(energies_pj(la, target, parts)[name] for la in events) for name in parts
     }
+    adc_uj = [1e-6 * energies_pj(la, target, parts)["adc"] for la in events]
     used = 100 * sum(la.memristors for la in events) / cells
     total = sum(area.values())
     return [
@@ -276,6 +292,7 @@ def neurosim() -> list[Row]:
         Row("memory utilisation", 96.8584, used, "counted", "%"),
         Row("area of the arrays", 1.5408, area["crossbar"], "reproduced", "mm2"),
         Row("energy of the ADCs", 18.274, energy["adc"], "predicted", "uJ"),
+        Row("the same, NeuroSim's windows", 18.274, _inside(adc_uj), "predicted", "uJ"),
         Row("area of the ADCs", 14.6062, area["adc"], "taken", "mm2"),
         Row("area of accumulation circuits", 3.13322, area["shift_add"], "taken", "mm2"),
         Row("energy of accumulation circuits", 5.16853, energy["shift_add"], "taken", "uJ"),
@@ -284,6 +301,27 @@ def neurosim() -> list[Row]:
         Row("area of interconnect", 6.17954, area["bus"], "taken", "mm2"),
         Row("energy of interconnect", 8.94262, energy["bus"], "taken", "uJ"),
         Row("chip", 45.554, total, "taken", "mm2"),
+        *_neurosim_times(mapped),
+    ]
+
+
+def _inside(figures: Sequence[float]) -> float:
+    """The sum of figures by layer, for the windows that NeuroSim has.
+
+    Those of a convolution that don't hang over the edge: of an image of h pixels h - 2 an axis.
+    """
+    shares = [((h - 2) / h) ** 2 for h in (32, 32, 16, 16, 8, 8)] + [1.0, 1.0]
+    return sum(figure * share for figure, share in zip(figures, shares, strict=True))
+
+
+def _neurosim_times(mapped: Mapped) -> list[Row]:
+    """Conversions of all layers, one layer after the other; and the whole image."""
+    ns = [mapped.crossbar_ns(i) for i in range(len(mapped.events))]
+    return [
+        Row("time of conversions, layer 1", 7.38506, ns[0] * 1e-3, "counted", "us"),
+        Row("time of conversions, all layers", 63.4623, sum(ns) * 1e-3, "counted", "us"),
+        Row("the same, NeuroSim's windows", 63.4623, _inside(ns) * 1e-3, "counted", "us"),
+        Row("time of one image", 1456.13, mapped.times.latency_ns * 1e-3, "counted", "us"),
     ]
 
 
@@ -294,8 +332,8 @@ def mnsim() -> list[Row]:
     area = area_mm2(target.crossbars_per_chip, target, parts)
     adcs = target.adcs_per_core() * target.node.cores * target.chip.nodes
     power_w = adcs * parts["adc"].unit.full_power_mw * 1e-3
-    events, _, _ = counted(MNSIM_VGG8, "mnsim")
-    crossbars = sum(la.crossbars for la in events)
+    mapped = counted(MNSIM_VGG8, "mnsim")
+    crossbars = sum(la.crossbars for la in mapped.events)
     tiles = crossbars / (target.core.crossbars * target.node.cores)
     return [
         Row("arrays, 64 tiles", 386.547, area["crossbar"], "reproduced", "mm2"),
@@ -305,4 +343,20 @@ def mnsim() -> list[Row]:
         Row("64 tiles", 869.767, sum(area.values()), "reproduced", "mm2"),
         Row("power of the ADCs, 64 tiles", 952.064, power_w, "predicted", "W"),
         Row("tiles that VGG-8 takes", 64, tiles, "counted"),
+        *_mnsim_times(mapped),
+    ]
+
+
+def _mnsim_times(mapped: Mapped) -> list[Row]:
+    """The last layer, one vector, of which the manual has each part; and the whole image."""
+    target, last = mapped.target, mapped.events[-1]
+    conversions = last.cycles * target.conversions_per_adc() / adc_gsps(mapped.parts)
+    reads = last.cycles * target.read_ns()
+    digital = mapped.times.by_layer()[last.name]["digital_ns"]
+    return [
+        Row("last layer: conversions", 181.818, conversions, "counted", "ns"),
+        Row("last layer: reads", 63.2, reads, "counted", "ns"),
+        Row("last layer: digital part", 94.0, digital, "counted", "ns"),
+        Row("last layer", 527.93, mapped.crossbar_ns(-1) + digital, "counted", "ns"),
+        Row("time of one image", 1892.73, mapped.times.latency_ns * 1e-3, "counted", "us"),
     ]

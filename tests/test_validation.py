@@ -48,3 +48,19 @@ def test_neurosim_s_floor_plan(validate):
     assert arrays.found == 4048
     assert cells.error == pytest.approx(0, abs=1e-3)
     assert abs(adc.error) < 0.25
+
+
+def test_conversions_take_the_time_that_neurosim_has(validate):
+    """One clock each; NeuroSim counts windows without padding, and shares one vector of 8."""
+    rows = {row.what: row for row in validate.neurosim()}
+    assert abs(rows["time of conversions, layer 1"].error - (32 / 30) ** 2 + 1) < 1e-3
+    last = 7 / 8 * 64 * 2.05141e-3
+    times = [row for row in validate.neurosim() if "NeuroSim's windows" in row.what]
+    assert times[-1].found - last == pytest.approx(times[-1].published, rel=1e-4)
+
+
+def test_a_vector_on_mnsim(validate):
+    rows = {row.what: row for row in validate.mnsim()}
+    assert rows["last layer: conversions"].error == pytest.approx(0, abs=1e-5)
+    # It reads the array once for the two columns that share a converter.
+    assert rows["last layer: reads"].error == pytest.approx(-0.5, abs=1e-3)

@@ -191,7 +191,8 @@ def neurosim_sar(spec: Spec) -> Component:
 
     `P = p b + q + k e^(-s log10 R)` by node (`NEUROSIM_SAR`), R (ohm) the resistance of a column,
     here of `options.active_rows` (all without it) at the mean conductance (model). The formula has
-    no area: `options.area_um2`, else ISAAC's table at 32 nm, 4 to 10 bits.
+    no area: `options.area_um2`, else ISAAC's table at 32 nm, 4 to 10 bits. `options.conversion_ns`
+    is the time of a conversion where that is another; the energy stays.
 
     Raises `XbarcError` for other nodes and, without an area, other bits.
     """
@@ -206,14 +207,21 @@ def neurosim_sar(spec: Spec) -> Component:
     ohm = max(1 / siemens, 1.0)
     power_uw = each * bits + fixed + column * math.exp(-decay * math.log10(ohm))
     area, whose = _sar_area(spec, bits)
+    energy_pj = power_uw * (bits + 1.0) * 1e-3
     time_ns = bits + 1.0
+    if "conversion_ns" in spec.table.options:
+        time_ns = spec.option("conversion_ns")
+    if not time_ns > 0:
+        raise spec.fault(f"options.conversion_ns = {time_ns:g}: a conversion takes time")
     return Component(
         area,
-        power_uw * time_ns * 1e-3,
+        energy_pj,
         latency_ns=time_ns,
         rate_gps=1 / time_ns,
         source=f"NeuroSim 1.4, SAR at {node:g} nm LSTP, a column of {1 / siemens:.3g} ohm (model: "
-        f"{rows:g} rows at the mean conductance); area: {whose}",
+        f"{rows:g} rows at the mean conductance)"
+        + (f", in {time_ns:g} ns" if "conversion_ns" in spec.table.options else "")
+        + f"; area: {whose}",
     )
 
 
@@ -283,5 +291,5 @@ KIND = ComponentKind(
         "neurosim-sar": neurosim_sar,
         "puma": puma,
     },
-    {"neurosim-sar": ("active_rows", "area_um2")},
+    {"neurosim-sar": ("active_rows", "area_um2", "conversion_ns")},
 )
