@@ -134,6 +134,7 @@ def test_what_a_buffer_cannot_hold_spills():
     # On PUMA the chip's own memory takes it.
     puma = totals("puma", "cost.core_buffer.model=constant", *BUFFER, model=CONV)
     assert puma["spill_bits"] > 0
+    assert type(puma["spill_bits"]) is type(found["spill_bits"]) is int
     assert puma["energy_uj"]["memory"] == pytest.approx(puma["io_bits"] * price)
     assert puma["energy_uj"]["chip_buffer"] == pytest.approx(
         puma["spill_bits"] * 20.45 / 256 * 1e-6

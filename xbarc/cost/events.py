@@ -390,13 +390,13 @@ def _window_values(gather: GatherOp) -> int:
     return math.prod(shape) // shape[2] * min(rows, shape[2])
 
 
-def _buffer_bits(crossbars: int, target: Target) -> float:
+def _buffer_bits(crossbars: int, target: Target) -> int:
     """Bits of the buffers of the nodes, or the cores, that a layer stands in; 0 without any."""
     core, node = target.core, target.node
     cores = max(math.ceil(crossbars / core.crossbars), 1)
     if node.buffers:
-        return math.ceil(cores / node.cores) * node.buffers * node.buffer_kb * 8192
-    return cores * core.buffers * core.buffer_kb * 8192
+        return int(math.ceil(cores / node.cores) * node.buffers * node.buffer_kb * 8192)
+    return int(cores * core.buffers * core.buffer_kb * 8192)
 
 
 def chips_of(layers: Sequence[LayerEvents], target: Target) -> dict[str, range]:
