@@ -64,6 +64,19 @@ def command(
     plain: Annotated[
         bool, typer.Option("--float", help="Train the float network, without hardware.")
     ] = False,
+    batch_norm: Annotated[
+        bool,
+        typer.Option("--batch-norm", help="With --float: normalise, and fold it in at the end."),
+    ] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Mirror pictures at random, left to right.")
+    ] = False,
+    shift: Annotated[
+        int, typer.Option("--shift", metavar="N", min=0, help="Move pictures by up to N pixels.")
+    ] = 0,
+    precision: Annotated[
+        str, typer.Option("--precision", help="Of products in training: float32 or bfloat16.")
+    ] = "float32",
     validation: Annotated[
         Path | None, typer.Option("--validation", metavar="X.npz|DIR", help="Data to judge by.")
     ] = None,
@@ -171,6 +184,10 @@ def command(
             validation_share=validation_share,
             patience=patience,
             plain=plain,
+            batch_norm=batch_norm,
+            flip=flip,
+            shift=shift,
+            precision=precision,
             seed=seed,
             threads=threads,
             torch_device=torch_device,

@@ -23,6 +23,11 @@ def carry_ranges(model: ir.Model, ranges: Ranges) -> None:
     model.metadata_props[KEY] = json.dumps({name: list(r) for name, r in ranges.items()})
 
 
+def forget_ranges(model: ir.Model) -> None:
+    """Leave no ranges in the model's metadata: its weights have changed since they were found."""
+    model.metadata_props.pop(KEY, None)
+
+
 def carried_ranges(model: ir.Model) -> dict[str, tuple[float, float]]:
     """The ranges that a model carries; none where it was never trained for crossbars.
 

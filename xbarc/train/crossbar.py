@@ -24,7 +24,7 @@ from xbarc.support.data import Array
 from xbarc.train.graph import options_of
 from xbarc.train.hardware import Arrays, Hardware
 from xbarc.train.operators import OPERATORS
-from xbarc.train.straight_through import replaced, rounded, scaled_gradient
+from xbarc.train.straight_through import clipped, replaced, rounded, scaled_gradient
 
 EXACT = 1 << 24
 """Below this float32 holds every integer."""
@@ -63,10 +63,7 @@ class Quantiser(nn.Module):
 
     def forward(self, x: Tensor, scale: Tensor) -> Tensor:
         """Codes of x, as real numbers of the type of `scale`."""
-        real = x.to(scale.dtype) / scale
-        codes = real.detach().round().clamp(self.lowest, self.largest)
-        # What rounds to the last code is still within the range.
-        return replaced(real.clamp(self.lowest - 0.5, self.largest + 0.5), codes)
+        return clipped(x.to(scale.dtype) / scale, self.lowest, self.largest)
 
     def scale_for(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """The scale, with the gradient that fits as many activations as x has."""
@@ -151,9 +148,12 @@ class Crossbar(nn.Module):
         codes = self.quantiser(x, s_x)
         q, s_w = self.integers(weights)
         self.rank = x.ndim
-        sums = self._sums(codes, q).to(kind)
-        y = sums * self._along((s_w * self._factor).to(kind) * s_x, kind)
+        sums = self._sums(codes, q)
+        factor = self._along((s_w * self._factor).to(kind) * s_x, kind)
         bias = self._bias(inputs)
+        if bias is not None and not self.exact:  # in one go
+            return torch.addcmul(self._along(bias, kind), sums.to(kind), factor)
+        y = sums.to(kind) * factor
         return (y if bias is None else y + self._along(bias, kind)).float()
 
     def _bias(self, inputs: tuple[Tensor | None, ...]) -> Tensor | None:

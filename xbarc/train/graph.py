@@ -206,9 +206,9 @@ class Graph(nn.Module):
         )
 
     @classmethod
-    def sharing(cls, other: "Graph") -> "Graph":
-        """The float graph of another one, with the same parameters."""
-        made = cls(other.model, other.weights).to(next(iter(other.weights.values())).device)
+    def sharing(cls, other: "Graph", layers: Mapping[ir.Node, nn.Module] | None = None) -> "Graph":
+        """The float graph of another one, with the same parameters, and layers of its own."""
+        made = cls(other.model, other.weights, layers).to(next(iter(other.weights.values())).device)
         for name, held in list(made._parameters.items()):
             mine = next(n for n, p in made.weights.items() if p is held)
             made.weights[mine] = other.weights[mine]

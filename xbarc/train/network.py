@@ -6,7 +6,7 @@ those of the compiled program. What is learned goes back into that graph.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx_ir as ir
@@ -19,7 +19,7 @@ from xbarc.driver.input_codes import choose
 from xbarc.driver.stages import Calibrated, Imported, calibrate_model, lower_model, map_layers
 from xbarc.graph.histograms import holding
 from xbarc.graph.query import input_at, is_static, only_consumer
-from xbarc.graph.ranges import carry_ranges
+from xbarc.graph.ranges import carry_ranges, forget_ranges
 from xbarc.hw.quantization import SignedCodes
 from xbarc.hw.target import Target
 from xbarc.ir.dialect import DequantizeOp, WeightsOp, weights_of
@@ -36,6 +36,7 @@ from xbarc.support.errors import XbarcError
 from xbarc.train.crossbar import Crossbar, Quantiser
 from xbarc.train.graph import Graph, write_back
 from xbarc.train.hardware import Hardware
+from xbarc.train.normalised import Normalised, measure, normalisable
 
 
 @dataclass
@@ -82,7 +83,8 @@ class Network:
     """A network to train on a target.
 
     `module` gives outputs by name, `plain` those of the float network; both have the same
-    parameters. `linear`: converters have whole steps, or are lossless.
+    parameters. `linear`: converters have whole steps, or are lossless. `norms` are what `normalise`
+    put into `plain`, by layer.
     """
 
     calibrated: Calibrated
@@ -98,6 +100,7 @@ class Network:
     kinds: Mapping[str, SignedCodes]
     linear: bool
     plain: Graph
+    norms: dict[str, Normalised] = field(default_factory=dict)
 
     @property
     def model(self) -> ir.Model:
@@ -166,6 +169,36 @@ class Network:
     def arrays(self) -> dict[str, Array]:
         """The parameters as arrays by initialiser."""
         return self.module.arrays()
+
+    def normalise(self) -> None:
+        """Put batch normalisation behind the convolutions of `plain`; it gives what it gave."""
+        planned, modules = self.calibrated.planned.layers, dict[ir.Node, nn.Module]()
+        for name, layer in self.layers.items():
+            inner = layer.crossbar.layer
+            if inner.node in planned and normalisable(inner):
+                (bias,) = _biases(inner)[:1]
+                norm = Normalised(inner, self.weights[bias]).to(layer.weight.device)
+                self.norms[name] = modules[inner.node] = norm
+        self.plain = Graph.sharing(self.module, modules)
+        self.plain.dropped = self.module.dropped
+        measure(
+            self.plain, modules, as_tensors(self.feeds, next(iter(self.weights.values())).device)
+        )
+
+    def fold_norms(self) -> None:
+        """Fold batch normalisation into weights and biases; `plain` is without it then."""
+        if not self.norms:
+            return
+        for name, norm in self.norms.items():
+            norm.fold(self.layers[name].weight)
+        self.norms = {}
+        self.plain = Graph.sharing(self.module)
+        self.plain.dropped = self.module.dropped
+
+    def write_weights(self) -> None:
+        """Put the parameters into the graph, which says nothing of ranges: they are another's."""
+        write_back(self.model, self.arrays())
+        forget_ranges(self.model)
 
     def write_back(self) -> None:
         """Put the parameters, and the ranges of activations, into the graph."""

@@ -8,13 +8,18 @@ from xbarc.train.settings import Settings
 
 
 def parameters_of(network: Network) -> dict[str, nn.Parameter]:
-    """Weights and biases by initialiser, and learned scales."""
+    """Weights and biases by initialiser, learned scales, and what normalises."""
     ranges = {
         f"scale of {name}": q.scale
         for name, q in network.quantisers.items()
         if isinstance(q.scale, nn.Parameter)
     }
-    return {**network.weights, **ranges}
+    norms = {
+        f"{what} of {name}": parameter
+        for name, norm in network.norms.items()
+        for what, parameter in norm.named_parameters()
+    }
+    return {**network.weights, **ranges, **norms}
 
 
 def optimiser_of(network: Network, settings: Settings) -> torch.optim.Optimizer:

@@ -11,12 +11,14 @@ from xbarc.train.objective import Loss
 Optimiser = Literal["adam", "sgd"]
 Schedule = Literal["cosine", "linear", "step", "constant"]
 Ranges = Literal["calibrated", "learned"]
+Precision = Literal["float32", "bfloat16"]
 
 _WORDS = {
     "optimiser": get_args(Optimiser),
     "schedule": get_args(Schedule),
     "ranges": get_args(Ranges),
     "loss": get_args(Loss),
+    "precision": get_args(Precision),
 }
 
 
@@ -30,7 +32,10 @@ class Settings:
     network; None: all where there are no labels, else none. `ranges` of inputs are calibrated, or
     learned. `redraw`: devices are drawn anew every so many steps. `validation_share` of the samples
     isn't trained on. `patience`: stop after so many epochs without a better network. `plain`: train
-    the float network, without hardware. `dropout` of the inputs of all layers but the first.
+    the float network, without hardware; `batch_norm` puts batch normalisation behind its
+    convolutions, and folds it into them at the end. `dropout` of the inputs of all layers but the
+    first. `flip` and `shift` mirror pictures and move them by up to so many pixels. `precision` is
+    that of products while it trains.
     `checkpoint`: written after each epoch, and gone on from where it is there.
     """
 
@@ -51,6 +56,10 @@ class Settings:
     validation_share: float = 0.1
     patience: int | None = None
     plain: bool = False
+    batch_norm: bool = False
+    flip: bool = False
+    shift: int = 0
+    precision: Precision = "float32"
     seed: int = 0
     threads: int | None = None
     torch_device: str = "cpu"
@@ -67,6 +76,10 @@ class Settings:
         _whole("redraw", self.redraw)
         if self.patience is not None:
             _whole("patience", self.patience)
+        if self.shift < 0:
+            raise UsageError(f"shift = {self.shift}: give a number of pixels, 0 or more")
+        if self.batch_norm and not self.plain:
+            raise UsageError("batch_norm is for training in float: give --float too")
         if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
             raise UsageError(f"rate = {self.rate}: give a number above 0")
         for name in ("decay", "warmup"):

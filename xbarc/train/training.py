@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from xbarc.driver.metrics import guess_metric
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
 from xbarc.train import checkpoint
+from xbarc.train.augment import augmented
 from xbarc.train.data import Data
 from xbarc.train.method import Method
 from xbarc.train.network import Network, TrainedLayer, as_tensors
@@ -90,6 +92,7 @@ class Training:
                 self._train_epoch(watch)
                 self._save(question)
             self._restore_best()
+            self.network.fold_norms()
 
     def _train_epoch(self, watch: Watch | None) -> None:
         self.method.before_epoch(self)
@@ -123,7 +126,8 @@ class Training:
                 group["lr"] = settings.rate_at(self.epoch + part)
             if not settings.plain:
                 self._program(index)
-            loss, right, count = self._loss(feeds, labels, train=True)
+            seen_as = augmented(feeds, labels, settings, self.epoch, index)
+            loss, right, count = self._loss(seen_as, labels, train=True)
             if not math.isfinite(float(loss.detach())):
                 raise XbarcError(
                     f"the loss isn't finite in epoch {self.epoch + 1}, step {index + 1}: try a "
@@ -169,9 +173,10 @@ class Training:
         truth = None if labels is None else torch.as_tensor(labels).to(device)
         module = self.network.plain if self.settings.plain else self.network.module
         dropping = self.settings.dropout if train else 0.0
-        with self.network.dropout(dropping):
-            outputs = self._forward(module, inputs)
-        taught = None if self.teacher is None else self._chunks(self.teacher, inputs)
+        module.train(train)
+        with self.network.dropout(dropping), self._precision(train=train):
+            outputs = _real(self._forward(module, inputs))
+            taught = None if self.teacher is None else _real(self._chunks(self.teacher, inputs))
         loss = self.objective(outputs, truth, taught)
         count = len(next(iter(inputs.values())))
         if truth is None:
@@ -179,6 +184,12 @@ class Training:
         main = self.network.model.graph.outputs[0].name or ""
         given = outputs[main].detach().cpu().numpy()
         return loss, _accuracy(given, truth.cpu().numpy()), count
+
+    def _precision(self, *, train: bool) -> AbstractContextManager[Any]:
+        """What products are computed in; validation is in float32."""
+        narrow = train and self.settings.precision == "bfloat16"
+        kind = torch.device(self.settings.torch_device).type
+        return torch.autocast(kind, torch.bfloat16) if narrow else nullcontext()
 
     def _forward(self, module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         values = [*self.objective.wanted, *self.network.model.graph.outputs[:1]]
@@ -224,12 +235,20 @@ class Training:
     def _state(self) -> dict[str, Tensor]:
         found = {n: p.detach().clone() for n, p in self.parameters.items()}
         masks = {n: la.mask.clone() for n, la in self.layers.items() if la.mask is not None}
-        return {**_under("weight", found), **_under("mask", masks)}
+        norms = {
+            f"{name}/{what}": buffer.clone()
+            for name, norm in self.network.norms.items()
+            for what, buffer in norm.named_buffers()
+        }
+        return {**_under("weight", found), **_under("mask", masks), **_under("norm", norms)}
 
     def _set_state(self, tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"weight/{name}"])
+            for name, norm in self.network.norms.items():
+                for what, buffer in norm.named_buffers():
+                    buffer.copy_(tensors[f"norm/{name}/{what}"])
         for name, layer in self.layers.items():
             mask = tensors.get(f"mask/{name}")
             layer.mask = None if mask is None else mask.to(layer.weight.device)
@@ -325,6 +344,11 @@ def _better(record: Record, than: Record) -> bool:
     if record.validation_loss is not None and than.validation_loss is not None:
         return record.validation_loss < than.validation_loss
     return than.loss is None or (record.loss is not None and record.loss < than.loss)
+
+
+def _real(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Outputs of narrow products in float32, as losses want them."""
+    return {n: t.float() if t.dtype == torch.bfloat16 else t for n, t in outputs.items()}
 
 
 def _figures(score: Score | None) -> tuple[float | None, float | None]:

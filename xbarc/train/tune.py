@@ -94,7 +94,10 @@ def tune(
         training.run(question, watch)
         figures = dict(how.finish(training))
     network = training.network
-    network.write_back()
+    if settings.plain:
+        network.write_weights()
+    else:
+        network.write_back()
     assert training.best_record is not None
     return Tuned(network.model, tuple(training.history), training.best_record, figures)
 
@@ -127,6 +130,8 @@ def prepare(
         else import_model(source, calibration, inputs=compiled.inputs, weights=compiled.weights)
     )
     network = _network(imported, decided, effects, settings, compiled.percentile)
+    if settings.batch_norm:
+        network.normalise()
     labelled = _labelled(train, settings)
     if labelled and judge is not None and not _labelled(judge, settings):
         raise UsageError("the validation data have no labels: give (data, labels), as to train on")
