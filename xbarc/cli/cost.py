@@ -42,7 +42,7 @@ def command(
     if as_json:
         print_json(report)
         return
-    from xbarc.report.caveats import marks
+    from xbarc.artifact.caveats import marks
 
     report = shown(report)
     totals, out = report["totals"], console()

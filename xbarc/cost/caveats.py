@@ -52,9 +52,9 @@ MOSTLY = 0.5
 
 @dataclass(frozen=True)
 class Caveat:
-    """A sentence about figures: `of` are keys of the totals, or the beginnings of keys.
+    """A sentence about figures: `of` are keys of the totals, or tables of them.
 
-    It stands beside each figure whose key it names, and beside headlines whose key begins so.
+    It stands beside each figure whose key it names, and of a table beside the total.
     """
 
     of: tuple[str, ...]

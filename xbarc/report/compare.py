@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from xbarc.artifact import CompiledProgram
+from xbarc.artifact.caveats import mark, stands_at
 from xbarc.artifact.runs import Run, headline
 from xbarc.report import charts
-from xbarc.report.caveats import mark, stands_at
 from xbarc.report.charts import Row, Segment
 from xbarc.report.figures import (
     BY_COMPONENT,

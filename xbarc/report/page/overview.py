@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from xbarc.artifact.caveats import marks
 from xbarc.artifact.runs import Run, headline
-from xbarc.report.caveats import marks
 from xbarc.report.figures import HEADLINES, count, data, flatten, others, percent, title
 from xbarc.report.html import Child, Markup, Section, breakable, tag
 

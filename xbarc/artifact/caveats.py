@@ -1,16 +1,12 @@
-"""Where caveats stand: beside which figures, by their numbers."""
+"""Where the caveats of a report stand: beside which of its totals, by their numbers."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from xbarc.report.figures import HEADLINES
-
 
 def stands_at(of: Collection[str], key: str) -> bool:
-    """Whether a caveat of these keys of the totals stands beside a figure."""
-    if key in of:
-        return True
-    return key in HEADLINES and any(key.startswith(f"{begin}.") for begin in of)
+    """Whether a caveat of these keys stands beside a figure; one of a table, beside its total."""
+    return key in of or (key.endswith(".total") and key.removesuffix(".total") in of)
 
 
 def mark(numbers: Sequence[int]) -> str:
