@@ -1,0 +1,5 @@
+"""Real devices: a picture a file."""
+
+from xbarc.report.page.devices.section import section
+
+__all__ = ["section"]
