@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -55,15 +56,30 @@ def _plain(value):
     return {"True": "true", "False": "false"}.get(value, value)
 
 
+FILE = "data:image/svg+xml;charset=utf-8,"
+
+
+def saved_files(source):
+    """The files that a page's links save, by name: SVG as text."""
+    links = [a for tag, a in Page(source).elements if tag == "a" and "download" in a]
+    files = [(a["download"], urllib.parse.unquote(a["href"].removeprefix(FILE))) for a in links]
+    assert all(a["href"].startswith(FILE) for a in links)
+    assert len(dict(files)) == len(files)
+    return dict(files)
+
+
 def outside(source):
-    """What a page would load from elsewhere: attributes and style that point out of the file."""
+    """What a page would load from elsewhere: attributes and style that point out of the file.
+
+    Files that its links save are part of it.
+    """
     page = Page(source)
     found = [
         (tag, name, value)
         for tag, attributes in page.elements
         for name, value in attributes.items()
         if name in ("src", "srcset", "data", "poster", "action", "background")
-        or (name in ("href", "xlink:href") and not value.startswith("#"))
+        or (name in ("href", "xlink:href") and not value.startswith(("#", FILE)))
         or "url(" in (value or "")
         or name.startswith("on")
     ]

@@ -1,6 +1,8 @@
 """`xbarc report`: one self-contained page whose figures are those of report.json."""
 
 import json
+import re
+import shutil
 import time
 from pathlib import Path
 
@@ -14,12 +16,15 @@ from typer.testing import CliRunner
 
 import xbarc
 from xbarc.cli import app
+from xbarc.hw.mesh import Mesh
 from xbarc.ir.dialect import MvmOp, TileListAttr
 from xbarc.report import charts, report_page
-from xbarc.report.figures import TWICE, flatten, percent, quantity, si, title
+from xbarc.report.figures import TWICE, flatten, percent, quantity, si, title, words
 from xbarc.report.html import breakable, tag
 from xbarc.report.html import text as escaped
+from xbarc.report.page.floorplan import Placed, crop
 from xbarc.report.page.occupancy import shapes
+from xbarc.report.page.overview import interval_95
 
 HOSTILE = "</title><script>alert(1)</script>&amp;\"quoted\" 'x' <b>"
 LONG = "model/encoder/layers.0/" + "very_long_name_without_end" * 6
@@ -79,7 +84,7 @@ def test_the_page_is_whole_and_needs_nothing_else(source):
     assert outside(source) == []
     assert page.elements[0] == ("html", {"lang": "en"})
     assert len(page.ids()) == len(set(page.ids()))
-    links = [a["href"] for tag_, a in page.elements if tag_ == "a"]
+    links = [a["href"] for tag_, a in page.elements if tag_ == "a" and "download" not in a]
     assert links == [f"#{i}" for i in page.ids()]
     assert {"overview", "components", "layers", "pipeline", "occupancy"} <= set(page.ids())
     assert {"runs", "activity", "sources", "repeat"} <= set(page.ids())
@@ -88,10 +93,13 @@ def test_the_page_is_whole_and_needs_nothing_else(source):
 def test_every_figure_is_the_report_s(saved, source):
     report = json.loads((saved / "m.xbar" / "report.json").read_text())
     figures = Page(source).figures
+    single, stream = (report["totals"]["modes"][m]["energy_uj"] for m in ("single", "stream"))
+    assert single == stream  # one chart for both
     for key, value in flatten(report["totals"]):
         if isinstance(value, int | float) and key not in TWICE:
             # A stream's energy is that of the totals.
             key = key.removeprefix("modes.stream.") if ".stream.energy" in key else key
+            key = key.removeprefix("modes.single.") if ".single.energy" in key else key
             assert figures[f"totals.{key}"] == value, key
     for i, row in enumerate(report["layers"]):
         assert figures[f"layers.{i}.energy_pj"] == sum(row["energy_pj"].values())
@@ -210,6 +218,91 @@ def test_a_report_of_nothing_and_to_nowhere(saved, tmp_path):
     assert not where.exists()
 
 
+# What comes first, and what is folded
+
+
+def test_headlines_come_first_then_accuracy_then_charts(source):
+    ids = Page(source).ids()
+    assert ids[:2] == ["overview", "runs"]
+    assert ids.index("network") < ids.index("pipeline") < ids.index("components")
+    assert ids[-2:] == ["sources", "repeat"]
+
+
+def test_counters_are_folded_away(source):
+    unfolded = re.sub(r"<details>.*?</details>", "", source, flags=re.DOTALL)
+    for counter in ("Cell level reads", "Buffer write bits", "What is counted, for one input"):
+        assert counter in source
+        assert counter not in unfolded
+    shown = Page(unfolded).figures
+    for key in ("modes.stream.energy_uj.total", "throughput_ips", "power_w", "area_mm2.total"):
+        assert f"totals.{key}" in shown
+
+
+def test_the_overview_says_what_limits_the_program(saved, source):
+    totals = json.loads((saved / "m.xbar" / "report.json").read_text())["totals"]
+    told = source[source.index('class="limits"') :].split("</dl>")[0]
+    text = Page(f"<dl {told}</dl>").text
+    assert totals["bottleneck"]["layer"] in text
+    assert f"for {quantity('interval_us', totals['interval_us'])}" in text
+    most = max((v, k) for k, v in totals["energy_uj"].items() if k != "total")[1]
+    share = percent(totals["energy_uj"][most] / totals["energy_uj"]["total"])
+    assert f"{share} in {words(most)}" in text
+
+
+def test_accuracy_has_its_95_percent_interval():
+    # Wilson's of 90 of 100 is 82.6 % to 94.5 %.
+    assert interval_95(0.9, 100) == pytest.approx((0.826, 0.945), abs=0.0005)
+    low, high = interval_95(1.0, 4)
+    assert low == pytest.approx(0.510, abs=0.0005)
+    assert high == pytest.approx(1.0)
+    assert interval_95(0.0, 4) == pytest.approx((0.0, 1 - low))
+
+
+def test_runs_stand_beside_float(saved, source):
+    kept = sorted((saved / "m.xbar" / "runs").glob("*.json"))
+    results = [json.loads(f.read_text())["result"] for f in kept]
+    for i, result in enumerate(reversed(results)):
+        for key in ("accuracy", "agreement"):
+            assert Page(source).figures[f"runs.{i}.float.{key}"] == result["float"][key]
+
+
+def test_converters_are_told_of_the_run_behind_the_accuracy(saved, tmp_path):
+    shutil.copytree(saved / "m.xbar", tmp_path / "m.xbar")
+    run = ("run", tmp_path / "m.xbar", "--input", saved / "x.npz", "--labels", "y")
+    first = sorted((tmp_path / "m.xbar" / "runs").glob("*.json"))[-1]
+    invoke(*run, "--noise", "programming{sigma=0.05}")
+    invoke("report", tmp_path / "m.xbar", "-o", tmp_path / "r.html")
+    wanted = json.loads(first.read_text())["at"][:19].replace("T", " ")
+    assert (
+        f"Converters in the run of {wanted} (ideal devices, 4 samples)"
+        in Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
+    )
+
+
+def test_each_layer_s_choice_stands_beside_its_runner_up(tmp_path):
+    program = xbarc.compile(text_model(NET), small_target(), passes="map")
+    program.save(tmp_path / "m.xbar")
+    source = report_page(program, tmp_path / "m.xbar")
+    table = source.split("Chosen, and the runner-up")[-1].split("</table>")[0]
+    lines = table.split("<tr>")[2:]
+    assert len(lines) == len(program.report["mapping_choices"])
+    for line, choice in zip(lines, program.report["mapping_choices"].values(), strict=True):
+        assert f"<b>{choice['chosen']}</b>" in line
+        elements = Page("<tr>" + cut(line)).elements
+        values = [json.loads(a["value"]) for t, a in elements if t == "data"]
+        figures = {
+            c["scheme"]: [c[key] for key in ("crossbars", "cycles", "energy_pj")]
+            for c in choice["candidates"]
+            if "refused" not in c
+        }
+        assert values[:3] == figures.pop(choice["chosen"])
+        assert values[3:] == [] or values[3:] in figures.values()
+    assert source.index("All ") < source.index("What each scheme would cost")
+    assert "What each scheme would cost" not in re.sub(
+        r"<details>.*?</details>", "", source, flags=re.DOTALL
+    )
+
+
 # Pipeline
 
 
@@ -256,6 +349,28 @@ def test_the_floor_plan_has_every_crossbar(tmp_path, passes):
     assert ("isn't placed" in page.text) == (not passes)
     for i, row in enumerate(program.report["layers"]):
         assert page.figures[f"floorplan.{i}.crossbars"] == row["crossbars"]
+
+
+def test_the_floor_plan_is_cropped_to_the_nodes_in_use(tmp_path):
+    program = xbarc.compile(text_model(NET), "mca128")
+    source = report_page(program, None)
+    (mesh,) = [a for t, a in Page(source).elements if t == "svg" and a.get("class") == "mesh"]
+    assert mesh["viewbox"] == "0 0 1 1"
+    (outline,) = re.findall(r'<path d="([^"]*)" class="node">', source)
+    assert outline.count("M") == 1
+    assert "Drawn are the rows 0 to 0 and the columns 0 to 0 of nodes" in Page(source).text
+
+
+def test_a_plan_has_every_node_in_use_and_no_row_more():
+    mesh = Mesh(chips=1, nodes=12, cores=1, crossbars=1, width=4)
+    used = [0, 1, 9]
+    layer = Placed("a", used, [1, 1, 1])
+    box = crop(mesh, [layer])
+    places = mesh.positions[used].tolist()
+    assert box[0] == min(r for r, _ in places)
+    assert box[1] == min(c for _, c in places)
+    assert box[0] + box[2] - 1 == max(r for r, _ in places)
+    assert box[1] + box[3] - 1 == max(c for _, c in places)
 
 
 # Occupancy

@@ -28,6 +28,7 @@ EXAMPLES = (
     "xbarc inspect model.xbar",
     "xbarc inspect model.xbar --layer conv1 --tiles",
     "xbarc inspect model.xbar --matrix --svg matrices.svg",
+    "xbarc inspect model.xbar --onnx annotated.onnx",
 )
 
 
@@ -54,9 +55,22 @@ def command(
         Path | None,
         typer.Option("--svg", metavar="FILE", help="With --matrix: draw them to an SVG file."),
     ] = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(
+            "--onnx",
+            metavar="FILE",
+            help="Write the network as ONNX, each node with where it runs, for Netron.",
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show how each layer stands on crossbars, and which columns collapse to an exact product."""
+    if onnx is not None:
+        if layer or tiles or floorplan or matrix or svg is not None or as_json:
+            raise UsageError("--onnx writes the whole network: leave out the other options")
+        _write_onnx(program, onnx)
+        return
     if svg is not None and not matrix:
         raise UsageError("--svg is where --matrix draws: give both")
     if matrix:
@@ -88,6 +102,14 @@ def _print_floorplan(program: Path, *, as_json: bool) -> None:
         print_json(found)
     else:
         print("\n".join(draw(shown(found))))
+
+
+def _write_onnx(program: Path, output: Path) -> None:
+    from xbarc.api import load
+    from xbarc.report.annotated import write_annotated
+
+    for file in write_annotated(load(program), output):
+        print(file)
 
 
 def _draw_matrices(program: Path, layer: str | None, svg: Path | None) -> None:

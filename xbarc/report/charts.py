@@ -1,13 +1,16 @@
 """Charts as inline SVG that stretches, with all text in HTML: it never shrinks with the picture."""
 
-import html
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from xbarc.report import saved
 from xbarc.report.figures import words
-from xbarc.report.html import Child, Markup, join, tag
+from xbarc.report.html import Child, Markup, name_length, tag
+from xbarc.report.saved import Row
+
+__all__ = ["Row"]
 
 WIDTH = 1000
 """Units across a bar; it takes whatever width there is."""
@@ -109,12 +112,17 @@ def legend(names: Mapping[str, str]) -> Markup:
     return tag("ul", items, class_="legend")
 
 
-def component_legend(colors: Mapping[str, str]) -> Markup:
-    """The colours of components; those of one family are named together."""
-    families: dict[str, list[str]] = {}
+def families(colors: Mapping[str, str]) -> dict[str, str]:
+    """What the colours of components mean; those of one family are named together."""
+    found: dict[str, list[str]] = {}
     for name, color in colors.items():
-        families.setdefault(color, []).append(words(name))
-    return legend({", ".join(names): color for color, names in families.items()})
+        found.setdefault(color, []).append(words(name))
+    return {", ".join(names): color for color, names in found.items()}
+
+
+def component_legend(colors: Mapping[str, str]) -> Markup:
+    """The colours of components."""
+    return legend(families(colors))
 
 
 def ticks(whole: float, most: int = 5) -> list[float]:
@@ -127,8 +135,12 @@ def ticks(whole: float, most: int = 5) -> list[float]:
     return [i * step for i in range(int(whole / step * 1.0001) + 1)]
 
 
-def axis(labels: Sequence[tuple[float, str]]) -> Markup:
-    """Labels at shares (0 to 1) of an axis."""
+Marks = Sequence[tuple[float, str]]
+"""Labels at shares (0 to 1) of an axis."""
+
+
+def axis(labels: Marks) -> Markup:
+    """The labels of an axis above its bars."""
     marks = [
         tag(
             "span",
@@ -141,15 +153,6 @@ def axis(labels: Sequence[tuple[float, str]]) -> Markup:
     return tag("div", marks, class_="axis", aria_hidden="true")
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of a chart: its name, its bar, its figures."""
-
-    name: Child
-    bar: Child
-    figures: Sequence[Child]
-
-
 def table(
     caption: str,
     head: Sequence[Child],
@@ -158,12 +161,18 @@ def table(
     foot: Row | None = None,
     kind: str = "",
     step: float | None = None,
+    marks: Marks = (),
+    key: Mapping[str, str] = MappingProxyType({}),
 ) -> Markup:
     """A chart that is a table: name, bar, figures. `head` has as many entries as a row.
 
-    `step`: the share of the axis between two lines of its grid.
+    `step`: the share of the axis between two lines of its grid; `marks`: the labels of the axis.
+    `key`: what the colours mean, {text: colour}, for the file that the chart is saved as.
     """
     rows = list(rows)
+    link = saved.link(caption, saved.table(caption, head, rows, foot, marks, key)) if rows else ""
+    if marks:
+        head = [head[0], axis(marks), *head[2:]]
     longest = max((name_length(row.name) for row in rows), default=0)
 
     def line(row: Row) -> Markup:
@@ -180,7 +189,7 @@ def table(
     ]
     return tag(
         "table",
-        tag("caption", caption),
+        tag("caption", caption, " ", link),
         tag("thead", tag("tr", columns)),
         tag("tbody", [line(row) for row in rows]),
         tag("tfoot", line(foot)) if foot else "",
@@ -189,19 +198,21 @@ def table(
     )
 
 
-def name_length(name: Child) -> int:
-    """Characters of a name that are seen."""
-    joined = join(name)
-    return len(html.unescape(re.sub(r"<[^>]*>", "", joined))) + 2 * joined.count("<i ")
-
-
 def grid(
-    caption: str, head: Sequence[Child], rows: Iterable[Sequence[Child]], *, numbers: int = 1
+    caption: str,
+    head: Sequence[Child],
+    rows: Iterable[Sequence[Child]],
+    *,
+    numbers: int = 1,
+    words: Collection[int] = (),
 ) -> Markup:
-    """A plain table in a frame that scrolls sideways; columns from `numbers` on are figures."""
+    """A plain table in a frame that scrolls sideways.
+
+    Columns from `numbers` on are figures, but for those of `words`.
+    """
 
     def kind(i: int) -> str | None:
-        return "n" if i >= numbers else None
+        return "n" if i >= numbers and i not in words else None
 
     rows = list(rows)
     longest = max((name_length(row[0]) for row in rows), default=0)
@@ -209,7 +220,7 @@ def grid(
         tag(
             "tr",
             tag("th", first, scope="row"),
-            [tag("td", cell, class_=kind(i)) for i, cell in enumerate(rest, 1)],
+            [tag("td", cell, class_="w" if i in words else None) for i, cell in enumerate(rest, 1)],
         )
         for first, *rest in rows
     ]
@@ -221,7 +232,7 @@ def grid(
             tag("tr", [tag("th", h, scope="col", class_=kind(i)) for i, h in enumerate(head)]),
         ),
         tag("tbody", body),
-        class_="grid",
+        class_=f"grid n{numbers}",
         style=f"--name:{longest + 1}ch",
     )
     # Focusable, so that it scrolls without a mouse.

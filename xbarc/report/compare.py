@@ -310,7 +310,7 @@ def _components(document: Mapping[str, Any], called: Sequence[str]) -> Child:
             figure = data(f"totals.{kind}.total", document["totals"][f"{kind}.total"][i])
             drawn = charts.bar(segments, max(wholes, default=0.0), label)
             rows.append(Row(breakable(name), drawn, [figure]))
-        chart = charts.table(caption, ["Program", "", ""], rows)
+        chart = charts.table(caption, ["Program", "", ""], rows, key=charts.families(colors))
         cells = [
             [words(c), *_cells(f"totals.{kind}.{c}", document["totals"][f"{kind}.{c}"], notes)]
             for c in colors
@@ -350,4 +350,5 @@ def _chart(
         return Row(breakable(layer["name"]), bars, [figures])
 
     rows = [row(i, layer) for i, layer in enumerate(layers)]
-    return charts.table(caption, ["Layer", "", ""], rows, kind="several")
+    names = dict(zip(called, colors, strict=True))
+    return charts.table(f"{caption}, by layer", ["Layer", "", ""], rows, kind="several", key=names)

@@ -30,7 +30,7 @@ UNITS = {
     "tops_per_mm2": (1e12, "OPS/mm²"),
 }
 UNSCALED = ("inputs/s", "mm²", "µm²")
-SHARES = ("utilization", "accuracy", "mac_share", "saturated", "share")
+SHARES = ("utilization", "accuracy", "mac_share", "saturated", "share", "clipped_conversions")
 PREFIXES = tuple(
     (10.0 ** (12 - 3 * i), letter)
     for i, letter in enumerate(("T", "G", "M", "k", "", "m", "µ", "n", "p", "f"))
@@ -47,14 +47,14 @@ HEADLINES = {
     "modes.single.latency_us": "Latency, one input alone",
     "modes.single.power_w": "Power, one input alone",
     "tops": "Operations a second, streaming",
-    "tops_per_w": "Operations a second and watt",
-    "tops_per_mm2": "Operations a second and mm²",
+    "tops_per_w": "Operations a second per watt",
+    "tops_per_mm2": "Operations a second per mm² in use",
     "energy_per_mac_pj": "Energy a MAC, streaming",
     "peak.tops": "Peak operations a second, a chip",
-    "peak.tops_per_w": "Peak operations a second and watt",
-    "peak.tops_per_mm2": "Peak operations a second and mm²",
+    "peak.tops_per_w": "Peak operations a second per watt",
+    "peak.tops_per_mm2": "Peak operations a second per mm², a chip",
     "peak.energy_per_mac_pj": "Energy a MAC at peak",
-    "area_mm2.total": "Area",
+    "area_mm2.total": "Area in use",
     "crossbars": "Crossbars",
     "utilization": "Cells in use",
     "memristors": "Memristors",
@@ -63,7 +63,7 @@ HEADLINES = {
 }
 """The totals that matter most, and what they are called."""
 
-BY_COMPONENT = {"energy_uj": "Energy of an input, streaming", "area_mm2": "Area"}
+BY_COMPONENT = {"energy_uj": "Energy of an input, streaming", "area_mm2": "Area in use"}
 """The totals that are split by component."""
 
 TWICE = ("latency_us", "interval_us", "modes.stream.power_w", "modes.stream.rate_ips")

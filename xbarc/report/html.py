@@ -56,6 +56,16 @@ def tag(name: str, /, *children: Child, **attributes: str | float | None) -> Mar
     return Markup(f"<{name}{written}>{join(*children)}</{name}>")
 
 
+def plain(child: Child) -> str:
+    """What is seen of a child: its text, without its tags."""
+    return html.unescape(re.sub(r"<[^>]*>", "", join(child)))
+
+
+def name_length(name: Child) -> int:
+    """Characters of a name that are seen; a swatch takes two."""
+    return len(plain(name)) + 2 * join(name).count("<i ")
+
+
 def breakable(name: str) -> Markup:
     """A long name that may be broken after its separators."""
     parts = re.split(r"(?<=[/._:])(?=\w)", name)

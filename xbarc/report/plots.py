@@ -4,12 +4,13 @@ Dots are strokes without length: they stay round and keep their size however the
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from xbarc.report.charts import WIDTH, name_length
+from xbarc.report import saved
+from xbarc.report.charts import WIDTH
 from xbarc.report.figures import digits
-from xbarc.report.html import Child, Markup, tag
+from xbarc.report.html import Child, Markup, name_length, tag
 
 DECADES = 1000
 """Numbers above 0 that differ by this factor stand on a logarithmic axis."""
@@ -92,8 +93,13 @@ def word_axis(name: str, words: Sequence[str]) -> Axis:
     return Axis(name, -0.5, len(words) - 0.5, list(enumerate(words)))
 
 
-def frame(x: Axis, y: Axis, drawn: Child, label: str, about: str) -> Markup:
-    """A plot: what is drawn, on a grid, between its axes. `about`: the same in words."""
+def frame(
+    x: Axis, y: Axis, drawn: Child, label: str, about: str, key: Mapping[str, str] | None = None
+) -> Markup:
+    """A plot: what is drawn, on a grid, between its axes. `about`: the same in words.
+
+    `key`: what the colours mean, {text: colour}, for the file that the plot is saved as.
+    """
     longest = max((name_length(text) for _, text in y.marks), default=0)
     lines = [f"M0 {_down(y.at(v))}h{WIDTH}" for v, _ in y.marks]
     picture = tag(
@@ -107,9 +113,11 @@ def frame(x: Axis, y: Axis, drawn: Child, label: str, about: str) -> Markup:
         aria_label=label,
     )
     wide = f"max-width:{100 / max(len(x.marks), 1):.1f}%"
+    across, down = ((side.name, [(side.at(v), text) for v, text in side.marks]) for side in (x, y))
+    link = saved.link(label, saved.plot(label, about, picture, across, down, key or {}))
     return tag(
         "div",
-        tag("span", y.name, class_="y-name"),
+        tag("span", y.name, " ", link, class_="y-name"),
         tag(
             "div",
             [tag("span", text, style=f"bottom:{100 * y.at(v):.2f}%") for v, text in y.marks],

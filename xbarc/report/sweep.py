@@ -152,5 +152,5 @@ def _figure(
         "figure",
         tag("figcaption", tag("b", caption)),
         charts.legend(names) if names else "",
-        plots.frame(x, y, drawn, caption, told),
+        plots.frame(x, y, drawn, caption, told, names),
     )

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xbarc.report import charts
-from xbarc.report.figures import data, quantity
-from xbarc.report.html import Child, Section, breakable, tag
+from xbarc.report.figures import count, data, digits, quantity
+from xbarc.report.html import Child, Markup, Section, breakable, tag
 from xbarc.report.inspect import ranked
 
 CANDIDATE = {
@@ -34,11 +34,54 @@ def section(report: Mapping[str, Any]) -> Section | None:
             rows.append([breakable(name), scheme, state, *map(_figure(candidate), CANDIDATE)])
     by = ", ".join(dict.fromkeys(choice["by"] for choice in found.values()))
     lead = (
-        f"Each layer by itself under every scheme, chosen by {by} of all layers together; the "
-        "others follow from the least on, then those that can't take the layer, and why."
+        f"Chosen by {by} of all layers together. Figures are those of each layer by itself, for "
+        "one input. The runner-up is the next scheme with figures of its own; × is against the "
+        "chosen one."
     )
-    table = charts.grid("What each scheme would cost, for one input", head, rows, numbers=3)
-    return Section("choices", "Choice of the mappings", [tag("p", lead, class_="lead"), table])
+    below = (
+        "Each layer's schemes: the chosen one, the others from the least on, then those that "
+        "can't take the layer, and why."
+    )
+    everything = charts.grid("What each scheme would cost, for one input", head, rows, numbers=3)
+    summary = tag("summary", f"All {count(len(rows))} candidates")
+    folded = tag("details", summary, tag("p", below, class_="lead"), everything)
+    body = [tag("p", lead, class_="lead"), decided(found), folded]
+    return Section("choices", "Choice of the mappings", body)
+
+
+DECIDING = ("crossbars", "cycles", "energy_pj")
+"""The figures that are shown of a choice at a glance."""
+
+
+def decided(found: Mapping[str, Mapping[str, Any]]) -> Markup:
+    """A row a layer: what was chosen, what does as well, the runner-up."""
+    shown = [CANDIDATE[key] for key in DECIDING]
+    head = ["Layer", "Chosen", *shown, "Runner-up", *shown]
+    table = []
+    for name, choice in found.items():
+        chosen, *others = (c for c in ranked(choice) if "refused" not in c)
+        alike = [c["scheme"] for c in others if _same(c, chosen)]
+        second = next((c for c in others if not _same(c, chosen)), None)
+        as_well = tag("small", "as good: ", ", ".join(alike)) if alike else ""
+        row: list[Child] = [breakable(name), [tag("b", chosen["scheme"]), " ", as_well]]
+        row += map(_figure(chosen), DECIDING)
+        if second is None:
+            row += ["–", *[""] * len(DECIDING)]
+        else:
+            row.append(second["scheme"])
+            row += ([_figure(second)(key), _times(second[key], chosen[key])] for key in DECIDING)
+        table.append(row)
+    return charts.grid("Chosen, and the runner-up", head, table, words=(1, 5))
+
+
+def _same(candidate: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two candidates have the same figures."""
+    return all(candidate.get(key) == other.get(key) for key in CANDIDATE)
+
+
+def _times(value: float, chosen: float) -> Markup:
+    """How many times the chosen scheme's figure it is."""
+    return tag("small", f"×{digits(float(f'{value / chosen:.3g}'))}" if chosen else "")
 
 
 def _figure(candidate: Mapping[str, Any]) -> Callable[[str], Child]:

@@ -14,11 +14,15 @@ def section(report: Mapping[str, Any]) -> Section:
     colors = colors_of(report)
     totals = report["totals"]
     single = {"energy_uj": totals["modes"]["single"]["energy_uj"]}
+    alike = single["energy_uj"] == totals["energy_uj"]
+    caption = BY_COMPONENT["energy_uj"] + (", and of one alone" if alike else "")
     charted = [
-        chart(totals, "energy_uj", BY_COMPONENT["energy_uj"], colors),
+        chart(totals, "energy_uj", caption, colors),
         chart(totals, "area_mm2", BY_COMPONENT["area_mm2"], colors),
-        chart(single, "energy_uj", "Energy of one input alone", colors, "totals.modes.single"),
     ]
+    if not alike:
+        place = "totals.modes.single"
+        charted.append(chart(single, "energy_uj", "Energy of one input alone", colors, place))
     return Section("components", "Energy and area by component", tag("div", charted, class_="pair"))
 
 

@@ -8,12 +8,15 @@ from xbarc.cost.time import placed
 from xbarc.hw.mesh import Mesh, Range
 from xbarc.ir.analysis.stages import homes, stages_of
 from xbarc.ir.dialect import ranges_of
-from xbarc.report import charts
+from xbarc.report import charts, saved
 from xbarc.report.figures import count, data
 from xbarc.report.html import Markup, Section, breakable, tag
 
 VIRIDIS = ("440154", "3b528b", "21918c", "5ec962", "fde725")
 """A scale that reads in order, in grey and to the colour-blind too (van der Walt, Smith 2015)."""
+
+NODE_REM = 6
+"""No node is drawn wider, in rem."""
 
 MARGIN = 0.06
 """Space around a node, in nodes."""
@@ -26,6 +29,10 @@ def scale(share: float) -> str:
     low, high = ([int(VIRIDIS[k][c : c + 2], 16) for c in (0, 2, 4)] for k in (i, i + 1))
     mixed = (round(a + (b - a) * (position - i)) for a, b in zip(low, high, strict=True))
     return "#" + "".join(f"{v:02x}" for v in mixed)
+
+
+Box = tuple[int, int, int, int]
+"""A part of the mesh: its first row and column of nodes, how many of each."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,22 @@ def section(program: CompiledProgram) -> Section | None:
         layers.append(Placed(name, nodes.tolist(), counts.tolist()))
     own = all(ranges_of(stages[index].op) for index in ranges)
     how = "" if own else "The program isn't placed: layers stand in their order. "
+    box = crop(mesh, layers)
     colors = [scale(i / max(len(layers) - 1, 1)) for i in range(len(layers))]
     rows, columns = mesh.shape
     chips = f", {mesh.chips} chips" if mesh.chips > 1 else ""
+    part = (
+        ""
+        if box == (0, 0, rows, columns)
+        else (
+            f" Drawn are the rows {box[0]} to {box[0] + box[2] - 1} and the columns {box[1]} to "
+            f"{box[1] + box[3] - 1} of nodes, for no other is in use."
+        )
+    )
     lead = (
         f"{how}A mesh of {rows} × {columns} nodes{chips}; a node has {mesh.node_crossbars} "
-        "crossbars, and is filled from below as far as they are in use. Colours run from the "
-        "first layer to the last."
+        f"crossbars, and is filled from below as far as they are in use.{part} Colours run from "
+        "the first layer to the last."
     )
     ends = tag(
         "p",
@@ -68,7 +84,10 @@ def section(program: CompiledProgram) -> Section | None:
         tag("span", breakable(layers[-1].name)),
         class_="ramp-ends",
     )
-    drawn = tag("div", ramp(), ends, plan(mesh, layers, colors))
+    picture = plan(mesh, layers, colors, box)
+    drawn = tag("div", ramp(), ends, picture)
+    key = {layer.name: color for layer, color in zip(layers, colors, strict=True)}
+    link = saved.link("Floor plan", saved.picture("Floor plan", picture, mesh_size(box), key))
     table = charts.grid(
         "Where each layer stands",
         ["Layer", "Crossbars", "Nodes", "From node", "To node"],
@@ -83,8 +102,14 @@ def section(program: CompiledProgram) -> Section | None:
             for i, (layer, color) in enumerate(zip(layers, colors, strict=True))
         ],
     )
-    body = [tag("p", lead, class_="lead"), tag("div", drawn, table, class_="pair")]
+    body = [tag("p", lead, " ", link, class_="lead"), tag("div", drawn, table, class_="pair")]
     return Section("floorplan", "Floor plan", body)
+
+
+def mesh_size(box: Box) -> tuple[float, float]:
+    """Pixels of the plan in a file of its own."""
+    node = min(96.0, 800 / box[3])
+    return node * box[3], node * box[2]
 
 
 def swatch(color: str) -> Markup:
@@ -109,13 +134,22 @@ def ramp() -> Markup:
     )
 
 
-def plan(mesh: Mesh, layers: Sequence[Placed], colors: Sequence[str]) -> Markup:
-    """The mesh, a square a node; in it the layers' crossbars, one upon the other."""
-    rows, columns = mesh.shape
+def crop(mesh: Mesh, layers: Sequence[Placed]) -> Box:
+    """The smallest part of the mesh with all nodes in use."""
+    used = mesh.positions[sorted({node for layer in layers for node in layer.nodes})]
+    (top, left), (bottom, right) = used.min(axis=0).tolist(), used.max(axis=0).tolist()
+    return top, left, bottom - top + 1, right - left + 1
+
+
+def plan(mesh: Mesh, layers: Sequence[Placed], colors: Sequence[str], box: Box) -> Markup:
+    """A part of the mesh, a square a node; in it the layers' crossbars, one upon the other."""
+    top, left, rows, columns = box
     places = mesh.positions.tolist()
     side = 1 - 2 * MARGIN
     outlines = "".join(
-        f"M{c + MARGIN:g} {r + MARGIN:g}h{side:g}v{side:g}h-{side:g}z" for r, c in places
+        f"M{c + MARGIN:g} {r + MARGIN:g}h{side:g}v{side:g}h-{side:g}z"
+        for r, c in places
+        if top <= r < top + rows and left <= c < left + columns
     )
     filled: dict[int, float] = {}
     paths = []
@@ -131,20 +165,23 @@ def plan(mesh: Mesh, layers: Sequence[Placed], colors: Sequence[str]) -> Markup:
         about = f"{layer.name}: {sum(layer.crossbars)} crossbars on {len(layer.nodes)} nodes"
         paths.append(tag("path", tag("title", about), d=path, fill=color))
     borders = [
-        tag("path", d=f"M{c} 0v{rows}", class_="edge")
-        for c in range(mesh.width, columns, mesh.width)
+        tag("path", d=f"M{c} {top}v{rows}", class_="edge")
+        for c in range(mesh.width, mesh.shape[1], mesh.width)
+        if left < c < left + columns
     ]
     borders += [
-        tag("path", d=f"M0 {r}h{columns}", class_="edge")
-        for r in range(mesh.height, rows, mesh.height)
+        tag("path", d=f"M{left} {r}h{columns}", class_="edge")
+        for r in range(mesh.height, mesh.shape[0], mesh.height)
+        if top < r < top + rows
     ]
     return tag(
         "svg",
         paths,
         tag("path", d=outlines, class_="node"),
         borders,
-        viewBox=f"0 0 {columns} {rows}",
+        viewBox=f"{left} {top} {columns} {rows}",
         class_="mesh",
+        style=f"max-width:{min(columns * NODE_REM, 44)}rem",
         role="img",
-        aria_label=f"floor plan of {len(layers)} layers on {rows} by {columns} nodes",
+        aria_label=f"floor plan of {len(layers)} layers, {rows} by {columns} nodes",
     )

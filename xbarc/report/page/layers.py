@@ -39,7 +39,10 @@ def section(report: Mapping[str, Any]) -> Section:
 
     pair = [
         charts.table(
-            BY_COMPONENT["energy_uj"], ["Layer", "", ""], [energy(*r) for r in enumerate(rows)]
+            f"{BY_COMPONENT['energy_uj']}, by layer",
+            ["Layer", "", ""],
+            [energy(*r) for r in enumerate(rows)],
+            key=charts.families(colors),
         ),
         charts.table(
             "Cells in use",
@@ -51,8 +54,13 @@ def section(report: Mapping[str, Any]) -> Section:
     return Section(
         "layers",
         "Layers",
-        [charts.component_legend(colors), tag("div", pair, class_="pair"), layer_table(rows)],
+        [charts.component_legend(colors), tag("div", pair, class_="pair"), counted(rows)],
     )
+
+
+def counted(rows: Sequence[Mapping[str, Any]]) -> Markup:
+    """The table of counts, folded."""
+    return tag("details", tag("summary", "Everything counted, layer by layer"), layer_table(rows))
 
 
 def layer_table(rows: Sequence[Mapping[str, Any]]) -> Markup:

@@ -2,9 +2,13 @@
 
 from xbarc.artifact import CompiledProgram
 from xbarc.ir.dialect import MvmOp
+from xbarc.report import saved
 from xbarc.report.figures import count, percent
 from xbarc.report.html import Section, breakable, tag
 from xbarc.report.matrix import drawable, matrix_picture, svg
+from xbarc.report.saved import Figure
+
+HEADING = "Weight matrices in order"
 
 MOST_LAYERS = 8
 """Layers that are drawn; others `xbarc inspect` draws."""
@@ -19,7 +23,7 @@ def section(program: CompiledProgram) -> Section | None:
     if not mvms:
         return None
     clusters = program.report.get("clusters", {})
-    figures = []
+    figures, several = [], []
     for op in mvms[:MOST_LAYERS]:
         picture = matrix_picture(program, op, SIZE)
         about = f"{picture.shape[0]} × {picture.shape[1]}, {count(picture.tiles)} tiles"
@@ -31,14 +35,19 @@ def section(program: CompiledProgram) -> Section | None:
                 "the nonzero weights in dense tiles"
             )
         caption = tag("figcaption", tag("b", breakable(picture.name)), tag("span", about))
-        figures.append(tag("figure", caption, svg(picture)))
+        drawn = svg(picture)
+        figures.append(tag("figure", caption, drawn))
+        sides = zip(saved.pictures(drawn), ("as it is", "in order"), strict=True)
+        several.append(Figure(f"{picture.name}: {about}", [(side, [told]) for side, told in sides]))
     lead = (
         "A point is a weight that isn't zero; darker where there are more. Left: the matrix as it "
         "is. Right: its rows and columns in the order in which tiles hold them first. A frame is a "
         "tile on rows and columns that no tile before it has."
     )
-    body = [tag("p", lead, class_="lead"), tag("div", figures, class_="layers wide")]
+    link = saved.link(HEADING, saved.gallery(HEADING, several, (240, 240), columns=2))
+    body = [tag("p", lead, " ", link, class_="lead")]
+    body.append(tag("div", figures, class_="layers wide"))
     if len(mvms) > MOST_LAYERS:
         others = f"{len(mvms) - MOST_LAYERS} more layers: xbarc inspect PROGRAM --matrix --svg FILE"
         body.append(tag("p", others, class_="lead"))
-    return Section("matrices", "Weight matrices in order", body)
+    return Section("matrices", HEADING, body)

@@ -8,8 +8,10 @@ import numpy as np
 from xbarc.artifact import CompiledProgram
 from xbarc.hw.target import CrossbarArray
 from xbarc.ir.dialect import MvmOp, Tiles, weights_of
+from xbarc.report import saved
 from xbarc.report.figures import count, percent
 from xbarc.report.html import Markup, Section, breakable, tag
+from xbarc.report.saved import Figure
 
 MOST_SHAPES = 6
 """Shapes of tiles drawn for a layer; the others are counted."""
@@ -29,44 +31,50 @@ def section(program: CompiledProgram) -> Section:
         f"Each picture is a crossbar of {array.rows} rows × {array.cols} columns; filled is what "
         "holds weights. Tiles that look alike are drawn once."
     )
-    figures = [filled(op, array) for op in mvms]
-    body = [tag("p", lead, class_="lead"), tag("div", figures, class_="layers")]
+    drawn = [filled(op, array) for op in mvms]
+    link = saved.link(
+        "Occupancy of the crossbars",
+        saved.gallery("Occupancy of the crossbars", [figure for _, figure in drawn], (64, 64)),
+    )
+    figures = tag("div", [shown for shown, _ in drawn], class_="layers")
+    body = [tag("p", lead, " ", link, class_="lead"), figures]
     return Section("occupancy", "Occupancy of the crossbars", body)
 
 
-def filled(op: MvmOp, array: CrossbarArray) -> Markup:
-    """A layer's distinct tiles."""
+def filled(op: MvmOp, array: CrossbarArray) -> tuple[Markup, Figure]:
+    """A layer's distinct tiles, and the same for a file."""
     weights = weights_of(op)
     bits, found = weights.weight_bits, shapes(op)
     each = array.crossbars_per_tile(bits)
-    pictures = [tile(shape, array, bits) for shape in found[:MOST_SHAPES]]
+    tiles = [tile(shape, array, bits) for shape in found[:MOST_SHAPES]]
+    pictures = [tag("li", picture, [tag(*part) for part in told]) for picture, told in tiles]
     others = found[MOST_SHAPES:]
     if others:
         left = sum(shape.count for shape in others)
         pictures.append(tag("li", f"and {count(left)} tiles of {count(len(others))} more shapes"))
     total = sum(shape.count for shape in found)
-    (k, n), tiles = weights.matrix, f"{count(total)} tile{'s' * (total != 1)}"
-    about = f"{k} × {n}, {tiles}" + (f", {each} crossbars a tile" if each > 1 else "")
-    return tag(
+    k, n = weights.matrix
+    about = f"{k} × {n}, {count(total)} tile{'s' * (total != 1)}"
+    about += f", {each} crossbars a tile" if each > 1 else ""
+    shown = tag(
         "figure",
         tag("figcaption", tag("b", breakable(weights.symbol)), tag("span", about)),
         tag("ul", pictures),
     )
+    parts = [(picture, [text for _, text in told]) for picture, told in tiles]
+    return shown, Figure(f"{weights.symbol}: {about}", parts)
 
 
-def tile(shape: "Shape", array: CrossbarArray, bits: int) -> Markup:
-    """One shape with its count."""
+def tile(
+    shape: "Shape", array: CrossbarArray, bits: int
+) -> tuple[Markup, Sequence[tuple[str, str]]]:
+    """One shape, and what stands below it: an element's name and its text each."""
     columns = shape.cols * array.columns_per_weight(bits)
     share = percent(shape.occupied(array, bits))
     size = f"{shape.rows * array.rows_per_weight} × {columns}"
     label = f"{count(shape.count)} tiles of {size} cells, {share} of the crossbar"
-    return tag(
-        "li",
-        picture(shape, array, bits, label),
-        tag("b", f"{count(shape.count)} ×"),
-        tag("span", size),
-        tag("span", share),
-    )
+    told = [("b", f"{count(shape.count)} ×"), ("span", size), ("span", share)]
+    return picture(shape, array, bits, label), told
 
 
 @dataclass(frozen=True)

@@ -1,44 +1,111 @@
-"""The overview: the totals, and what to know before believing them."""
+"""The overview: the figures that decide, what limits them, what to know before believing them."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xbarc.artifact.caveats import marks
 from xbarc.artifact.runs import Run, headline
-from xbarc.report.figures import HEADLINES, count, data, flatten, others, percent, title
+from xbarc.report.figures import (
+    HEADLINES,
+    count,
+    data,
+    flatten,
+    others,
+    percent,
+    quantity,
+    title,
+)
 from xbarc.report.html import Child, Markup, Section, breakable, tag
+from xbarc.report.page.limits import limits
+
+CARDS = (
+    "modes.stream.energy_uj.total",
+    "throughput_ips",
+    "modes.single.latency_us",
+    "power_w",
+    "area_mm2.total",
+    "tops_per_w",
+)
+"""The totals that are shown large; all others are folded."""
+
+NORMAL_95 = 1.96
+"""Standard deviations that hold 95 % of a normal distribution."""
 
 
 def section(report: Mapping[str, Any], runs: Sequence[Run]) -> Section:
-    """The totals: the ones that matter large, all of them in a table."""
+    """The figures that decide, large; what limits them; notes; all other totals, folded."""
     totals = dict(flatten(report["totals"]))
-    noted = report["caveats"]
-    cards = [
-        card(name, data(f"totals.{key}", totals[key]), marks(noted, key))
+
+    def shown(key: str) -> Child:
+        return figure(key, totals, marks(report["caveats"], key))
+
+    cards = [*accuracies(headline(runs))]
+    cards += [card(HEADLINES[key], shown(key)) for key in CARDS if key in totals]
+    more = [
+        card(name, shown(key))
         for key, name in HEADLINES.items()
-        if key in totals
+        if key in totals and key not in CARDS
     ]
-    if (run := headline(runs)) is not None:
-        shown = data("run.accuracy", run.result.accuracy, percent(run.result.accuracy or 0))
-        name = f"Accuracy, {count(run.result.samples)} samples, {run.devices}"
-        cards.insert(0, card(name, shown))
-        beside = run.result.float_
-        if beside is not None and beside.accuracy is not None:
-            exact = data("run.float.accuracy", beside.accuracy, percent(beside.accuracy))
-            cards.insert(1, card("Accuracy in float, the same samples", exact))
-    rest = [
-        card(title(key), data(f"totals.{key}", totals[key]), marks(noted, key))
+    more += [
+        card(title(key), shown(key))
         for key in others(totals)
         if isinstance(totals[key], int | float | str)
     ]
-    figures = [tag("dl", cards, class_="cards"), tag("dl", rest, class_="facts")]
-    return Section("overview", "Overview", [figures, notes(report)])
+    folded = tag(
+        "details",
+        tag("summary", f"All {count(len(more))} other totals and counters"),
+        tag("dl", more, class_="facts"),
+    )
+    body = [tag("dl", cards, class_="cards"), limits(report, runs), notes(report), folded]
+    return Section("overview", "Overview", body)
 
 
-def card(name: str, figure: Child, mark: str = "") -> Markup:
-    """One figure with its name, and the numbers of its caveats."""
-    beside = [" ", tag("small", mark)] if mark else []
-    return tag("div", tag("dt", name), tag("dd", figure, *beside))
+def accuracies(run: Run | None) -> Iterator[Markup]:
+    """The accuracy that stands for the program, and the float network's on the same samples."""
+    if run is None:
+        return
+    share, samples = run.result.accuracy or 0.0, run.result.samples
+    name = f"Accuracy, {count(samples)} samples, {run.devices}"
+    low, high = interval_95(share, samples)
+    about = f"95 % sure: {100 * low:.1f} to {percent(high)}"
+    each = run.result.metric in (None, "top1", "top5")  # else not a share of the samples
+    yield card(
+        name, [data("run.accuracy", share, percent(share)), tag("small", about) if each else ""]
+    )
+    beside = run.result.float_
+    if beside is not None and beside.accuracy is not None:
+        exact = data("run.float.accuracy", beside.accuracy, percent(beside.accuracy))
+        yield card("Accuracy in float, the same samples", exact)
+
+
+def interval_95(share: float, samples: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a share of so many samples.
+
+    Wilson's (1927), which also holds near 0 and 1.
+    """
+    z2 = NORMAL_95**2
+    whole = 1 + z2 / samples
+    middle = (share + z2 / (2 * samples)) / whole
+    half = NORMAL_95 * math.sqrt(share * (1 - share) / samples + z2 / (4 * samples**2)) / whole
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def figure(key: str, totals: Mapping[str, Any], mark: str) -> Child:
+    """A total with the numbers of its caveats; the area in use beside that of its chips."""
+    shown = [data(f"totals.{key}", totals[key])]
+    if mark:
+        shown += [Markup(" "), tag("small", mark, class_="mark")]
+    if key != "area_mm2.total":
+        return shown
+    whole = quantity("chip_area_mm2", totals["chip_area_mm2"])
+    chips = count(totals["chips"])
+    return [*shown, tag("small", f"of {chips} chip{'s' * (totals['chips'] != 1)}, {whole}")]
+
+
+def card(name: str, shown: Child) -> Markup:
+    """One figure with its name."""
+    return tag("div", tag("dt", name), tag("dd", shown))
 
 
 def notes(report: Mapping[str, Any]) -> Markup:

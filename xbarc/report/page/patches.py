@@ -6,8 +6,12 @@ from typing import Any
 from xbarc.artifact import CompiledProgram
 from xbarc.ir.analysis.output_patches import Span, output_patches
 from xbarc.ir.dialect import MvmOp, weights_of
+from xbarc.report import saved
 from xbarc.report.figures import count
 from xbarc.report.html import Markup, Section, breakable, tag
+from xbarc.report.saved import Figure
+
+HEADING = "Sub-images and windows"
 
 MOST_LINES = 128
 """Borders drawn of an axis; beyond that only every so many."""
@@ -19,28 +23,32 @@ def section(program: CompiledProgram) -> Section | None:
     cuts = [
         (weights_of(op).symbol, output_patches(op, program.weights, program.target)) for op in mvms
     ]
-    figures = [_figure(name, found) for name, found in cuts if found is not None]
-    if not figures:
+    known = [(name, _about(found), found) for name, found in cuts if found is not None]
+    if not known:
         return None
+    drawn = [(name, about, picture(found, f"{name}: {about}")) for name, about, found in known]
+    figures = [_figure(*each) for each in drawn]
+    several = [Figure(f"{name}: {about}", [(shown, ())]) for name, about, shown in drawn]
+    link = saved.link(HEADING, saved.gallery(HEADING, several, (128, 128), columns=2))
     lead = (
         "Each picture is a layer's output, cut in the patches that one shot gives each. Filled is "
         "the window of the first: as large a part of the picture as it is of the padded input."
     )
-    body = [tag("p", lead, class_="lead"), tag("div", figures, class_="layers")]
-    return Section("partition", "Sub-images and windows", body)
+    body = [tag("p", lead, " ", link, class_="lead"), tag("div", figures, class_="layers")]
+    return Section("partition", HEADING, body)
 
 
-def _figure(name: str, found: Mapping[str, Any]) -> Markup:
+def _about(found: Mapping[str, Any]) -> str:
     sizes = ["×".join(map(str, found[key])) for key in ("outputs", "map", "window")]
-    about = (
+    return (
         f"{count(found['patches'])} patches of {sizes[0]} outputs on {sizes[1]}, "
         f"each from {sizes[2]} inputs"
     )
-    return tag(
-        "figure",
-        tag("figcaption", tag("b", breakable(name)), tag("span", about)),
-        picture(found, f"{name}: {about}"),
-    )
+
+
+def _figure(name: str, about: str, shown: Markup) -> Markup:
+    caption = tag("figcaption", tag("b", breakable(name)), tag("span", about))
+    return tag("figure", caption, shown)
 
 
 def picture(found: Mapping[str, Any], label: str) -> Markup:

@@ -22,18 +22,26 @@ def section(report: Mapping[str, Any]) -> Section:
         gantt_row(i, name, parts, whole, lanes=1 + digital)
         for i, (name, parts) in enumerate(rows.items())
     ]
+    colors = {"crossbars": "s0", "digital units": "s1"} if digital else {}
     ticks = charts.ticks(whole)
     labels = [(t / whole if whole else 0.0, si(t * 1e-9, "s")) for t in ticks]
     chart = charts.table(
         "When each layer works, for one input",
-        ["Layer", charts.axis(labels), "start", "finish"],
+        ["Layer", "", "start", "finish", "busy"],
         body,
         kind="gantt",
         step=labels[1][0] if len(labels) > 1 else None,
+        marks=labels,
+        key=colors,
     )
-    key = charts.legend({"crossbars": "s0", "digital units": "s1"}) if digital else ""
+    key = charts.legend(colors) if digital else ""
     lead = tag("p", pace(report["totals"]), class_="lead")
-    return Section("pipeline", "Pipeline", [lead, key, chart])
+    waiting = (
+        "A bar reaches from a layer's first row to its last. In between, above all digital units "
+        "wait for rows: busy is how long the crossbars or units work on one input. What is busy "
+        "longest bounds the stream."
+    )
+    return Section("pipeline", "Pipeline", [lead, tag("p", waiting, class_="lead"), key, chart])
 
 
 def pace(totals: Mapping[str, Any]) -> str:
@@ -62,5 +70,11 @@ def gantt_row(
         about = f"{part['name']}: {si(ends[0] * 1e-9, 's')} to {si(ends[1] * 1e-9, 's')}"
         spans.append(charts.Span(*ends, color, about, lane, lanes))
     label = f"{name}: {si(start * 1e-9, 's')} to {si(finish * 1e-9, 's')}"
-    figures = [data(f"pipeline.{i}.start_ns", start), data(f"pipeline.{i}.finish_ns", finish)]
+    # Digital work of a layer is short beside its span: it waits for rows.
+    busy = max(part["busy_ns"] for part in parts)
+    figures = [
+        data(f"pipeline.{i}.start_ns", start),
+        data(f"pipeline.{i}.finish_ns", finish),
+        data(f"pipeline.{i}.busy_ns", busy),
+    ]
     return Row(breakable(name), charts.spans(spans, whole, label), figures)

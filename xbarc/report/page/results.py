@@ -3,14 +3,17 @@
 import shlex
 from collections.abc import Iterator, Sequence
 
-from xbarc.artifact.runs import Options, Programming, Run, Written
+from xbarc.artifact.runs import Options, Programming, Run, Written, headline
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
-from xbarc.report.figures import data, percent
+from xbarc.report.figures import count, data, percent, quantity
 from xbarc.report.html import Child, Section, breakable, tag
 
 MOST_RUNS = 10
 """Runs that are shown, the newest first."""
+
+FLOAT = ("in float", "agree with float")
+"""What is said of the float network on the same samples."""
 
 WRITTEN = ("cells", "pulses", "pulses_per_cell", "energy_uj", "verify_energy_uj", "time_us")
 """What is shown of programming."""
@@ -25,11 +28,20 @@ def section(runs: Sequence[Run]) -> Section:
     newest = list(reversed(runs))[:MOST_RUNS]
     table = charts.grid(
         "Runs, the newest first" + (f" ({len(runs)} in all)" if len(runs) > MOST_RUNS else ""),
-        ["When (UTC)", "Data", "Options", "Samples", "Accuracy", "Clipped at most", "Speed"],
+        [
+            "When (UTC)",
+            "Data",
+            "Options",
+            "Samples",
+            "Accuracy",
+            *FLOAT,
+            "Clipped at most",
+            "Speed",
+        ],
         [run_row(i, run) for i, run in enumerate(newest)],
         numbers=3,
     )
-    body = [table, saturation(newest[0])]
+    body = [table, saturation(headline(runs) or newest[0])]
     if (run := latest(runs, "programming")) is not None and run.result.programming is not None:
         body.append(written(run, run.result.programming))
     return Section("runs", heading, body)
@@ -39,6 +51,8 @@ def run_row(i: int, run: Run) -> Sequence[Child]:
     """A line of the table of runs."""
     result = run.result
     worst = max((layer.saturated for layer in result.adc.values()), default=0.0)
+    beside = result.float_
+    agreed = None if beside is None else beside.agreement
     words = ["trace"] * run.options.trace + list(options_text(run.options))
     options = [[tag("span", o, class_="nb"), " "] for o in words]
     return [
@@ -47,6 +61,8 @@ def run_row(i: int, run: Run) -> Sequence[Child]:
         options or "–",
         data(f"runs.{i}.samples", result.samples),
         data(f"runs.{i}.accuracy", result.accuracy),
+        data(f"runs.{i}.float.accuracy", beside and beside.accuracy),
+        data(f"runs.{i}.float.agreement", agreed, "–" if agreed is None else percent(agreed)),
         data(f"runs.{i}.saturated", worst),
         f"{result.images_per_second:.3g} /s",
     ]
@@ -62,14 +78,19 @@ def options_text(options: Options) -> Iterator[str]:
 
 
 def saturation(run: Run) -> Child:
-    """What share of each layer's conversions was clipped in a run."""
+    """What share of each layer's conversions was clipped in a run: the one behind the accuracy."""
     adc = run.result.adc
     most = max((layer.saturated for layer in adc.values()), default=0.0)
     lossless = sum(layer.lossless for layer in adc.values())
     about = (
-        f"In the newest run. {lossless} of {len(adc)} layers can't lose anything in their "
-        "converters, whatever the input: the programmed levels prove it."
+        f"Converters in the run of {run.at:%Y-%m-%d %H:%M:%S} ({run.devices}, "
+        f"{count(run.result.samples)} samples). "
     )
+    if lossless:
+        about += (
+            f"{count(lossless)} of {count(len(adc))} layers can't lose anything in their "
+            "converters, whatever the input: the programmed levels prove it."
+        )
     lead = tag("p", about, class_="lead")
     if not most:
         return [lead, tag("p", "No conversion was clipped.")]
@@ -103,7 +124,11 @@ def written(run: Run, programming: Programming) -> Child:
         for name, figures in programming.layers.items()
     ]
     rows.append(row("all, at once", "total", programming.total))
-    return [tag("p", about, class_="lead"), charts.grid("Programming in a run", head, rows)]
+    table = charts.grid("Programming in a run", head, rows)
+    summary = tag(
+        "summary", f"Programming took {quantity('energy_uj', programming.total.energy_uj)}"
+    )
+    return tag("details", summary, tag("p", about, class_="lead"), table)
 
 
 def latest(runs: Sequence[Run], field: str) -> Run | None:

@@ -21,8 +21,9 @@ def section(runs: Sequence[Run]) -> Section | None:
     layers = run.result.trace
     about = (
         f"Against the float network, over {count(run.result.samples)} samples of {run.input}, "
-        f"{run.devices}. Alone, a layer reads the float network's own activations: the layer to "
-        "blame stands worst there. In the network it also inherits the errors of all before it."
+        f"{run.devices}. Alone (the bar), a layer reads the float network's own activations: the "
+        "layer to blame stands worst there. In the network it also inherits the errors of all "
+        "before it. 6 dB are one bit."
     )
     body: list[Child] = [tag("p", about, class_="lead"), chart(layers)]
     if helped := list(advice(layers)):
@@ -52,8 +53,8 @@ def chart(layers: Sequence[LayerTrace]) -> Child:
             ],
         )
 
-    caption = "Signal-to-noise ratio against float; clipped inputs and conversions"
-    head = ["Layer", "", "alone", "in all", "inputs", "ADC"]
+    caption = "Signal-to-noise ratio against float"
+    head = ["Layer", "", "alone", "in the network", "inputs clipped", "conversions clipped"]
     return charts.table(caption, head, [row(layer) for layer in layers])
 
 

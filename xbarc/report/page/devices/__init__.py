@@ -1,5 +1,5 @@
 """Real devices: a picture a file."""
 
-from xbarc.report.page.devices.section import section
+from xbarc.report.page.devices.whole import section
 
 __all__ = ["section"]

@@ -39,7 +39,8 @@ def by_layer(i: int, study: Study, ideal: float | None) -> Child:
             "Without effects the accuracy is ",
             data(f"trials.{i}.without_effects", without, fine(without)),
             f" on {count(study.samples)} samples of {study.header.input}. Devices: {study.name}; ",
-            f"{count(n)} {'trial' if n == 1 else 'trials'} a layer.",
+            f"{count(n)} {'trial' if n == 1 else 'trials'} a layer. One sample is "
+            f"{points(1 / study.samples)} points: smaller differences mean nothing.",
         ]
     shown_first, others = study.groups[:MOST_LAYERS], study.groups[MOST_LAYERS:]
     body: list[Child] = [tag("p", said)]
@@ -90,10 +91,11 @@ def losses(i: int, first: int, groups: Sequence[Group], study: Study, without: f
         return Row(breakable(str(group.layer)), plots.strip(drawn, label), [figure])
 
     return charts.table(
-        f"Accuracy lost, in points: {study.name}",
-        ["Layer", ends(axis), "mean"],
+        f"Accuracy lost, in points: {study.name}{', further layers' * (first > 0)}",
+        ["Layer", "", "mean"],
         [row(j, group) for j, group in enumerate(groups, first)],
         kind="strips",
+        marks=ends(axis),
     )
 
 

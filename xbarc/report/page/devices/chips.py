@@ -72,9 +72,10 @@ def strips(studies: Sequence[Numbered], ideal: float | None) -> Markup:
     first = studies[0][1]
     return charts.table(
         f"Accuracy of each chip, {count(first.samples)} samples of {first.header.input}",
-        ["Devices", ends(axis), "mean"],
+        ["Devices", "", "mean"],
         rows,
         kind="strips",
+        marks=ends(axis),
     )
 
 

@@ -1,6 +1,7 @@
 """What do cells conduct? Each level's histogram beside what was wanted."""
 
 import itertools
+from collections.abc import Mapping
 
 from xbarc.artifact.runs import Conductances, Level, Run
 from xbarc.report import charts, plots
@@ -51,7 +52,7 @@ def programmed(run: Run, found: Conductances) -> Child:
         "figure",
         tag("figcaption", tag("b", caption), tag("span", about)),
         charts.legend(names),
-        violins(found, caption),
+        violins(found, caption, names),
     )
     return part("What do cells conduct?", lead, tag("div", figure, table, class_="pair"))
 
@@ -67,7 +68,7 @@ def microsiemens(key: str | None, value: float) -> Markup:
     return data(key, value, f"{digits(float(f'{value:.4g}'))} µS")
 
 
-def violins(found: Conductances, label: str) -> Markup:
+def violins(found: Conductances, label: str, key: Mapping[str, str]) -> Markup:
     """Each level's histogram, upright and to both sides of what was wanted."""
     edges = found.edges_us
     wanted = [level.wanted_us for level in found.levels]
@@ -97,4 +98,4 @@ def violins(found: Conductances, label: str) -> Markup:
         f"standard deviation {level.std_us:.3g} µS"
         for level in found.levels
     )
-    return plots.frame(x, y, drawn, label, told)
+    return plots.frame(x, y, drawn, label, told, key)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from xbarc.report import charts
+from xbarc.report.charts import Marks
 from xbarc.report.figures import count, data
-from xbarc.report.html import Child, Markup, tag
+from xbarc.report.html import Child, tag
 from xbarc.report.plots import Axis
 from xbarc.report.studies import Group, Study
 
@@ -73,7 +73,6 @@ def in_words(group: Group) -> str:
     )
 
 
-def ends(axis: Axis) -> Markup:
+def ends(axis: Axis) -> Marks:
     """The marks of an axis above a column of strips."""
-    marks = [(axis.at(value), str(text)) for value, text in axis.marks]
-    return charts.axis(marks)
+    return [(axis.at(value), str(text)) for value, text in axis.marks]

@@ -88,7 +88,7 @@ def curves(studies: Sequence[Numbered], ideal: float | None) -> Markup:
         "figure",
         tag("figcaption", tag("b", caption), tag("span", about)),
         charts.legend(names) if names else "",
-        plots.frame(x, y, drawn, caption, told),
+        plots.frame(x, y, drawn, caption, told, names),
         tag("details", tag("summary", "Figures"), table),
     )
 
