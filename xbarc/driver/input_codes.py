@@ -164,7 +164,7 @@ class _Probe:
         x, (k, n) = quantize(vectors, scale), mvm.matrix
         if target.adc.mode == "calibrated":
             counts = counted(column_sums(mvm, arrays, x, target))
-            mvm.adc = reals(converter_range(counts, target.adc.percentile))
+            mvm.adc = reals(converter_range(counts, target.adc))
         matrix = engine.program(mvm, arrays, target, 0)
         sums = np.empty((n, x.shape[1]), np.int64 if matrix.integer else np.float64)
         matrix.multiply(x, sums)

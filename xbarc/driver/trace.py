@@ -299,6 +299,8 @@ def advice(layer: LayerTrace, target: Target) -> str:
         return "its inputs use few codes: a lower --percentile, or calibrate on data like these"
     if not layer.lossless:
         mode = "" if target.adc.mode == "calibrated" else ", or adc.mode=calibrated"
+        if target.adc.ranges != "least-squares":
+            mode += " with adc.ranges=least-squares" if mode else ", or adc.ranges=least-squares"
         return f"its converters round: adc.bits above {target.adc.bits}{mode}"
     own_target, key = target.for_layer(layer.name), f'layers."{layer.name}"'
     return (

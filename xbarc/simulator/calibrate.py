@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarc.artifact import CompiledProgram
+from xbarc.graph.histograms import ENDS
 from xbarc.hw import encoding
-from xbarc.hw.target import Target
+from xbarc.hw.encoding import Integers
+from xbarc.hw.target import Adc, Target
 from xbarc.ir.analysis.coverage import coverage_of
 from xbarc.ir.dialect import MvmOp, StreamType, weights_of
 from xbarc.ir.dialect.assembly import reals
@@ -27,8 +29,7 @@ VECTORS = 64
 def calibrate_converters(program: CompiledProgram, feeds: Feeds) -> None:
     """Give each `xbar.mvm` of `program` the range of its converters.
 
-    The program is run with lossless converters on the first `SAMPLES` of `feeds`; lo and hi
-    of a matrix are the percentiles 100 - p and p of its column sums, p being `adc.percentile`.
+    The program is run with lossless converters on the first `SAMPLES` of `feeds`.
     """
     counts: dict[MvmOp, Counter[int]] = {}
 
@@ -43,7 +44,8 @@ def calibrate_converters(program: CompiledProgram, feeds: Feeds) -> None:
         {n: batched[n].part(a, 0, SAMPLES) if n in batched else a for n, a in feeds.items()}
     )
     for op, seen in counts.items():
-        op.adc = reals(converter_range(seen, program.target.adc.percentile))
+        adc = program.target.for_layer(weights_of(op).symbol).adc
+        op.adc = reals(converter_range(seen, adc))
 
 
 def counted(sums: Iterable[Array]) -> Counter[int]:
@@ -55,15 +57,44 @@ def counted(sums: Iterable[Array]) -> Counter[int]:
     return found
 
 
-def converter_range(counts: Mapping[int, int], percentile: float) -> tuple[float, float]:
-    """lo and hi of a calibrated converter: percentiles of the sums that occur so often."""
-    values = sorted(counts)
-    share = np.cumsum([counts[v] for v in values]) / sum(counts.values())
-    tail = 1 - percentile / 100
+def converter_range(counts: Mapping[int, int], adc: Adc) -> tuple[float, float]:
+    """lo and hi of a calibrated converter, by the column sums that occur so often.
+
+    Their percentiles 100 - p and p, p being `adc.percentile`; or what misses them least
+    (`adc.ranges`).
+    """
+    values = np.array(sorted(counts))
+    often = np.array([counts[v] for v in values.tolist()])
+    if adc.ranges == "least-squares":
+        return _least_squares(values, often, (1 << adc.bits) - 1)
+    share = np.cumsum(often) / often.sum()
+    tail = 1 - adc.percentile / 100
     low = float(values[int(np.searchsorted(share, tail, side="right")) if tail else 0])
     high = float(values[min(int(np.searchsorted(share, 1 - tail)), len(values) - 1)])
     # A matrix of zeros has one sum only; a converter has a range.
     return low, max(high, low + 1.0)
+
+
+def _least_squares(values: Integers, often: Integers, top: int) -> tuple[float, float]:
+    """The range whose `top` + 1 codes miss `values` least, by the sum of squares.
+
+    Sums are integers, so that a step below 1 tells nothing more apart.
+    """
+
+    def miss(low: float, high: float) -> float:
+        step = (high - low) / top
+        seen = low + step * np.clip(np.rint((values - low) / step), 0, top)
+        return float((often * np.square(seen - values)).sum())
+
+    def best(ranges: list[tuple[float, float]]) -> tuple[float, float]:
+        return min(ranges, key=lambda found: miss(*found))
+
+    low, high = float(min(values[0], 0)), float(max(values[-1], 0))
+    least, greatest = low, high
+    for _ in range(2):  # One end after the other: each barely moves the other's best.
+        low, high = best([(low, max(low + top, greatest * end)) for end in ENDS])
+        low, high = best([(min(high - top, least * end), high) for end in ENDS])
+    return low, high
 
 
 def column_sums(

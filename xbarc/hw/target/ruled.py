@@ -43,9 +43,14 @@ RULES = (
     Rule("adc.price", lambda t: not _lossless(t), 'adc.mode rules: only "lossless" has a need'),
     Rule("adc.flipped", lambda t: not _lossless(t), 'adc.mode rules: only "lossless" has a need'),
     Rule(
-        "adc.percentile",
+        "adc.ranges",
         lambda t: t.adc.mode != "calibrated",
         'adc.mode rules: only "calibrated" has a range',
+    ),
+    Rule(
+        "adc.percentile",
+        lambda t: t.adc.mode != "calibrated" or t.adc.ranges != "percentile",
+        'only the range of adc.mode = "calibrated" and adc.ranges = "percentile" has one',
     ),
     Rule("core.buffer_kb", lambda t: not t.core.buffers, "core.buffers is 0"),
     Rule("core.input_register_bytes", lambda t: not t.core.input_registers, "there are none"),

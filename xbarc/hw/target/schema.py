@@ -176,6 +176,8 @@ class Adc(Section):
     """G+ - G- in front of the converter, or behind it."""
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     """Calibrated converters: share of the sums within their range, in percent."""
+    ranges: Literal["percentile", "least-squares"] = "percentile"
+    """Calibrated converters: a range that holds this share, or that misses the sums least."""
     rate_gsps: Positive = 1.2
     """Conversions a second of one ADC, in 1e9; the model's own rate where that is less."""
     price: Literal["as-needed", "as-configured"] = "as-needed"
