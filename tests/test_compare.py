@@ -12,7 +12,7 @@ import xbarc
 from xbarc.artifact.runs import Options, program_hash, record, recorded
 from xbarc.cli import app
 from xbarc.report import compare_page, compare_programs, report_page
-from xbarc.report.compare import names, ratio
+from xbarc.report.compare import caveats, names, ratio
 from xbarc.report.figures import component_colors, flatten
 
 SHALLOW = """g (float[N,12] x) => (float[N,4] y) <float[12,4] w> { y = MatMul(x, w) }"""
@@ -232,3 +232,21 @@ def test_the_page_reads_well_in_a_browser(folder, width, scheme):
     assert seen["wide"] == []
     assert seen["pale"] == []
     assert (seen["ground"] > 0.5) == (scheme == "light")
+
+
+def test_operations_of_other_widths_are_marked(tmp_path):
+    """Beside what is of operations, and only where the widths or the node differ."""
+    entries = {}
+    for name in ("isaac", "puma", "mca64"):
+        path = tmp_path / f"{name}.xbar"
+        xbarc.compile(text_model(SHALLOW), name).save(path)
+        entries[name] = (path, xbarc.load(path), [])
+    (texts, _), (more, notes) = (
+        caveats(compare_programs([entries["isaac"], entries[other]])) for other in ("puma", "mca64")
+    )
+    assert not any("An operation is another" in text for text in texts)
+    number = 1 + next(i for i, text in enumerate(more) if "An operation is another" in text)
+    for program in (0, 1):
+        assert number in notes["peak.tops_per_w"][program]
+        assert number in notes["energy_per_mac_pj"][program]
+        assert number not in notes["power_w"][program]

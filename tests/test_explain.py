@@ -119,3 +119,12 @@ def test_it_is_printed(tmp_path):
     assert any("components.adc.energy_pj" in line and "[ISAAC" in line for line in said)
     document = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
     assert document == explain(program, "power_w").document()
+
+
+def test_the_rate_of_a_converter_is_its_models_where_that_is_less():
+    text = "g (float[N,8] x) => (float[N,2] y) <float[8,2] w> { y = MatMul(x, w) }"
+    program = xbarc.compile(text_model(text), "neurram")
+    (name,) = (row["name"] for row in program.report["layers"])
+    found = explain(program, f"layers.{name}.crossbar_ns")
+    (rate,) = (leaf for leaf in leaves(found) if leaf.key == "adc.rate_gsps")
+    assert "integrations" in rate.source

@@ -279,11 +279,14 @@ class _Explainer:
         target = self.target
         rate = rates_of(target, self.parts).adc(signed=has_sign(layer.input_codes))
         columns = target.columns_per_adc()
-        made = min(rate, target.adc.rate_gsps)
+        made, says = target.adc.rate_gsps, target.adc.source
+        if rate < made:
+            made = rate
+            says = self.parts["adc"].of(signed=has_sign(layer.input_codes)).source
         leaves = (
             Figure("device.read_pulse_ns", target.read_ns(), source=target.device.source),
             Figure("columns that share an ADC", columns, source=target.array.source),
-            Figure("adc.rate_gsps", made, source=target.adc.source),
+            Figure("adc.rate_gsps", made, source=says),
         )
         how = "the longer of a read and its conversions, pipelined"
         if target.core.cycle == "sequential":

@@ -41,6 +41,12 @@ CHARTED = (
     ("crossbars", "Crossbars"),
 )
 
+AN_OPERATION = (
+    *("tops", "tops_per_w", "tops_per_mm2", "energy_per_mac_pj"),
+    *("peak.tops", "peak.tops_per_w", "peak.tops_per_mm2", "peak.energy_per_mac_pj"),
+)
+"""Figures that are of operations, which mean little beside those of other widths."""
+
 Entry = tuple[Path, CompiledProgram, Sequence[Run]]
 
 
@@ -180,6 +186,11 @@ def caveats(document: Mapping[str, Any]) -> tuple[list[str], Notes]:
             for key in document["totals"]:
                 if stands_at(caveat["of"], key):
                     notes.setdefault(key, {}).setdefault(i, []).append(number)
+    if len({widths(program) for program in document["programs"]}) > 1:
+        texts.append("An operation is another in each: see weights x inputs, and the node")
+        for key in (key for key in AN_OPERATION if key in document["totals"]):
+            for i, _ in enumerate(document["programs"]):
+                notes.setdefault(key, {}).setdefault(i, []).append(len(texts))
     return texts, notes
 
 
