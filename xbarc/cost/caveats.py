@@ -144,8 +144,15 @@ def _assumed(totals: Mapping[str, Any], target: Target) -> str:
     text = f'; by PUMA\'s simulator (technology.leakage = "puma") it would be {more_mw:.4g} mW'
     if technology.gating != "none":
         return f"{text}, nothing gated"
-    times = (more_mw * totals[time] * 1e-3 for time in ("interval_us", "latency_us"))
-    return text + ", for an input {:.4g} uJ streaming and {:.4g} uJ alone".format(*times)
+    stream, single = (
+        _energy(more_mw * totals[time] * 1e-3) for time in ("interval_us", "latency_us")
+    )
+    return f"{text}, for an input {stream} streaming and {single} alone"
+
+
+def _energy(uj: float) -> str:
+    """In uJ, large ones in mJ."""
+    return f"{uj:.4g} uJ" if uj < 1e3 else f"{uj * 1e-3:.4g} mJ"
 
 
 def _cells(target: Target, parts: Parts) -> Iterator[Caveat]:
