@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import xbarc
 from xbarc.cli import app
+from xbarc.graph.further import FurtherSample
 from xbarc.lowering.fit import layers
 from xbarc.lowering.fit.rounding import round_to_output
 from xbarc.support.errors import UsageError
@@ -229,6 +230,33 @@ def test_options_that_cannot_be(tmp_path, options, said):
     result = compiled(tmp_path, *options)
     assert isinstance(result.exception, UsageError)
     assert said in str(result.exception)
+
+
+def test_ranges_for_a_further_sample():
+    rule = FurtherSample()
+    # Student's t at 97.5 % with 2 degrees of freedom is 4.3027 (tables).
+    low, high = rule.range_of([-1.0, -2.0, -3.0], [1.0, 2.0, 3.0])
+    assert high == pytest.approx(2 + 4.3027 * np.sqrt(4 / 3), rel=1e-4)
+    assert low == -high
+    assert rule.range_of([0.0, 0.5], [1.0, 9.0])[0] == 0.0
+    assert rule.range_of([-2.0, -1.0], [-0.5, 0.0])[1] == 0.0
+    assert rule.range_of([-1.0], [2.0]) == (-1.0, 2.0)
+    # Samples that are all alike have shown it all; a rare one isn't lost.
+    assert rule.range_of([0.0] * 5, [3.0] * 5) == (0.0, 3.0)
+    assert rule.range_of([0.0] * 100, [1.0] * 99 + [9.0])[1] == 9.0
+
+
+def test_a_further_sample_is_clipped_less():
+    rng = np.random.default_rng(3)
+    x = (rng.standard_normal((40, 3, 8, 8)) * rng.lognormal(0, 0.7, (40, 1, 1, 1))).astype("f4")
+    model = text_model(TWO)
+    want = reference(model, {"x": x[4:]})["y"]
+    found = {}
+    for ranges in ("min-max", "further-sample"):
+        program = xbarc.compile(model, calibration=x[:4], ranges=ranges)
+        assert program.report["quantization"]["ranges"] == ranges
+        found[ranges] = snr_db(want, program.run(x[4:])["y"])
+    assert found["further-sample"] > found["min-max"] + 3
 
 
 def test_ranges_of_least_squares_are_narrower():

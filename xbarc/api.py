@@ -375,7 +375,8 @@ def compile(
         example_inputs: a tensor [samples, ...] a torch module takes, or several in order; without
             it, calibration data given as arrays serve.
         percentile: share of the calibration values within the range of an input, in percent.
-        ranges: "min-max" (the default) or "least-squares": the range of a layer's inputs.
+        ranges: "min-max" (the default), "least-squares" or "further-sample" (wider, where samples
+            are few and differ): the range of a layer's inputs.
         rounding: "output": weights keep a layer's outputs (the default with calibration data); or
             "nearest".
         bias_correction: biases take the mean error of a layer's outputs (so too).

@@ -87,8 +87,9 @@ Ranges = Annotated[
     str | None,
     typer.Option(
         "--ranges",
-        metavar="min-max|least-squares",
-        help="Ranges of activations: all of what calibration shows, or where codes miss it least.",
+        metavar="min-max|least-squares|further-sample",
+        help="Ranges of activations: all of what calibration shows, where codes miss it least, or "
+        "what a further sample is expected to need.",
     ),
 ]
 Rounding = Annotated[

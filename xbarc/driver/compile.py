@@ -33,6 +33,7 @@ from xbarc.driver.stages import (
 )
 from xbarc.driver.update import reprogrammed
 from xbarc.frontends.source import Inputs, SideWeights
+from xbarc.graph.further import FurtherSample
 from xbarc.graph.histograms import RangeRule
 from xbarc.graph.ranges import carried_ranges
 from xbarc.hw.target import Target, load_target
@@ -82,8 +83,8 @@ class Settings:
     quantization: Quantization = field(default_factory=Quantization)
     layers: LayerSettings = field(default_factory=LayerSettings)
 
-    def range_rule(self, target: Target) -> RangeRule | None:
-        """How the ranges of inputs are taken from histograms; None: they are the extremes.
+    def range_rule(self, target: Target) -> RangeRule | FurtherSample | None:
+        """How ranges follow from what calibration shows; None: they are the extremes.
 
         Raises `UsageError` where two rules are given.
         """

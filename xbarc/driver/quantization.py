@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from xbarc.graph.further import FurtherSample
 from xbarc.graph.histograms import RangeRule, holding, least_squares
 from xbarc.hw.target import Target
 from xbarc.lowering.fit.layers import Fitting, Rounding
 from xbarc.support.errors import UsageError, nearest
 
-Ranges = Literal["min-max", "least-squares"]
+Ranges = Literal["min-max", "least-squares", "further-sample"]
 
 EQUALIZE = "equalize"
 """The graph pass that runs last where `equalize` is set."""
@@ -104,8 +105,8 @@ class Quantization:
         """What lowering does."""
         return Fitting(self.rounding, self.bias_correction)
 
-    def range_rule(self, percentile: float, target: Target) -> RangeRule | None:
-        """How ranges are taken from histograms; None: they are the extremes.
+    def range_rule(self, percentile: float, target: Target) -> RangeRule | FurtherSample | None:
+        """How ranges follow from what calibration shows; None: they are the extremes.
 
         Raises `UsageError` where a percentile is given beside another rule.
         """
@@ -115,6 +116,8 @@ class Quantization:
             return holding(percentile)
         if self.ranges == "min-max":
             return None
+        if self.ranges == "further-sample":
+            return FurtherSample()
         symmetric = target.inputs.signed in ("two-pass", "twos-complement", "native")
         return least_squares(target.inputs.bits, symmetric=symmetric)
 

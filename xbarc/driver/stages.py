@@ -23,6 +23,7 @@ from xbarc.frontends.registry import load
 from xbarc.frontends.source import Inputs, SideWeights
 from xbarc.graph.attachments import all_kept, attach, figures_of, restore
 from xbarc.graph.calibration import Calibration, calibrate
+from xbarc.graph.further import FurtherSample
 from xbarc.graph.histograms import RangeRule
 from xbarc.graph.inputs import input_specs
 from xbarc.graph.ranges import carried_ranges
@@ -152,13 +153,13 @@ def calibrate_model(
     passes: Iterable[GraphPass],
     target: Target,
     *,
-    ranges: RangeRule | None = None,
+    ranges: RangeRule | FurtherSample | None = None,
     kept: Mapping[str, Array] | None = None,
     instrumentation: Instrumentation | None = None,
 ) -> Calibrated:
     """Run graph passes, find the layers, and run the model for ranges and shapes.
 
-    `ranges` takes those of layers' inputs from histograms; without it they are the extremes. Ranges
+    `ranges` is the rule for those of layers' inputs; without it they are the extremes. Ranges
     that the model carries (`xbarc.graph.ranges`) stand before both. `kept` is what passes measured
     in an earlier compilation.
 

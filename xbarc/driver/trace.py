@@ -289,7 +289,10 @@ def advice(layer: LayerTrace, target: Target) -> str:
     if own >= GOOD:
         return ""
     if layer.clipped_inputs is not None and layer.clipped_inputs > CLIPPED:
-        return "its inputs are clipped: calibrate on data like these, or keep a higher percentile"
+        return (
+            "its inputs are clipped: calibrate on data like these, keep a higher percentile, or "
+            "--ranges further-sample"
+        )
     if layer.clipped_conversions > CLIPPED:
         return (
             f"its conversions are clipped: adc.bits above {target.adc.bits}, or fewer rows "

@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import onnx_ir as ir
 
+from xbarc.graph.further import FurtherSample
 from xbarc.graph.histograms import Histogram, RangeRule
 from xbarc.graph.inputs import batch_size, input_specs
 from xbarc.graph.run import Session
@@ -40,26 +41,33 @@ def calibrate(
     ranged: Sequence[str],
     measured: Sequence[str],
     *,
-    choose: RangeRule | None = None,
+    choose: RangeRule | FurtherSample | None = None,
 ) -> Calibration:
     """Run the float model over `feeds`: ranges of the values `ranged`, shapes of `measured`.
 
     Only minima, maxima and shapes leave the runtime, so memory doesn't grow with the data. `choose`
-    takes ranges within these extremes: for it a second run counts a histogram of each value. Raises
-    `XbarcError` where the model doesn't run, or there is no data.
+    takes ranges within these extremes: for it a second run counts a histogram of each value; or
+    beyond them, for which samples run one by one. Raises `XbarcError` where the model doesn't run,
+    or there is no data.
     """
     result = Calibration()
     values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
     untyped = [name for name in measured if values[name].type is None]
     probe, names = _with_probes(model, ranged, measured, untyped)
     session = Session(probe)
-    batch = batch_size(input_specs(model), feeds)
+    specs = input_specs(model)
+    further = choose if isinstance(choose, FurtherSample) else None
+    batch = 1 if further is not None else batch_size(specs, feeds)
+    finding = 2 if any(s.batched for s in specs) else 0
+    extremes: dict[str, list[tuple[float, float]]] = {}
     seen = 0
     for index, part in enumerate(_shape_finding(model, feeds, batch)):
         out = session.run(part)
         seen += 1
         for value in ranged:
             low, high = float(out[names[value, "min"]]), float(out[names[value, "max"]])
+            if further is not None and index >= finding:
+                extremes.setdefault(value, []).append((low, high))
             known = result.ranges.get(value, (math.inf, -math.inf))
             # np: unlike min(), minimum() lets a NaN through.
             result.ranges[value] = (
@@ -80,7 +88,12 @@ def calibrate(
     if not seen:
         raise XbarcError("no calibration data: the arrays have no samples")
     result.coupled = _coupled(model, feeds)
-    if choose is not None:
+    for value, found in extremes.items():
+        if further is not None and np.isfinite(found).all():
+            result.ranges[value] = further.range_of(
+                [lo for lo, _ in found], [hi for _, hi in found]
+            )
+    if choose is not None and not isinstance(choose, FurtherSample):
         result.ranges.update(
             (name, choose(histogram))
             for name, histogram in _histograms(result, model, feeds, batch).items()
