@@ -270,6 +270,12 @@ def test_leakage_that_is_not_modelled_is_marked_where_it_stands(tmp_path):
         assert line.split("[")[1].startswith("1]")
     for begin in ("Latency, one", "Interval, s"):
         assert "[" not in next(la for la in said.splitlines() if la.startswith(begin))
+    program = xbarc.load(tmp_path / "isaac.xbar")
+    page = str(report_page(program, tmp_path / "isaac.xbar", []))
+    table = page[page.index("<h2>Energy and area by component") :]
+    for name in ("leakage", "total"):
+        assert re.search(rf"{name} <small>\[1\]</small>", table), name
+    assert not re.search(r"ADC <small>\[", table)
 
 
 @pytest.mark.parametrize(
