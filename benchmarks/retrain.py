@@ -81,7 +81,7 @@ class Case:
 
 SEPARABLE = (
     Stage(
-        {**FLOAT, "epochs": 5, "rate": 4e-3, "schedule": "constant", "warmup": 0.5},
+        {**FLOAT, "epochs": 2, "rate": 4e-3, "schedule": "constant", "warmup": 0.5},
         "kernel-2d1d{ratio=1}",
     ),
     Stage({**FLOAT, "epochs": 5, "rate": 4e-3}),
@@ -107,7 +107,7 @@ CASES = [
         "prune",
         "half the crossbars pruned: prune{granularity=crossbar sparsity=0.5}",
         1.0,
-        (Stage({**FLOAT, "epochs": 3, "rate": 2e-3}, "prune{granularity=crossbar sparsity=0.5}"),),
+        (Stage({**FLOAT, "epochs": 2, "rate": 2e-3}, "prune{granularity=crossbar sparsity=0.5}"),),
         mapping="drop-zeros",
         passes="prune{granularity=crossbar sparsity=0.5}",
     ),
@@ -115,7 +115,7 @@ CASES = [
         "half",
         "2D + 1D kernels at half the layers: kernel-2d1d{ratio=0.5}",
         2.0,
-        (Stage({**FLOAT, "epochs": 4, "rate": 2e-3}, "kernel-2d1d{ratio=0.5}"),),
+        (Stage({**FLOAT, "epochs": 2, "rate": 2e-3}, "kernel-2d1d{ratio=0.5}"),),
         passes="kernel-2d1d{ratio=0.5}",
     ),
     Case(

@@ -100,6 +100,44 @@ def test_linear_arrays_are_a_matrix_for_training(keys):
     assert np.abs(exact - fast).max() < 1e-4 * np.abs(exact).max()
 
 
+WHOLE = ["array.cell_bits=7", "inputs.dac_bits=8", "inputs.signed=asymmetric"]
+
+
+@pytest.mark.parametrize("lines", ["adc.subtract=analog", "adc.subtract=digital", "pairs"])
+@pytest.mark.parametrize(("mode", "bits"), [("calibrated", 5), ("full-scale", 9), ("saturate", 16)])
+def test_converters_of_whole_weights_are_the_simulators_in_products_of_torch(mode, bits, lines):
+    text = """g (float[N,20,6,6] x) => (float[N,5] y)
+       <float[9,20,3,3] w1, float[9] b1, float[324,5] w2> {
+        c = Conv <pads=[1,1,1,1]> (x, w1, b1)
+        r = Relu(c)
+        f = Flatten(r)
+        y = MatMul(f, w2)
+    }"""
+    keys = [*WHOLE, f"adc.mode={mode}", f"adc.bits={bits}"]
+    keys += PAIRS if lines == "pairs" else [lines]
+    found, x = network(text, "mca64", keys)
+    wanted, fast = run(found, x), run(found, x, exact=False)
+    blocks = [crossbar.blocks for crossbar in found.crossbars]
+    assert all(b is not None and len(b.blocks) > 1 for b in blocks)
+    assert not any(crossbar.arrays for crossbar in found.crossbars)
+    assert np.abs(wanted).max() > 0
+    assert np.allclose(fast, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+    found.program_arrays(0, exact=False)
+    found.module(as_tensors({"x": x}, "cpu"))["y"].sum().backward()
+    assert all(float(w.grad.abs().max()) > 0 for w in found.weights.values())
+
+
+def test_other_converters_are_run_by_the_simulators_steps():
+    for keys in (
+        [], [*WHOLE, "array.cell_bits=2"], [*WHOLE, "inputs.dac_bits=4"],
+        [*WHOLE, "array.encoding=offset"], [*WHOLE, "inputs.signed=two-pass"],
+    ):  # fmt: skip
+        found, _ = network(CNN, "mca64", [*keys, "adc.mode=full-scale", "adc.bits=5"])
+        found.program_arrays(0, exact=False)
+        assert found.crossbars[0].blocks is None
+        assert found.crossbars[0].arrays is not None
+
+
 def test_read_noise_of_linear_arrays_has_the_spread_of_the_simulators():
     text = "g (float[N,40] x) => (float[N,30] y) <float[40,30] w> { y = MatMul(x, w) }"
     noise = "read{sigma=0.2}"

@@ -5,10 +5,11 @@
     sums  = what the arrays give for the codes
     y     = sums s_x s_w + bias
 
-There are three ways to the sums. Where no conversion can lose anything they are the product of
+There are four ways to the sums. Where no conversion can lose anything they are the product of
 integers. Where arrays are wrong but what follows is linear they are the product with what cells
-really hold, and read noise is drawn once a sum. All else is run by the simulator's own steps
-(`xbarc.train.hardware`), with the gradient of the product.
+really hold, and read noise is drawn once a sum. Where converters read whole weights and inputs they
+are products by row blocks, converted (`xbarc.train.converted`). All else is run by the simulator's
+own steps (`xbarc.train.hardware`), with the gradient of the product.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from xbarc.hw.quantization import InputScale, code_dtype
 from xbarc.lowering.layer import Layer
 from xbarc.support.data import Array
+from xbarc.train.converted import RowBlocks
 from xbarc.train.graph import options_of
 from xbarc.train.hardware import Arrays, Hardware
 from xbarc.train.operators import OPERATORS
@@ -104,6 +106,7 @@ class Crossbar(nn.Module):
         self.exact, self.first, self.rank = True, 0, 0
         self.arrays: Arrays | None = None
         self.errors: Errors | None = None
+        self.blocks: RowBlocks | None = None
         kind, product = layer.kind, layer.product
         places = np.arange(int(np.prod(product.shape))).reshape(product.shape)
         matrix = np.ascontiguousarray(kind.as_matrix(product, places))  # [K, N] of flat indices
@@ -167,6 +170,8 @@ class Crossbar(nn.Module):
         return bias.float().expand(self.layer.matrix[1])
 
     def _sums(self, codes: Tensor, q: Tensor) -> Tensor:
+        if self.blocks is not None:
+            return self._converted(codes, q, self.blocks)
         if self.arrays is None and self.errors is None:
             return self._product(codes, q, self._sum_type(q))
         if self.errors is not None:
@@ -179,6 +184,27 @@ class Crossbar(nn.Module):
         if not torch.is_grad_enabled():
             return sums
         return replaced(self._product(codes, q, torch.float32).to(codes.dtype), sums)
+
+    def _converted(self, codes: Tensor, q: Tensor, blocks: RowBlocks) -> Tensor:
+        """Sums of converters behind row blocks, with the gradient of the product."""
+        kind = codes.device.type
+        with torch.autocast(kind, enabled=False):
+            sums = blocks.sums(codes.detach(), q.detach().float(), self._part, self._of_zero)
+            sums = sums - self._of_zero(codes, q)
+        if not torch.is_grad_enabled():
+            return sums
+        return replaced(self._product(codes, q, torch.float32).to(codes.dtype), sums)
+
+    def _part(self, codes: Tensor, q: Tensor) -> Tensor:
+        """The product where most rows of q [K, N] are zero."""
+        stored = self.as_stored(q)
+        if self.layer.node.op_type != "Conv":
+            return self._operate(codes, stored)
+        some = stored.ne(0).flatten(2).any(dim=2).any(dim=0).nonzero()  # channels [.., 1]
+        if not len(some):
+            return self._operate(codes, stored)
+        first, last = int(some[0]), int(some[-1]) + 1
+        return self._operate(codes[:, first:last], stored[:, first:last])
 
     def _of_zero(self, codes: Tensor, q: Tensor) -> Tensor:
         """What the zero point adds to the sums, exactly (numerics: Zero points)."""

@@ -95,6 +95,11 @@ class Hardware:
         return [op for op in self.ops if isinstance(op, MvmOp)]
 
     @property
+    def weight_bits(self) -> int:
+        """Of its integer weights."""
+        return weights_of(self.mvms[0]).weight_bits
+
+    @property
     def unrolled(self) -> bool:
         """Whether one weight stands in several places."""
         return any(op.unroll is not None for op in self.mvms)

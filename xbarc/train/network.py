@@ -33,6 +33,7 @@ from xbarc.simulator.engine import Engine
 from xbarc.simulator.exact.engine import ExactEngine
 from xbarc.support.data import Array, Feeds
 from xbarc.support.errors import XbarcError
+from xbarc.train.converted import row_blocks
 from xbarc.train.crossbar import Crossbar, Quantiser
 from xbarc.train.graph import Graph, write_back
 from xbarc.train.hardware import Hardware
@@ -140,7 +141,8 @@ class Network:
         """Write the weights to arrays, all that is random in these drawn by `seed`.
 
         Not `exact`: arrays whose errors are linear but for converters of whole steps that clip
-        nothing count as linear, which is as good for training and many times as fast. Without
+        nothing count as linear, and converters that read whole weights and inputs convert products
+        of torch. Both are as good for training and many times as fast. Without
         `redraw` the errors of linear arrays stay as they were drawn before.
         """
         for layer in self.layers.values():
@@ -149,10 +151,14 @@ class Network:
 
     def _program(self, layer: TrainedLayer, seed: int, *, exact: bool) -> None:
         crossbar, hardware = layer.crossbar, layer.crossbar.hardware
-        crossbar.arrays = crossbar.errors = None
+        crossbar.arrays = crossbar.errors = crossbar.blocks = None
         crossbar.exact = exact
         if not self.effects and self.target.adc.mode == "lossless":
             return
+        if not self.effects and not exact:
+            crossbar.blocks = row_blocks(hardware)
+            if crossbar.blocks is not None:
+                return
         q = crossbar.codes_for_cells(layer.weight)
         if self.effects and not exact and self.linear and not hardware.unrolled:
             arrays = hardware.programmed(q, seed, linear=True)
