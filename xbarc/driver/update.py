@@ -68,6 +68,10 @@ SAMPLES = 1
 """Generated inputs that the new model is run on, for its shapes: its ranges aren't asked for."""
 
 
+MALFORMED = (AssertionError, LookupError, TypeError, ValueError)
+"""What reading a stored graph ends in where its fields contradict each other."""
+
+
 def update_weights(
     program: CompiledProgram,
     model: str | Path | onnx.ModelProto | ir.Model,
@@ -159,7 +163,11 @@ def _check_same(program: CompiledProgram, was: ModuleOp, lowered: Lowered) -> No
     sums = _sums(now)
     for path, model in lowered.digital.items():
         old = parse(program.digital[path], path)
-        if reason := _digital_difference(old, to_proto(model), sums[path]):
+        try:
+            parts = _normal(old.graph, sums[path])
+        except MALFORMED as error:
+            raise XbarcError(f"{path} in the program is damaged: {error}") from None
+        if reason := _difference(parts, _normal(to_proto(model).graph, sums[path])):
             raise _differs(f"{path}: {reason}; only weights on crossbars can be written anew")
 
 
@@ -262,22 +270,23 @@ def _biases(graph: onnx.GraphProto, sums: Mapping[int, int]) -> set[str]:
     }
 
 
-def _digital_difference(
-    old: onnx.ModelProto, new: onnx.ModelProto, sums: Mapping[int, int]
-) -> str | None:
+Parts = list[tuple[str, bytes]]
+"""(What to call it, content) of the constants and nodes of a graph, in order."""
+
+
+def _difference(was: Parts, now: Parts) -> str | None:
     """What differs between two digital parts but for names and biases; None where nothing does."""
-    was, now = (_normal(model.graph, sums) for model in (old, new))
     for (name, before), (_, after) in zip(was, now, strict=False):
         if before != after:
             return f"{name} differs"
     return None if len(was) == len(now) else "it has more or fewer nodes"
 
 
-def _normal(graph: onnx.GraphProto, sums: Mapping[int, int]) -> list[tuple[str, bytes]]:
-    """(What to call it, content) of all constants and nodes; values are numbered as they come."""
+def _normal(graph: onnx.GraphProto, sums: Mapping[int, int]) -> Parts:
+    """All constants and nodes but for names and biases; values are numbered as they come."""
     biases = _biases(graph, sums)
     numbers: dict[str, str] = {"": ""}
-    parts: list[tuple[str, bytes]] = []
+    parts: Parts = []
     constants = {tensor.name: tensor for tensor in graph.initializer}
 
     def number(name: str) -> str:
