@@ -1,5 +1,8 @@
 """Tensors in files beside a model: read from the model's folder, whatever folder xbarc runs in."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -272,3 +275,20 @@ def test_a_sparse_constant_is_refused(tmp_path, elsewhere):
     node.attribute.append(onnx.helper.make_attribute("sparse_value", sparse))
     path = save_apart(proto, tmp_path / "model")
     assert "sparse" in refusal(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_isnt_waited_for(tmp_path):
+    """Opening one waits for a writer; the child is there so that this test ends too."""
+    model = onnx.parser.parse_model(
+        HEADER + "g (float[N,4] x) => (float[N,4] y) <float[4,4] w> { y = MatMul(x, w) }"
+    )
+    tensor = onnx.TensorProto(name="w", dims=[4, 4], data_type=1, data_location=1)
+    tensor.external_data.add(key="location", value="pipe")
+    model.graph.initializer.append(tensor)
+    onnx.save(model, tmp_path / "m.onnx")
+    os.mkfifo(tmp_path / "pipe")
+    code = "import xbarc; xbarc.compile('m.onnx')"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "initialiser 'w' lies in 'pipe', which is no ordinary file" in done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -81,6 +82,28 @@ def test_a_loop_that_doubles_a_tensor(tmp_path):
     assert code == 1
     (line,) = lines
     assert "it takes too much memory: --limits memory=8G allows more" in line
+
+
+GROWING = """g (float[N,4] x) => (float[N,4] y) <float[4,4] w, bool yes>
+{ m = MatMul(x, w) t = ReduceMax<keepdims=0>(x) trips = Cast<to=7>(t)
+  a = Loop(trips, yes, m) <body = b (int64 i, bool go, float[K,4] v) => (bool again, float[L,4] u)
+       { again = Identity(go) u = Concat<axis=0>(v, v) }>
+  s = ReduceSum<keepdims=0>(a) y = Add(m, s) }"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the kernel has no such limit")
+def test_a_digital_part_takes_memory_by_the_size_of_its_data(tmp_path):
+    """Not by the machine's: the loop doubles as often as the run's inputs say."""
+    onnx.save(text_model(GROWING, yes=True), tmp_path / "m.onnx")
+    np.savez(tmp_path / "few.npz", x=np.ones((2, 4), np.float32))
+    np.savez(tmp_path / "many.npz", x=np.full((2, 4), 40, np.float32))
+    compiled = ("compile", "m.onnx", "--target", "mca128", "--calibration", "few.npz")
+    assert ended(started(tmp_path, *compiled))[0] == 0
+    code, lines = ended(started(tmp_path, "run", "m.xbar", "--input", "many.npz"))
+    assert code == 1
+    assert "--limits memory=8G allows more" in lines[-1]
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert peak << 10 < bounds.LEAST_MEMORY + (1 << 30)
 
 
 @pytest.mark.parametrize("how", ["once", "twice"])

@@ -49,6 +49,7 @@ from xbarc.ir.dialect import CROSSBAR, CrossbarAttr, DigitalOp, MvmOp, WeightsOp
 from xbarc.support.data import Array
 from xbarc.support.document import to_json
 from xbarc.support.errors import XbarcError
+from xbarc.support.garbage import rare_collections
 
 CODE_TYPES, REAL_TYPES = ("I8", "I16"), ("F32", "F64")
 """As safetensors writes the types of integer weights, and of scales and biases."""
@@ -79,6 +80,7 @@ class StoredWeights(Mapping[str, Array]):
         return len(self._names)
 
 
+@rare_collections()
 def save(program: CompiledProgram, path: str | Path) -> None:
     """Write `program` to the directory `path`; an older program there is replaced.
 
@@ -116,6 +118,7 @@ def _write(program: CompiledProgram, folder: Path) -> None:
     (folder / MANIFEST).write_text(_json(manifest), encoding="utf-8")
 
 
+@rare_collections()
 def load(path: str | Path) -> CompiledProgram:
     """The program in the directory `path`.
 

@@ -52,6 +52,7 @@ from xbarc.pipeline import (
 from xbarc.support.data import Array, Feeds
 from xbarc.support.document import finite
 from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.garbage import rare_collections
 from xbarc.support.names import matching
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Decided:
         return [p for p in self.graph if p.keeps_function]
 
 
+@rare_collections()
 def compile_model(
     source: "str | Path | onnx.ModelProto | ir.Model | IRModule",
     settings: Settings,

@@ -91,13 +91,19 @@ def value_names(model: ir.Model) -> set[str]:
     return names
 
 
-def unique_name(wanted: str, taken: set[str]) -> str:
-    """`wanted`, or `wanted_1`, `wanted_2` ... where that is taken; added to `taken`."""
-    name, count = wanted, 0
+def unique_name(wanted: str, taken: set[str], last: dict[str, int] | None = None) -> str:
+    """`wanted`, or `wanted_1`, `wanted_2` ... where that is taken; added to `taken`.
+
+    `last` keeps each wanted name's last number from call to call: without it a name that thousands
+    want is counted up from 1 each time.
+    """
+    name, count = wanted, 0 if last is None else last.get(wanted, 0)
     while name in taken:
         count += 1
         name = f"{wanted}_{count}"
     taken.add(name)
+    if last is not None:
+        last[wanted] = count
     return name
 
 

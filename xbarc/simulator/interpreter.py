@@ -22,6 +22,7 @@ from xbarc.ir.interface import COUPLED, main_function, names_in, numpy_dtype
 from xbarc.simulator.code_use import CodeCounter
 from xbarc.simulator.engine import Engine
 from xbarc.simulator.exact.engine import ExactEngine
+from xbarc.simulator.live import live_bytes
 from xbarc.simulator.step import Batch, Observer, Preparation, Step, step_kinds
 from xbarc.support.data import Array, Feeds, InputSpec, batches, sample_count, unknown_inputs
 from xbarc.support.errors import XbarcError
@@ -116,6 +117,7 @@ class Simulator:
         parts = list(batches(self.inputs, feeds, self._batch(feeds, batch, workers)))
         if not parts:
             raise XbarcError("there is no sample to run")
+        known = self._bytes_of(parts[0]) * min(workers, len(parts))
         firsts = np.cumsum([0, *(self._inputs_of(part) for part in parts)]).tolist()
         results: list[Sequence[Any]] = []
         pool = ThreadPoolExecutor(workers)
@@ -123,12 +125,14 @@ class Simulator:
             with one_blas_thread():
                 if len(parts) > 1:
                     outcomes = pool.map(
-                        lambda part, first: self._run_batch(part, Batch(map, first), layers),
+                        lambda part, first: self._run_batch(part, Batch(map, first, known), layers),
                         parts,
                         firsts,
                     )
                 else:
-                    outcomes = iter([self._run_batch(parts[0], Batch(pool.map), layers)])
+                    outcomes = iter(
+                        [self._run_batch(parts[0], Batch(pool.map, size=known), layers)]
+                    )
                 for part, outcome in zip(parts, outcomes, strict=True):
                     results.append(outcome)
                     if progress is not None:
@@ -147,6 +151,12 @@ class Simulator:
     def _inputs_of(self, part: Feeds) -> int:
         """Inputs in a batch, as vectors are numbered: a fixed batch of the model counts as one."""
         return sample_count(self.inputs, part) if any(s.batched for s in self.inputs) else 1
+
+    def _bytes_of(self, part: Feeds) -> int:
+        """Bytes that the values of a batch take, by their shapes."""
+        arguments = self._function.body.block.args
+        ops = (op for op, _ in self._steps)
+        return live_bytes(ops, arguments, self._last_use, sample_count(self.inputs, part))
 
     def _batch(self, feeds: Feeds, asked: int | None, workers: int) -> int:
         """Samples at once. Raises `XbarcError` where they mustn't be parted and `asked` does."""

@@ -29,11 +29,13 @@ BLOCK = 1 << 21
 class Batch:
     """The batch under way: `each` runs a function over independent blocks of it.
 
-    `first` is the number of its first input, counted over the whole run.
+    `first` is the number of its first input, counted over the whole run. `size`: bytes that the
+    values of all batches under way take, by their shapes; None where nobody knows.
     """
 
     each: Each
     first: int = 0
+    size: int | None = None
 
 
 Step = Callable[..., Sequence[Any]]

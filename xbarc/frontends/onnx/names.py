@@ -39,17 +39,18 @@ def name_nodes(model: ir.Model) -> None:
     nodes = list(model.graph.all_nodes())
     counts = Counter(node.name for node in nodes if node.name)
     taken = set(counts)
+    last: dict[str, int] = {}
     kept: set[str] = set()
     for node in nodes:
         known = _known_name(node) if is_op(node, *LAYERS) and _is_number(node) else None
         if known is not None:
-            node.name = unique_name(known, taken)
+            node.name = unique_name(known, taken, last)
             kept.add(node.name)
             continue
         if node.name and node.name not in kept:
             kept.add(node.name)
             continue
-        node.name = unique_name(node.name or node.op_type, taken)
+        node.name = unique_name(node.name or node.op_type, taken, last)
 
 
 def _is_number(node: ir.Node) -> bool:

@@ -1,6 +1,7 @@
 """A model's initialisers: each decoded once, and refused where it lies about itself."""
 
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,9 @@ def read_weights(model: ir.Model) -> None:
 
 
 def check_tensor(what: str, tensor: ir.TensorProtocol) -> None:
-    """Refuse a shape that nobody means, data of another length, and files of no known folder.
+    """Refuse a shape that nobody means, and data of another length.
 
-    `what` is the tensor in error lines.
+    And files of no known folder, and pipes. `what` is the tensor in error lines.
     """
     shape = tensor.shape.numpy()
     if any(dim < 0 for dim in shape) or math.prod(shape) > MAX_ELEMENTS:
@@ -48,6 +49,11 @@ def check_tensor(what: str, tensor: ir.TensorProtocol) -> None:
     if isinstance(tensor, ir.ExternalTensor):
         if not tensor.base_dir:
             raise XbarcError(f"{what} is stored in another file: load the model from its path")
+        if not tensor.location:
+            raise XbarcError(f"{what} is stored in another file, and doesn't say in which")
+        if os.path.exists(tensor.path) and not os.path.isfile(tensor.path):
+            # Opening a pipe waits for somebody to write to it.
+            raise XbarcError(f"{what} lies in {tensor.location!r}, which is no ordinary file")
         return
     if not isinstance(tensor, ir.serde.TensorProtoTensor):
         return

@@ -17,11 +17,14 @@ from xbarc.support.errors import XbarcError
 def prepare(op: DigitalOp, at: Preparation) -> Step:
     """The file's session. Raises `XbarcError` where onnxruntime refuses it."""
     unit = digital_unit(at.program.digital[op.file.data], op.file.data)
-    return lambda batch, *values: unit(*values)
+    return lambda batch, *values: unit(*values, size=batch.size)
 
 
 def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
     """A function from the file's inputs to its outputs, both in the file's order.
+
+    The function takes as `size` the bytes of what this run and those beside it read and give. The
+    file may take a multiple of them (`xbarc.support.bounds`); half of the machine without it.
 
     Raises `XbarcError` where onnxruntime refuses the file, or it names other files; the function
     does where it fails.
@@ -37,11 +40,11 @@ def digital_unit(content: bytes, name: str) -> Callable[..., Sequence[Any]]:
     inputs = [i.name for i in session.get_inputs()]
     outputs = [o.name for o in session.get_outputs()]
 
-    def run(*values: Any) -> Sequence[Any]:
+    def run(*values: Any, size: int | None = None) -> Sequence[Any]:
         if len(values) != len(inputs):
             raise XbarcError(f"{name} takes {len(inputs)} inputs, the program gives {len(values)}")
         try:
-            with guarded(None):
+            with guarded(None if size is None else size + len(content)):
                 results: Sequence[Any] = session.run(
                     outputs, dict(zip(inputs, values, strict=True))
                 )

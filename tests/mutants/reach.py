@@ -1,0 +1,125 @@
+"""Which tests reach a line, and in which order they are worth trying.
+
+A kernel's lines aren't seen by coverage: Numba compiles them. They are reached by what reaches a
+line that names the kernel, in Python or, in turn, in another kernel. A line that runs on import is
+reached by whatever reaches its module, or names what it defines.
+"""
+
+import ast
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import coverage
+
+
+@dataclass(frozen=True)
+class Reach:
+    """`lines` has the tests of each line by file; `seconds` how long each takes."""
+
+    root: Path
+    lines: Mapping[str, Mapping[int, frozenset[str]]]
+    seconds: Mapping[str, float]
+
+    def tests_of(self, file: str, line: int) -> list[str]:
+        """The tests that reach a line: those of its own module's file first, then the quick."""
+        found = self._at(file, line) or self._by_name(file, line)
+        return sorted(found, key=lambda test: (not _own(test, file), self.seconds[test], test))
+
+    def _at(self, file: str, line: int) -> frozenset[str]:
+        """The tests that run the line, or another of its statement: one may stand on several."""
+        lines = self.lines.get(file, {})
+        near = _statement(self.root / file, line)
+        return lines.get(line) or frozenset().union(*(lines.get(n, ()) for n in near))
+
+    def _by_name(self, file: str, line: int) -> frozenset[str]:
+        name = _defined_at(self.root / file, line)
+        named = self._naming(name, frozenset()) if name else frozenset()
+        if named:
+            return named
+        whole: set[str] = set().union(*self.lines.get(file, {}).values())
+        return frozenset(whole)
+
+    def _naming(self, name: str, seen: frozenset[str]) -> frozenset[str]:
+        found: set[str] = set()
+        for file, lines in self.lines.items():
+            for line in _mentions(self.root / file).get(name, ()):
+                found |= lines.get(line, frozenset())
+                outer = _defined_at(self.root / file, line)
+                if line not in lines and outer and outer not in seen | {name}:
+                    found |= self._naming(outer, seen | {name})
+        return frozenset(found)
+
+
+def load(root: Path, folder: Path, measured_in: Path) -> Reach:
+    """What `contexts` wrote in `folder` (found*.cov and .json) of a copy of the tree at `root`."""
+    seconds: dict[str, float] = {}
+    lines: dict[str, dict[int, frozenset[str]]] = defaultdict(dict)
+    for path in sorted(folder.glob("found*.json")):
+        some = json.loads(path.read_text())
+        seconds |= some
+        data = coverage.CoverageData(str(path.with_suffix(".cov")))
+        data.read()
+        for measured in data.measured_files():
+            file = _named(Path(measured).relative_to(measured_in.resolve()).as_posix())
+            for line, tests in data.contexts_by_lineno(measured).items():
+                known = lines[file].get(line, frozenset())
+                lines[file][line] = known | {test for test in tests if test in some}
+    return Reach(root, {f: {n: t for n, t in ls.items() if t} for f, ls in lines.items()}, seconds)
+
+
+def _named(file: str) -> str:
+    """`passes/` and `targets/` are linked into the package."""
+    for name in ("passes", "targets"):
+        if file.startswith(f"xbarc/{name}/"):
+            return file.removeprefix("xbarc/")
+    return file
+
+
+def _own(test: str, file: str) -> bool:
+    return Path(file).stem.strip("_") in test.partition("::")[0]
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+@cache
+def _mentions(path: Path) -> dict[str, list[int]]:
+    """Lines by the names and attributes that they read."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            found[node.id].append(node.lineno)
+        elif isinstance(node, ast.Attribute):
+            found[node.attr].append(node.lineno)
+    return found
+
+
+@cache
+def _statement(path: Path, line: int) -> range:
+    """The lines of the smallest statement around a line; of an `if` or `for`, those of its head."""
+    found = range(0)
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0):
+            body = getattr(node, "body", None)
+            end = body[0].lineno if body else (node.end_lineno or 0) + 1
+            here = range(node.lineno, max(end, node.lineno + 1))
+            if line in here and (not found or len(here) <= len(found)):
+                found = here
+    return found
+
+
+@cache
+def _defined_at(path: Path, line: int) -> str | None:
+    """What the statement at the top of the file defines to which the line belongs."""
+    for node in _tree(path).body:
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+        if first <= line <= (node.end_lineno or 0):
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            return getattr(node, "name", None) or getattr(targets[0], "id", None)
+    return None
