@@ -2,6 +2,7 @@
 # make test    style, types, tile IR tests, pytest (about the same as .ci/run)
 # make demo    its own environment; the main job on real data
 # make fuzz    hostile inputs for MINUTES (60), counts by kind and exit code
+# make mutants  changes one operator at a time of what differs from main; MUTANTS=200 SEED=1: a sample of all
 # make bench   speed and memory
 # make docs    the documentation as a site: build/site
 # make notebooks  the tutorial as notebooks: build/notebooks
@@ -11,11 +12,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= 2
 MINUTES ?= 60
+MUTANTS ?=
+SEED ?= 1
 BIN := .venv/bin
 DEMO := .venv-demo/bin
 PIP_FLAGS := --quiet --disable-pip-version-check
 
-.PHONY: venv test style installed types filecheck pytest fuzz bench schema docs notebooks demo clean
+.PHONY: venv test style installed types filecheck pytest fuzz mutants bench schema docs notebooks demo clean
 
 venv: .venv/made
 
@@ -59,6 +62,9 @@ bench: venv
 
 fuzz: venv
 	$(BIN)/python tests/fuzz/fuzz.py $(MINUTES)
+
+mutants: venv
+	$(BIN)/python tests/mutants/mutants.py --seed $(SEED) --jobs $(JOBS) $(if $(MUTANTS),--all --count $(MUTANTS))
 
 schema: venv
 	$(BIN)/python -m xbarc.artifact.report > docs/report_json.md

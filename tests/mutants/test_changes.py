@@ -1,0 +1,105 @@
+"""What is changed, and which tests meet a change."""
+
+import ast
+from pathlib import Path
+
+import equivalent
+import pytest
+from changes import changes_of
+from reach import Reach
+
+SOURCE = '''"""Text with 1 number."""
+import math
+from dataclasses import dataclass
+
+__all__ = ["f" + "g"]
+LIMIT: "int | None" = 3
+
+
+@dataclass(frozen=True)
+class C:
+    x: int = 0
+
+
+def f(a, b):
+    if not (a <  # a < b in a comment
+            b) and a not in (b, -b):
+        raise ValueError("a" * 2 + f"{a + 1}")
+    a += 2 * b // 1.5
+    return max(a, b) if a is None else math.floor(f"{a * b}" + "x") - True
+
+
+@njit(nogil=True)
+def kernel(a):
+    return inner(a)
+
+
+@njit
+def inner(a):
+    return a << 1
+
+
+def caller(a):
+    return kernel(a)
+'''
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "m.py").write_text(SOURCE)
+    return tmp_path
+
+
+def test_each_operator_constant_and_name_in_turn(root):
+    found = [(c.line, c.old, c.new) for c in changes_of(root, "m.py")]
+    assert found == [
+        (6, "3", "4"),
+        (11, "0", "1"),
+        (15, "not", ""),
+        (15, "<", "<="),
+        (16, "and", "or"),
+        (16, "not in", "in"),
+        (16, "-", ""),
+        (18, "+=", "-="),
+        (18, "2", "3"),
+        (18, "*", "//"),
+        (18, "//", "*"),
+        (18, "1.5", "2.5"),
+        (19, "max", "min"),
+        (19, "is", "is not"),
+        (19, "floor", "ceil"),
+        (19, "-", "+"),
+        (19, "True", "False"),
+        (29, "<<", ">>"),
+        (29, "1", "2"),
+    ]
+
+
+def test_a_changed_file_is_python_and_differs_in_one_place(root):
+    source = SOURCE.encode()
+    for change in changes_of(root, "m.py"):
+        changed = change.apply(source)
+        ast.parse(changed)
+        assert changed[: change.start] == source[: change.start]
+        assert changed[change.start + len(change.new) :] == source[change.end :]
+
+
+def test_what_reaches_a_line(root):
+    """By its own run, by another line of its statement, by the name of a kernel, by the module."""
+    seconds = {"tests/test_m.py::own": 9.0, "tests/test_a.py::slow": 2.0, "tests/test_b.py::q": 1.0}
+    own, slow, quick = seconds
+    lines = {"m.py": {15: frozenset([slow, own]), 18: frozenset([quick]), 33: frozenset([slow])}}
+    reach = Reach(root, lines, seconds)
+    assert reach.tests_of("m.py", 18) == [quick]
+    assert reach.tests_of("m.py", 16) == [own, slow]  # the head of the `if`
+    assert reach.tests_of("m.py", 29) == [slow]  # inner, by kernel, by caller
+    assert reach.tests_of("m.py", 6) == [own, quick, slow]  # LIMIT: nobody reads it
+
+
+def test_what_is_listed_as_equivalent_is_there():
+    """Each entry is a change that could be made today, with a reason."""
+    root = Path(__file__).parents[2]
+    for (file, text, becomes), why in equivalent.load().reasons.items():
+        made = {(c.text, f"{c.old} -> {c.new}") for c in changes_of(root, file)}
+        assert (text, becomes) in made
+        assert len(why) > 20
