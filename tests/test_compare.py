@@ -1,10 +1,11 @@
 """`xbarc compare`: the same figures of several programs side by side."""
 
 import json
+import re
 
 import pytest
 from models import text_model
-from pages import CHROMIUM, Page, laid_out, outside
+from pages import CHROMIUM, Page, laid_out, outside, saved_files
 from reference import make_target
 from typer.testing import CliRunner
 
@@ -197,6 +198,21 @@ def test_the_page_has_the_document_s_figures(folder):
     for layer in found["layers"]:
         for key in ("energy_pj", "latency_ns", "crossbars"):
             assert {repr(v) for v in layer[key] if v is not None} <= set(written)
+
+
+def test_counters_are_folded_and_charts_can_be_saved(folder):
+    invoke("compare", folder / "a.xbar", folder / "c.xbar", "-o", folder / "c.html")
+    source = (folder / "c.html").read_text(encoding="utf-8")
+    unfolded = re.sub(r"<details>.*?</details>", "", source, flags=re.DOTALL)
+    assert "Cell level reads" in source
+    assert "Cell level reads" not in unfolded
+    files = saved_files(source)
+    assert {"energy-of-an-input-streaming.svg", "area-in-use.svg", "crossbars-by-layer.svg"} <= {
+        *files
+    }
+    for file in files.values():
+        for name in ("a.xbar", "c.xbar"):
+            assert name in file
 
 
 def test_names_are_text_and_tell_programs_apart(folder):

@@ -105,7 +105,8 @@ def test_candidates_cost_what_the_program_costs(model, hardware):
         assert (leaks > 0) == (hardware.name == "puma")
         for key in ("crossbars", "cycles", "latency_ns"):
             assert candidate[key] == pytest.approx(layer[key], rel=1e-12)
-        # Scale and bias of the results are digital, and the same under every scheme.
+        # Digital scale and bias of the results, and the model's inputs and outputs, are the same
+        # under every scheme.
         rest.add(round(figure(program.report, "energy") - candidate["energy_pj"], 3))
         # ISAAC's IMA of 8 crossbars, PUMA's core of 16 (as the published chips: docs/cost.md).
         core_mm2 = candidate["area_mm2"] / candidate["crossbars"] * hardware.core.crossbars
@@ -136,6 +137,21 @@ def test_candidates_cost_what_the_program_costs(model, hardware):
 )
 def test_where_each_scheme_wins(model, options, hardware, chosen):
     assert choice(model, options, hardware)["chosen"] == chosen
+
+
+def test_a_layer_within_a_model_bears_none_of_the_model_s_inputs_and_outputs():
+    text = """g (float[N,4,8,8] x) => (float[N,4,8,8] y) <float[4,4,3,3] u, float[4,4,3,3] v,
+        float[4,4,3,3] w> { a = Conv<pads=[1,1,1,1]>(x, u) b = Conv<pads=[1,1,1,1]>(a, v)
+        y = Conv<pads=[1,1,1,1]>(b, w) }"""
+    report = mapped(text_model(text), "map").report
+    inner = report["layers"][1]
+    (chosen,) = (
+        c
+        for c in report["mapping_choices"][inner["name"]]["candidates"]
+        if c["scheme"] == report["mapping_choices"][inner["name"]]["chosen"]
+    )
+    assert inner["energy_pj"]["memory"] == 0
+    assert chosen["energy_pj"] == pytest.approx(sum(inner["energy_pj"].values()), rel=0.02)
 
 
 def test_of_equals_the_earliest_wins():

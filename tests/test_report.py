@@ -358,7 +358,7 @@ def test_the_floor_plan_is_cropped_to_the_nodes_in_use(tmp_path):
     assert mesh["viewbox"] == "0 0 1 1"
     (outline,) = re.findall(r'<path d="([^"]*)" class="node">', source)
     assert outline.count("M") == 1
-    assert "Drawn are the rows 0 to 0 and the columns 0 to 0 of nodes" in Page(source).text
+    assert "Drawn: row 0, column 0; no node beside these is in use." in Page(source).text
 
 
 def test_a_plan_has_every_node_in_use_and_no_row_more():

@@ -269,6 +269,8 @@ def test_ideal_devices_are_those_of_a_run_over_the_same_samples(beside, there):
     seen = Page(page([beside], [alone(0.8, 0.9)]))
     assert seen.figures["trials.0.ideal.accuracy"] == (0.97 if there else None)
     assert ("ideal devices: 97.00 %" in str(seen.elements)) == there
+    assert ("The dashed line is the same network on ideal devices." in seen.text) == there
+    assert ("A run with --noise none over the same samples adds" in seen.text) != there
 
 
 @pytest.mark.usefixtures("saved")

@@ -38,7 +38,7 @@ def commands() -> str:
     lines = ["# Commands", ""]
     for name, command in root.commands.items():
         lines += [f"## xbarc {name}", "", inspect.cleandoc(command.help or ""), ""]
-        lines += ["| | | |", "|---|---|---|"]
+        lines += ["| option | value | meaning |", "|---|---|---|"]
         lines += [_row(parameter) for parameter in command.params if parameter.name != "help"]
         examples = (command.epilog or "").split("\n\n")[1:]
         lines += ["", "```sh", *examples, "```", ""]

@@ -76,11 +76,12 @@ def layer_cost(
     parts: Parts,
     mode: Operation = "stream",
 ) -> LayerCost:
-    """The cost of a module of one mapped layer and nothing else.
+    """The cost of a module of one mapped layer and nothing else, as of a layer within a model.
 
     Raises `XbarcError` where the target's chips have fewer crossbars than it needs.
     """
     (layer,) = count_events(module, weights, target)
+    layer.io_bits = 0  # What a layer reads and hands on is the model's own only at its ends.
     check_capacity({layer.name: layer.crossbars}, target)
     stages = stages_of(module)
     work = digital_work(stages, {}, parts, target)

@@ -292,7 +292,11 @@ def _totals(document: Mapping[str, Any], called: Sequence[str]) -> Child:
     return [
         charts.grid("Figures side by side", head, rows),
         *below,
-        charts.grid("Counts", head, more),
+        tag(
+            "details",
+            tag("summary", "All other totals and counters"),
+            charts.grid("Counts", head, more),
+        ),
     ]
 
 

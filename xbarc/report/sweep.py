@@ -57,7 +57,9 @@ def table(found: "Swept", document: Mapping[str, Any]) -> Markup:
 
     caption = "On the front: no other point is as accurate for less energy"
     rows = [row(i, point) for i, point in enumerate(document["points"])]
-    return charts.grid(caption, [*keys, *(HEADS[key] for key in shown), ""], rows)
+    numbers = [all(isinstance(v, int | float) for v in axis.values) for axis in found.axes]
+    texts = [i for i, number in enumerate(numbers) if not number] + [len(keys) + len(shown)]
+    return charts.grid(caption, [*keys, *(HEADS[key] for key in shown), ""], rows, words=texts)
 
 
 def lines_of(found: "Swept", axis: "Axis") -> dict[str, list["Point"]]:
@@ -104,13 +106,14 @@ def against_energy(found: "Swept") -> Markup:
     from xbarc.driver.sweep import pareto
 
     points = [p for p in found.points if p.accuracy is not None and p.energy_uj is not None]
-    x = plots.value_axis("energy of one input, uJ", sorted({p.energy_uj or 0.0 for p in points}))
+    x = plots.value_axis("energy of one input, µJ", sorted({p.energy_uj or 0.0 for p in points}))
     y = _accuracies(found)
     front = [found.points[i] for i in sorted(pareto(found.points))]
+    others = [p for p in points if p not in front]
     best = sorted((x.at(p.energy_uj or 0.0), y.at(p.accuracy or 0.0)) for p in front)
     drawn: list[Child] = [
         _float_line(found, y),
-        plots.dots([(x.at(p.energy_uj or 0.0), y.at(p.accuracy or 0.0)) for p in points], "s1"),
+        plots.dots([(x.at(p.energy_uj or 0.0), y.at(p.accuracy or 0.0)) for p in others], "s1"),
         plots.line(best, "s0"),
         plots.dots(best, "s0"),
     ]
@@ -144,7 +147,7 @@ def _figure(
         names["float"] = "dash"
     told = "; ".join(
         f"{', '.join(f'{k}={v}' for k, v in point.settings.items())}: "
-        f"{percent(point.accuracy)}, {digits(point.energy_uj or 0.0)} uJ"
+        f"{percent(point.accuracy)}, {digits(point.energy_uj or 0.0)} µJ"
         for point in found.points
         if point.accuracy is not None
     )

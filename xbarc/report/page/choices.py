@@ -56,22 +56,21 @@ DECIDING = ("crossbars", "cycles", "energy_pj")
 def decided(found: Mapping[str, Mapping[str, Any]]) -> Markup:
     """A row a layer: what was chosen, what does as well, the runner-up."""
     shown = [CANDIDATE[key] for key in DECIDING]
-    head = ["Layer", "Chosen", *shown, "Runner-up", *shown]
+    head = ["Layer", "Chosen", *shown, "Runner-up", *shown, "As good as the chosen"]
     table = []
     for name, choice in found.items():
         chosen, *others = (c for c in ranked(choice) if "refused" not in c)
         alike = [c["scheme"] for c in others if _same(c, chosen)]
         second = next((c for c in others if not _same(c, chosen)), None)
-        as_well = tag("small", "as good: ", ", ".join(alike)) if alike else ""
-        row: list[Child] = [breakable(name), [tag("b", chosen["scheme"]), " ", as_well]]
+        row: list[Child] = [breakable(name), tag("b", chosen["scheme"])]
         row += map(_figure(chosen), DECIDING)
         if second is None:
             row += ["–", *[""] * len(DECIDING)]
         else:
             row.append(second["scheme"])
             row += ([_figure(second)(key), _times(second[key], chosen[key])] for key in DECIDING)
-        table.append(row)
-    return charts.grid("Chosen, and the runner-up", head, table, words=(1, 5))
+        table.append([*row, ", ".join(alike) or "–"])
+    return charts.grid("Chosen, and the runner-up", head, table, words=(1, 5, 9))
 
 
 def _same(candidate: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -81,7 +80,8 @@ def _same(candidate: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _times(value: float, chosen: float) -> Markup:
     """How many times the chosen scheme's figure it is."""
-    return tag("small", f"×{digits(float(f'{value / chosen:.3g}'))}" if chosen else "")
+    many = f"×{digits(float(f'{value / chosen:.3g}'))}" if chosen else ""
+    return tag("small", "" if many == "×1" else many)
 
 
 def _figure(candidate: Mapping[str, Any]) -> Callable[[str], Child]:

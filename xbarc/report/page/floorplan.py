@@ -15,7 +15,7 @@ from xbarc.report.html import Markup, Section, breakable, tag
 VIRIDIS = ("440154", "3b528b", "21918c", "5ec962", "fde725")
 """A scale that reads in order, in grey and to the colour-blind too (van der Walt, Smith 2015)."""
 
-NODE_REM = 6
+NODE_REM = 11
 """No node is drawn wider, in rem."""
 
 MARGIN = 0.06
@@ -65,14 +65,13 @@ def section(program: CompiledProgram) -> Section | None:
     colors = [scale(i / max(len(layers) - 1, 1)) for i in range(len(layers))]
     rows, columns = mesh.shape
     chips = f", {mesh.chips} chips" if mesh.chips > 1 else ""
-    part = (
-        ""
-        if box == (0, 0, rows, columns)
-        else (
-            f" Drawn are the rows {box[0]} to {box[0] + box[2] - 1} and the columns {box[1]} to "
-            f"{box[1] + box[3] - 1} of nodes, for no other is in use."
+    part = ""
+    if box != (0, 0, rows, columns):
+        top, left, high, wide = box
+        part = (
+            f" Drawn: {_range('row', top, high)}, {_range('column', left, wide)}; no node beside "
         )
-    )
+        part += "these is in use."
     lead = (
         f"{how}A mesh of {rows} × {columns} nodes{chips}; a node has {mesh.node_crossbars} "
         f"crossbars, and is filled from below as far as they are in use.{part} Colours run from "
@@ -110,6 +109,11 @@ def mesh_size(box: Box) -> tuple[float, float]:
     """Pixels of the plan in a file of its own."""
     node = min(96.0, 800 / box[3])
     return node * box[3], node * box[2]
+
+
+def _range(what: str, first: int, many: int) -> str:
+    """Rows or columns of the mesh, numbered from 0."""
+    return f"{what} {first}" if many == 1 else f"{what}s {first} to {first + many - 1}"
 
 
 def swatch(color: str) -> Markup:

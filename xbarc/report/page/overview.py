@@ -68,7 +68,7 @@ def accuracies(run: Run | None) -> Iterator[Markup]:
     share, samples = run.result.accuracy or 0.0, run.result.samples
     name = f"Accuracy, {count(samples)} samples, {run.devices}"
     low, high = interval_95(share, samples)
-    about = f"95 % sure: {100 * low:.1f} to {percent(high)}"
+    about = f"{100 * low:.1f} to {percent(high)} (95 %)"
     each = run.result.metric in (None, "top1", "top5")  # else not a share of the samples
     yield card(
         name, [data("run.accuracy", share, percent(share)), tag("small", about) if each else ""]

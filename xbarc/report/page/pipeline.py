@@ -5,7 +5,7 @@ from typing import Any
 
 from xbarc.report import charts
 from xbarc.report.charts import Row
-from xbarc.report.figures import data, quantity, si
+from xbarc.report.figures import data, quantity, si, words
 from xbarc.report.html import Section, breakable, tag
 
 
@@ -53,7 +53,9 @@ def pace(totals: Mapping[str, Any]) -> str:
         f"In a stream there is an input every {quantity('interval_us', totals['interval_us'])}.",
     ]
     if worst := totals["bottleneck"]:
-        lines.append(f"What bounds it: {worst['resource']} of {worst['layer'] or 'no layer'}.")
+        what = "crossbars" if worst["resource"] == "crossbar" else words(worst["resource"])
+        of = f" of {worst['layer']}" if worst["layer"] else ""
+        lines.append(f"What bounds it: the {what}{of}.")
     return " ".join(lines)
 
 

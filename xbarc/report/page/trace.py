@@ -55,7 +55,7 @@ def chart(layers: Sequence[LayerTrace]) -> Child:
 
     caption = "Signal-to-noise ratio against float"
     head = ["Layer", "", "alone", "in the network", "inputs clipped", "conversions clipped"]
-    return charts.table(caption, head, [row(layer) for layer in layers])
+    return charts.table(caption, head, [row(layer) for layer in layers], kind="trace")
 
 
 def advice(layers: Sequence[LayerTrace]) -> Iterator[Child]:

@@ -10,6 +10,7 @@ from xbarc.report.page.devices.figures import (
     FIGURES,
     STUDY,
     Numbered,
+    dashed,
     described,
     ends,
     figures,
@@ -26,8 +27,9 @@ def sure(studies: Sequence[Numbered], ideal: Mapping[int, float | None]) -> Chil
     lead = (
         "Each dot is a chip, so the spread of the dots is what you can expect of one. The thin "
         "line is their mean; the shaded range is the 95 % confidence interval of the mean over all "
-        "chips, and more trials narrow it. The dashed line is the same network on ideal devices. "
-        "Compare the worst chip, not the mean, with the accuracy that every chip must reach."
+        "chips, and more trials narrow it. "
+        f"{dashed(ideal)} Compare the worst chip, not the mean, with the accuracy that every chip "
+        "must reach."
     )
     together: dict[tuple[str, str, int | None], list[Numbered]] = {}
     for numbered in studies:

@@ -1,6 +1,6 @@
 """What every picture of trials says: its heading, its figures, how the study came to be."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from xbarc.report.charts import Marks
 from xbarc.report.figures import count, data
@@ -18,6 +18,13 @@ FIGURES = ("Mean", "95 % interval", "Standard deviation", "Worst", "Median", "Be
 def part(heading: str, lead: str, *body: Child) -> list[Child]:
     """A picture with its heading, and what it is for."""
     return [tag("h3", heading), tag("p", lead, class_="lead"), *body]
+
+
+def dashed(ideal: Mapping[int, float | None]) -> str:
+    """What the dashed line is, or how to get one where no study has one."""
+    if any(accuracy is not None for accuracy in ideal.values()):
+        return "The dashed line is the same network on ideal devices."
+    return "A run with --noise none over the same samples adds what ideal devices reach."
 
 
 STUDY = ("Seeds", "Data", "Effects")

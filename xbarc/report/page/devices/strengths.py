@@ -11,6 +11,7 @@ from xbarc.report.page.devices.figures import (
     FIGURES,
     STUDY,
     Numbered,
+    dashed,
     described,
     figures,
     in_words,
@@ -24,8 +25,8 @@ def strengths(studies: Sequence[Numbered], ideal: Mapping[int, float | None]) ->
     """Accuracy against an option; studies of one option and the same samples share a chart."""
     lead = (
         "How good must the devices be? The line is the mean over the chips, its band the 95 % "
-        "confidence interval of that mean, a dot one chip, the dashed line ideal devices. Go "
-        "along the lowest dots until they fall below the accuracy that you need."
+        "confidence interval of that mean, a dot one chip. "
+        f"{dashed(ideal)} Follow the lowest dots until they fall below the accuracy that you need."
     )
     together: dict[tuple[object, ...], list[Numbered]] = {}
     for numbered in studies:
