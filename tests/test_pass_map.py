@@ -433,6 +433,21 @@ def test_inspect_prints_the_choice(saved):
     assert document["layers"][0]["choice"]["chosen"] == "window{scheme=vw-sdk}"
 
 
+@pytest.mark.parametrize(
+    ("passes", "said"),
+    [
+        ("map{by=energy}", "energy, in a stream"),
+        ("map{by=area-delay mode=single}", "area-delay, of one input alone"),
+        ("map{by=cycles}", "cycles"),
+    ],
+)
+def test_inspect_says_in_which_mode(passes, said, tmp_path):
+    program = mapped(CONV, passes, target(512, *TWO_COLUMNS))
+    program.save(tmp_path / "m.xbar")
+    lines = invoke("inspect", tmp_path / "m.xbar", "--layer", "Conv").splitlines()
+    assert f"chosen by {said}" in [line.strip() for line in lines]
+
+
 def test_the_page_has_the_choice(saved, tmp_path):
     invoke("report", saved, "-o", tmp_path / "r.html")
     source = (tmp_path / "r.html").read_text()

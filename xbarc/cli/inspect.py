@@ -198,10 +198,10 @@ def _choice(choice: Mapping[str, Any]) -> "Table":
 
     `program`: the figure chosen by of all layers together, as multiples of the chosen scheme's.
     """
-    from xbarc.report.inspect import ranked
+    from xbarc.report.inspect import chosen_by, ranked
 
     figures = ("crossbars", "cycles", "energy uJ", "latency us", "area mm2", "mm2 us")
-    made = table("scheme", *figures, "program", title=f"\nchosen by {choice['by']}")
+    made = table("scheme", *figures, "program", title=f"\nchosen by {chosen_by(choice)}")
     least = ranked(choice)[0].get("program")
     for candidate in ranked(choice):
         if "refused" not in candidate:

@@ -122,6 +122,15 @@ def _describe(
     return described
 
 
+def chosen_by(choice: Mapping[str, Any]) -> str:
+    """The figure that a layer's mapping was chosen by, and its operating mode where it has one."""
+    by: str = choice["by"]
+    if by in ("crossbars", "cycles"):
+        return by
+    mode = next((c["mode"] for c in choice["candidates"] if "mode" in c), "stream")
+    return by + {"stream": ", in a stream", "single": ", of one input alone"}[mode]
+
+
 def ranked(choice: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """A choice's candidates: the chosen one, the others by the program's figure, the refused."""
     last = float("inf")

@@ -6,7 +6,7 @@ from typing import Any
 from xbarc.report import charts
 from xbarc.report.figures import count, data, digits, quantity
 from xbarc.report.html import Child, Markup, Section, breakable, tag
-from xbarc.report.inspect import ranked
+from xbarc.report.inspect import chosen_by, ranked
 
 CANDIDATE = {
     "crossbars": "Crossbars",
@@ -32,9 +32,9 @@ def section(report: Mapping[str, Any]) -> Section | None:
             state = "chosen" if chosen else candidate.get("refused", "")
             scheme = tag("b", candidate["scheme"]) if chosen else candidate["scheme"]
             rows.append([breakable(name), scheme, state, *map(_figure(candidate), CANDIDATE)])
-    by = ", ".join(dict.fromkeys(choice["by"] for choice in found.values()))
+    by = "; ".join(dict.fromkeys(map(chosen_by, found.values())))
     lead = (
-        f"Chosen by {by} of all layers together. Figures are those of each layer by itself, for "
+        f"Chosen by {by}, of all layers together. Figures are those of each layer by itself, for "
         "one input. The runner-up is the next scheme with figures of its own; × is against the "
         "chosen one."
     )
