@@ -36,21 +36,25 @@ class Reach:
         return lines.get(line) or frozenset().union(*(lines.get(n, ()) for n in near))
 
     def _by_name(self, file: str, line: int) -> frozenset[str]:
+        """The tests of a line that coverage can't see: a kernel's, or one that runs on import."""
+        if _in_python_function(self.root / file, line):
+            return frozenset()
         name = _defined_at(self.root / file, line)
-        named = self._naming(name, frozenset()) if name else frozenset()
-        if named:
-            return named
-        whole: set[str] = set().union(*self.lines.get(file, {}).values())
-        return frozenset(whole)
+        named = self._naming(name) if name else frozenset()
+        return named or frozenset().union(*self.lines.get(file, {}).values())
 
-    def _naming(self, name: str, seen: frozenset[str]) -> frozenset[str]:
+    def _naming(self, name: str) -> frozenset[str]:
+        """The tests that run a line which names it, or a kernel that does, and so on."""
         found: set[str] = set()
-        for file, lines in self.lines.items():
-            for line in _mentions(self.root / file).get(name, ()):
-                found |= lines.get(line, frozenset())
+        seen, waiting = {name}, [name]
+        while waiting:
+            for file, line in _mentions(self.root, tuple(self.lines)).get(waiting.pop(), ()):
+                found |= self.lines[file].get(line, frozenset())
                 outer = _defined_at(self.root / file, line)
-                if line not in lines and outer and outer not in seen | {name}:
-                    found |= self._naming(outer, seen | {name})
+                python = _in_python_function(self.root / file, line)
+                if outer and outer not in seen and not python:
+                    seen.add(outer)
+                    waiting.append(outer)
         return frozenset(found)
 
 
@@ -65,6 +69,8 @@ def load(root: Path, folder: Path, measured_in: Path) -> Reach:
         data.read()
         for measured in data.measured_files():
             file = _named(Path(measured).relative_to(measured_in.resolve()).as_posix())
+            if not (root / file).exists():
+                continue  # it's gone since
             for line, tests in data.contexts_by_lineno(measured).items():
                 known = lines[file].get(line, frozenset())
                 lines[file][line] = known | {test for test in tests if test in some}
@@ -89,15 +95,37 @@ def _tree(path: Path) -> ast.Module:
 
 
 @cache
-def _mentions(path: Path) -> dict[str, list[int]]:
-    """Lines by the names and attributes that they read."""
-    found: dict[str, list[int]] = defaultdict(list)
-    for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            found[node.id].append(node.lineno)
-        elif isinstance(node, ast.Attribute):
-            found[node.attr].append(node.lineno)
+def _mentions(root: Path, files: tuple[str, ...]) -> dict[str, list[tuple[str, int]]]:
+    """Files and lines by the names and attributes that are read there."""
+    found: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for file in files:
+        for node in ast.walk(_tree(root / file)):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                found[node.id].append((file, node.lineno))
+            elif isinstance(node, ast.Attribute):
+                found[node.attr].append((file, node.lineno))
     return found
+
+
+def _in_python_function(path: Path, line: int) -> bool:
+    """Whether the line stands in a function that isn't a kernel: coverage sees those that run."""
+    return any(first <= line <= last for first, last in _python_functions(path))
+
+
+@cache
+def _python_functions(path: Path) -> list[tuple[int, int]]:
+    """First and last lines of their bodies."""
+    kernels = [n for n in ast.walk(_tree(path)) if isinstance(n, ast.FunctionDef) and _is_kernel(n)]
+    inside = {id(inner) for kernel in kernels for inner in ast.walk(kernel)}
+    return [
+        (node.body[0].lineno, node.end_lineno or 0)
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.FunctionDef) and id(node) not in inside
+    ]
+
+
+def _is_kernel(node: ast.FunctionDef) -> bool:
+    return any("njit" in ast.dump(decorator) for decorator in node.decorator_list)
 
 
 @cache
