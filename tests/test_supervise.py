@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -120,6 +122,46 @@ def test_ctrl_c_ends_what_python_cant_stop(tmp_path, how):
         process.send_signal(signal.SIGINT)
     assert ended(process) == (130, ["xbarc: interrupted"])
     assert time.monotonic() - asked < 10  # two seconds, on a machine that has nothing else to do
+
+
+def test_ctrl_c_ends_workers_too(tmp_path):
+    """Two trials that never end: what they keep open would keep whoever reads it waiting."""
+    onnx.save(text_model(GROWING.replace("Concat<axis=0>(v, v)", "Relu(v)"), yes=True),
+              tmp_path / "m.onnx")  # fmt: skip
+    np.savez(tmp_path / "few.npz", x=np.ones((2, 4), np.float32))
+    np.savez(tmp_path / "x.npz", x=np.full((2, 4), 2.0**60, np.float32), labels=np.zeros(2, int))
+    compiled = ("compile", "m.onnx", "--target", "mca128", "--calibration", "few.npz")
+    assert ended(started(tmp_path, *compiled))[0] == 0
+    trials = ("--noise", "read{sigma=0.1}", "--trials", "2", "--workers", "2")
+    process = started(tmp_path, "run", "m.xbar", "--input", "x.npz", "--labels", "labels", *trials)
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and len(_family(process.pid)) < 4:
+        time.sleep(0.1)  # the child, the tracker of its resources, two workers
+    time.sleep(3)
+    family = _family(process.pid)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    assert process.wait(60) == 130
+    time.sleep(0.5)
+    assert [pid for pid in family if _runs(pid)] == []
+    assert ended(process) == (130, ["xbarc: interrupted"])
+    assert time.monotonic() - asked < 10  # two seconds, on a machine that has nothing else to do
+
+
+def _family(pid):
+    """The processes that a process started, and those that these did."""
+    found = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *_family(child)]
+    return found
+
+
+def _runs(pid):
+    with suppress(OSError):
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    return False
 
 
 def _cpu_seconds(pid):

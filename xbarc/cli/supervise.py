@@ -18,7 +18,8 @@ from typing import IO, NoReturn
 
 from xbarc.cli.failure import bug_line, complain
 from xbarc.support.bounds import Watch, watched_by
-from xbarc.support.process import end_with
+from xbarc.support.marks import forget
+from xbarc.support.process import end_with, kill_all
 
 INTERRUPTED = 130
 PATIENCE = 1.5
@@ -113,11 +114,8 @@ def _once(number: int, frame: object) -> NoReturn:
 
 
 def _kill(child: int) -> None:
-    """End the child on purpose: nothing that it was about to try has crashed."""
-    from xbarc.graph.crashes import forget
-
-    with suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
+    """End the child and its workers on purpose: nothing that it was about to try has crashed."""
+    kill_all(child)
     forget(child)
 
 

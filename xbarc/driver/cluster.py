@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,9 @@ from xbarc.support.threads import VARIABLE, thread_count
 
 if TYPE_CHECKING:
     from distributed import Client
+
+QUIET = "ignore:resource_tracker:UserWarning"
+"""For the process that clears up behind workers: that there was something is no user's concern."""
 
 ALONE = "120s"
 """How long trials wait for a worker of this machine where all have ended."""
@@ -43,6 +47,8 @@ def workers(count: int) -> Callable[[Study, str], Runner]:
         def client() -> Iterator["Client"]:
             from dask import config
 
+            if QUIET not in sys.warnoptions:
+                sys.warnoptions.append(QUIET)  # Python gives them to the processes that it starts
             with (
                 config.set({"distributed.scheduler.no-workers-timeout": ALONE}),
                 _uninterrupted(

@@ -23,6 +23,7 @@ from xbarc.graph.query import describe
 from xbarc.support import cache
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
+from xbarc.support.marks import TRIED
 
 PATIENCE = 600
 """Seconds that a try may take; one that takes longer isn't at fault."""
@@ -39,7 +40,7 @@ def watched(model: ir.Model, proto: onnx.ModelProto, feeds: Mapping[str, Array])
     if folder is None:
         yield
         return
-    mark = folder / "tried" / f"{_digest(proto)}.{'run' if feeds else 'ready'}"
+    mark = folder / TRIED / f"{_digest(proto)}.{'run' if feeds else 'ready'}"
     if _left_behind(mark):
         _refuse(model, feeds)
     with suppress(OSError):
@@ -50,17 +51,6 @@ def watched(model: ir.Model, proto: onnx.ModelProto, feeds: Mapping[str, Array])
     finally:
         with suppress(OSError):
             mark.unlink()
-
-
-def forget(process: int) -> None:
-    """Remove the marks of a process that was ended on purpose: it didn't crash."""
-    folder = cache.folder()
-    if folder is None:
-        return
-    for mark in (folder / "tried").glob("*"):
-        with suppress(OSError):
-            if mark.read_text() == str(process):
-                mark.unlink()
 
 
 def _digest(proto: onnx.ModelProto) -> str:

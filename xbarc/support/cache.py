@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from xbarc.support.cache_folder import VARIABLE, folder
 from xbarc.support.data import Array
 
-VARIABLE = "XBARC_CACHE"
+__all__ = ["VARIABLE", "folder", "kept"]
 
 LIMIT = 1 << 30
 """Bytes that arrays of one kind may take."""
@@ -46,19 +47,6 @@ def kept(kind: str, of: Sequence[object], compute: Callable[[], Array]) -> Array
             _write(path, found)
             _trim(path)
     return found
-
-
-def folder() -> Path | None:
-    """Where xbarc keeps things; None where it is to keep nothing."""
-    asked = os.environ.get(VARIABLE)
-    if asked is not None:
-        return Path(asked) if asked else None
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):  # any other is to be ignored, as the XDG specification says
-        return Path(base) / "xbarc"
-    with suppress(RuntimeError):  # no home
-        return Path.home() / ".cache" / "xbarc"
-    return None
 
 
 def _digest(of: Sequence[object]) -> str:
