@@ -148,6 +148,16 @@ def test_ctrl_c_ends_workers_too(tmp_path):
     assert time.monotonic() - asked < 10  # two seconds, on a machine that has nothing else to do
 
 
+def test_ending_a_command_imports_nothing_large():
+    """It would take longer than two seconds on a busy machine."""
+    code = (
+        "import sys; from xbarc.cli import supervise; supervise._kill(1 << 30)\n"
+        "print([name for name in ('numpy', 'onnx', 'onnx_ir') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def _family(pid):
     """The processes that a process started, and those that these did."""
     found = []

@@ -19,7 +19,7 @@ from typing import IO, NoReturn
 from xbarc.cli.failure import bug_line, complain
 from xbarc.support.bounds import Watch, watched_by
 from xbarc.support.marks import forget
-from xbarc.support.process import end_with, kill_all
+from xbarc.support.process import end_with
 
 INTERRUPTED = 130
 PATIENCE = 1.5
@@ -114,8 +114,9 @@ def _once(number: int, frame: object) -> NoReturn:
 
 
 def _kill(child: int) -> None:
-    """End the child and its workers on purpose: nothing that it was about to try has crashed."""
-    kill_all(child)
+    """End the child on purpose: nothing that it was about to try has crashed."""
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
     forget(child)
 
 
