@@ -1,13 +1,13 @@
 """Accuracy at eight bits: xbarc beside onnxruntime's static quantiser, and each step alone.
 
-    python benchmarks/quantise.py [NAME...] [--alone]
+    python benchmarks/quantise.py [NAME...]
 
 Signal-to-noise ratio of each output against the float network, on images that neither quantiser
 saw. Both have the same calibration data, 8-bit activations and 8-bit weights with a scale for each
 output channel. onnxruntime: `quantize_static`, QDQ, u8 activations, s8 weights, behind its own
 preprocessing; its model runs in float between Q and DQ, since some processors saturate otherwise.
 xbarc: mca128 with lossless converters. Networks: four small ones (`tests/small_networks.py`), and
-the models of XBARC_DATA where that is set. Writes benchmarks/quantise.md.
+the models of XBARC_DATA where that is set. Without names it writes benchmarks/quantise.md.
 """
 
 import argparse
@@ -45,7 +45,10 @@ STEPS: dict[str, dict[str, Any]] = {
     "equalize": {**OFF, "equalize": True},
     "all": {},
     "all, ranges": {"ranges": "least-squares"},
+    "all, further": {"ranges": "further-sample"},
 }
+SHORT = ("nothing", "all", "all, further")
+"""What is measured of the shared models."""
 MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 3, 1, 1)
 STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1)
 
@@ -64,13 +67,17 @@ class Case:
 # --- Networks and data ----------------------------------------------------------------------------
 
 
-def cases(names: list[str], folder: Path) -> Iterator[Case]:
-    """The small networks, then those of XBARC_DATA."""
+def small_cases(names: list[str], folder: Path) -> Iterator[Case]:
+    """The small networks, or those of them that are named."""
     for name, build in NETWORKS.items():
         if not names or name in names:
             path = folder / f"{name}.onnx"
             onnx.save(build(), path)
             yield Case(name, path, images(32, seed=100), images(32, seed=101), {})
+
+
+def shared_cases(names: list[str]) -> Iterator[Case]:
+    """The models of XBARC_DATA, or those of them that are named; none where it isn't set."""
     root = os.environ.get("XBARC_DATA")
     for name, make in SHARED.items() if root else ():
         if not names or name in names:
@@ -209,13 +216,20 @@ def snr_db(want: Array, found: Array) -> float:
 
 HEAD = """# Accuracy at eight bits
 
-Written by `python benchmarks/quantise.py --alone`. Signal-to-noise ratio in dB of each output
+Written by `python benchmarks/quantise.py`. Signal-to-noise ratio in dB of each output
 against the float network, on images outside the calibration data; 8-bit inputs and weights on both
 sides. `ort`: onnxruntime's `quantize_static` (QDQ, u8/s8, per channel). `all` is what
 `xbarc compile --calibration` does; the columns before it do one thing alone (docs/numerics.md,
-Fitting codes to calibration data), `nothing` none. `all, ranges`: all, and least-squares ranges.
-
+Fitting codes to calibration data), `nothing` none. `all, ranges`: all, and least-squares ranges;
+`all, further`: all, and `--ranges further-sample`.
 """
+TABLES = {
+    "Four small networks": "Made by `tests/small_networks.py`, 32 calibration images.",
+    "The shared models": (
+        "Those of `XBARC_DATA`, 32 calibration samples; ultraface 16, super_resolution 8, unet_sed "
+        "4. Below 8 samples nothing is fitted by default."
+    ),
+}
 
 
 def measured(case: Case, steps: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, list[float]]]:
@@ -228,27 +242,41 @@ def measured(case: Case, steps: Mapping[str, dict[str, Any]]) -> Iterator[tuple[
         yield name, [snr_db(wanted, one[name]) for one in found]
 
 
+def table(steps: Mapping[str, dict[str, Any]], found: Iterator[Case]) -> list[str]:
+    """A row an output, printed as it is measured; nothing where there is no case."""
+    columns = ["network", "output", "ort", *steps]
+    lines = [f"| {' | '.join(columns)} |", "|---|---|" + "---:|" * (len(columns) - 2)]
+    for case in found:
+        if len(lines) == 2:
+            print("\n".join(lines))
+        for output, ratios in measured(case, steps):
+            figures = " | ".join(f"{ratio:.1f}" for ratio in ratios)
+            lines.append(f"| {case.name} | {output} | {figures} |")
+            print(lines[-1], flush=True)
+    return lines if len(lines) > 2 else []
+
+
 def main() -> None:
     """Measure, print as it goes, and write the page where all was measured."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--alone", action="store_true", help="each step alone too")
-    asked = parser.parse_args()
+    names = parser.parse_args().names
     logging.disable(logging.WARNING)
-    steps = STEPS if asked.alone else {name: STEPS[name] for name in ("nothing", "all")}
-    columns = ["network", "output", "ort", *steps]
-    lines = [f"| {' | '.join(columns)} |", "|---|---|" + "---:|" * (len(columns) - 2)]
-    print("\n".join(lines))
+    short = {name: STEPS[name] for name in SHORT}
     with tempfile.TemporaryDirectory() as folder:
-        for case in cases(asked.names, Path(folder)):
-            for output, ratios in measured(case, steps):
-                figures = " | ".join(f"{ratio:.1f}" for ratio in ratios)
-                lines.append(f"| {case.name} | {output} | {figures} |")
-                print(lines[-1], flush=True)
-    if asked.alone and not asked.names:
-        (ROOT / "benchmarks" / "quantise.md").write_text(HEAD + "\n".join(lines) + "\n")
+        tables = [
+            table(STEPS, small_cases(names, Path(folder))),
+            table(short, shared_cases(names)),
+        ]
+    if not names:
+        texts = [
+            f"## {title}\n\n{about}\n\n" + "\n".join(lines)
+            for (title, about), lines in zip(TABLES.items(), tables, strict=True)
+            if lines
+        ]
+        (ROOT / "benchmarks" / "quantise.md").write_text("\n\n".join([HEAD.strip(), *texts]) + "\n")
 
 
 if __name__ == "__main__":

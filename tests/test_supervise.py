@@ -186,6 +186,17 @@ def _cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def test_somebody_ends_the_child_alone(tmp_path):
+    """It is told as what it is, not as a bug."""
+    loop(tmp_path, "u = Relu(v)", trips=1)
+    (tmp_path / "crash.py").write_text(CRASH.replace("SIGSEGV", "SIGTERM"))
+    arguments = ["compile", "m.onnx", "--target", "mca128", "--passes", "crash"]
+    assert ended(started(tmp_path, *arguments, "--plugin", "crash.py")) == (
+        143,
+        ["xbarc: ended by SIGTERM"],
+    )
+
+
 def test_a_library_that_crashes(tmp_path):
     onnx.save(text_model(LOOP.format(body="u = Relu(v)"), trips=1, yes=True), tmp_path / "m.onnx")
     (tmp_path / "crash.py").write_text(CRASH)

@@ -22,6 +22,9 @@ from xbarc.support.marks import forget
 from xbarc.support.process import end_with
 
 INTERRUPTED = 130
+ENDING = ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGALRM", "SIGPIPE")
+"""Signals by which a process is asked to end: no fault of its own."""
+
 PATIENCE = 1.5
 """Seconds that a child has to end by itself after Ctrl-C."""
 
@@ -132,9 +135,12 @@ def _code(status: int, asked: _Asked, crash: IO[bytes]) -> int:
     if code == -signal.SIGKILL:
         complain("killed: perhaps there wasn't enough memory, or somebody ended it")
         return 1
-    if code < 0:
+    name = signal.Signals(-code).name if code < 0 else ""
+    if name in ENDING:  # somebody ended the child alone
+        complain(f"ended by {name}")
+        return 128 - code
+    if name:
         crash.seek(0)
-        name = signal.Signals(-code).name
         complain(bug_line(f"a library crashed ({name})", crash.read().decode(errors="replace")))
         return 1
     return code
