@@ -7,8 +7,8 @@ saw. Both have the same calibration data, 8-bit activations and 8-bit weights wi
 output channel. onnxruntime: `quantize_static`, QDQ, u8 activations, s8 weights, behind its own
 preprocessing; its model runs in float between Q and DQ, since some processors saturate otherwise.
 xbarc: mca128 with lossless converters. Networks: four small ones (`tests/small_networks.py`), and
-the models of XBARC_DATA where that is set. Without names it writes benchmarks/quantise.md. `--images`:
-calibration images of the small networks.
+the models of XBARC_DATA where that is set. Without names it writes benchmarks/quantise.md.
+`--images`: calibration images of the small networks.
 """
 
 import argparse
@@ -226,10 +226,10 @@ Fitting codes to calibration data), `nothing` none. `all, ranges`: all, and leas
 """
 TABLES = {
     "Four small networks": (
-        "Made by `tests/small_networks.py`, 32 calibration images. In hard-swish blocks these don't "
-        "show\nwhat others need: with codes of 12 bits `logits` still stands at 13.1 dB. With 128 "
-        "(`python\nbenchmarks/quantise.py 'hard-swish blocks' --images 128`) it is 8.0 dB by ort "
-        "and 17.4 by all, `map`\n7.2 and 14.6."
+        "Made by `tests/small_networks.py`, 32 calibration images. In hard-swish blocks these\n"
+        "don't show what others need: with codes of 12 bits `logits` still stands at 13.1 dB. With\n"
+        "128 (`python benchmarks/quantise.py 'hard-swish blocks' --images 128`) it is 8.0 dB by\n"
+        "ort and 17.4 by all, `map` 7.2 and 14.6."
     ),
     "The shared models": (
         "Those of `XBARC_DATA`, 32 calibration samples; ultraface 16, super_resolution 8, unet_sed "
