@@ -227,7 +227,7 @@ Fitting codes to calibration data), `nothing` none. `all, ranges`: all, and leas
 TABLES = {
     "Four small networks": (
         "Made by `tests/small_networks.py`, 32 calibration images. In hard-swish blocks these\n"
-        "don't show what others need: with codes of 12 bits `logits` still stands at 13.1 dB. With\n"
+        "don't show what others need: with codes of 12 bits `logits` is at 13.1 dB still. With\n"
         "128 (`python benchmarks/quantise.py 'hard-swish blocks' --images 128`) it is 8.0 dB by\n"
         "ort and 17.4 by all, `map` 7.2 and 14.6."
     ),
