@@ -1,5 +1,6 @@
 """Weights and biases fitted to calibration data: the outputs move less, and the law stays."""
 
+import typing
 from itertools import product
 
 import numpy as np
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 import xbarc
 from xbarc.cli import app
+from xbarc.driver.quantization import Ranges
 from xbarc.graph.further import FurtherSample
 from xbarc.lowering.fit import layers
 from xbarc.lowering.fit.rounding import round_to_output
@@ -257,6 +259,14 @@ def test_a_further_sample_is_clipped_less():
         assert program.report["quantization"]["ranges"] == ranges
         found[ranges] = snr_db(want, program.run(x[4:])["y"])
     assert found["further-sample"] > found["min-max"] + 3
+
+
+@pytest.mark.parametrize("ranges", typing.get_args(Ranges))
+def test_a_program_of_any_ranges_is_loaded_again(tmp_path, ranges):
+    xbarc.compile(text_model(TWO), calibration=alike(4, 3, 8, 8), ranges=ranges).save(
+        tmp_path / "p"
+    )
+    assert xbarc.load(tmp_path / "p").report["quantization"]["ranges"] == ranges
 
 
 def test_ranges_of_least_squares_are_narrower():

@@ -12,6 +12,8 @@ import xbarc
 from xbarc.cli import app
 from xbarc.driver.optimize import optimize
 from xbarc.ir import print_module
+from xbarc.ir.dialect import QuantizeOp
+from xbarc.lowering.fit.layers import fit_layers
 
 # Both layers read the model's input: their scales don't depend on the weights.
 PARALLEL = """g (float[N,3,8,8] x) => (float[N,8,8,8] y)
@@ -262,6 +264,21 @@ def test_selected_rows_stay():
     updated = program.update_weights(text_model(text, w=-w))
     np.testing.assert_array_equal(updated.run(x)["y"], -program.run(x)["y"])
     refused(program, text_model(text), "stands on no tile")
+
+
+def test_new_weights_are_fitted_to_the_codes_of_the_circuit(monkeypatch):
+    """What stands on crossbars doesn't change its input scales, whatever the new data reach to."""
+    x, scales = images(samples=12), {}
+    program = xbarc.compile(with_weights(CHAIN), "mca128", calibration=x, rounding="output")
+
+    def spy(model, planned, shown, feeds, target, codes, fitting):
+        scales.update({layer.name: codes(layer).scale for layer in planned.layers.values()})
+        return fit_layers(model, planned, shown, feeds, target, codes, fitting)
+
+    monkeypatch.setattr("xbarc.driver.refit.fit_layers", spy)
+    program.update_weights(with_weights(CHAIN, seed=1), 10 * x)
+    quantised = [op for op in program.module.walk() if isinstance(op, QuantizeOp)]
+    assert sorted(scales.values()) == sorted(op.scale.value.data for op in quantised)
 
 
 # --- Passes ---------------------------------------------------------------------------------------

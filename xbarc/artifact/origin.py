@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from xbarc.artifact.report import Table
+from xbarc.artifact.report import RangesTaken, Table
 
 
 class Source(Table):
@@ -17,7 +17,7 @@ class Source(Table):
 class HowQuantized(Table):
     """How numbers became codes, and the layers to which fitting gave a bias."""
 
-    ranges: Literal["min-max", "least-squares"]
+    ranges: RangesTaken
     rounding: Literal["nearest", "output"]
     bias_correction: bool
     biased: list[str] = Field(default_factory=list)

@@ -22,6 +22,7 @@ SCHEMA = 2
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+RangesTaken = Literal["min-max", "least-squares", "further-sample"]
 
 
 def _key(meaning: str, **more: Any) -> Any:
@@ -318,7 +319,7 @@ class LayerAccuracy(Table):
 class Quantization(Table):
     """How real numbers became codes. `passes` says whether `equalize` ran."""
 
-    ranges: Literal["min-max", "least-squares"] = _key(
+    ranges: RangesTaken = _key(
         "how ranges of activations were taken, within the percentile of `calibration`"
     )
     rounding: Literal["nearest", "output"] = _key("to what weights were rounded")
