@@ -272,6 +272,15 @@ def test_bases_in_a_circle(write):
         load_target(first)
 
 
+def test_a_changed_target_does_not_describe_itself_as_before():
+    """The line about mca128 says 2-bit cells."""
+    plain = load_target("mca128").description
+    assert "2-bit cells" in plain
+    changed = load_target("mca128", ["array.cell_bits=4"]).description
+    assert changed == f"changed from mca128: {plain}"
+    assert load_target("mca128", ["array.cell_bits=4", "description=mine"]).description == "mine"
+
+
 def test_a_wrong_base_is_named_itself(write):
     write("b.toml", BASE + "array.rowz = 5")
     with pytest.raises(XbarcError, match=r"target \S*b.toml: unknown key array.rowz"):

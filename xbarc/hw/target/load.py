@@ -101,6 +101,8 @@ def load_target(name: str | Path, overrides: Sequence[str] = ()) -> Target:
     own = overriding(overrides)
     # A changed target says so wherever it is named.
     own.setdefault("name", f"{target.name} + {', '.join(last_of(overrides))}")
+    if target.description:
+        own.setdefault("description", f"changed from {target.name}: {target.description}")
     try:
         found = Target.model_validate(derived(with_cell(target, own), own, "set by --set"))
     except ValidationError as error:
