@@ -11,6 +11,7 @@ tests kill less than nine in ten.
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -79,6 +80,10 @@ def collect(jobs: int) -> None:
     copy = tree.make(_copy(0))
     files = sorted(path.relative_to(copy) for path in (copy / "tests").glob("test_*.py"))
     kernels = BUILD / "kernels"
+    texts = {
+        file: (copy / file).read_text() for places in AREAS.values() for file in _files(places)
+    }
+    (BUILD / "sources.json").write_text(json.dumps(texts))
     for old in BUILD.glob("found*"):
         old.unlink()
     running = []

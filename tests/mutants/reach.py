@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
 
@@ -59,7 +60,12 @@ class Reach:
 
 
 def load(root: Path, folder: Path, measured_in: Path) -> Reach:
-    """What `contexts` wrote in `folder` (found*.cov and .json) of a copy of the tree at `root`."""
+    """What `contexts` wrote in `folder` (found*.cov and .json) of a copy of the tree at `root`.
+
+    Files may have changed since: sources.json has them as they were. A new line is reached by what
+    reached the line before it.
+    """
+    sources = json.loads((folder / "sources.json").read_text())
     seconds: dict[str, float] = {}
     lines: dict[str, dict[int, frozenset[str]]] = defaultdict(dict)
     for path in sorted(folder.glob("found*.json")):
@@ -74,7 +80,23 @@ def load(root: Path, folder: Path, measured_in: Path) -> Reach:
             for line, tests in data.contexts_by_lineno(measured).items():
                 known = lines[file].get(line, frozenset())
                 lines[file][line] = known | {test for test in tests if test in some}
-    return Reach(root, {f: {n: t for n, t in ls.items() if t} for f, ls in lines.items()}, seconds)
+    now = {file: (root / file).read_text().split("\n") for file in lines}
+    moved = {f: _moved(ls, sources.get(f, "").split("\n"), now[f]) for f, ls in lines.items()}
+    return Reach(root, moved, seconds)
+
+
+def _moved(
+    lines: Mapping[int, frozenset[str]], was: list[str], now: list[str]
+) -> dict[int, frozenset[str]]:
+    """The tests by line of what a file is now."""
+    if was == now:
+        return {line: tests for line, tests in lines.items() if tests}
+    found: dict[int, frozenset[str]] = {}
+    for mark, i, _, j, end in SequenceMatcher(None, was, now, autojunk=False).get_opcodes():
+        for line in range(j + 1, end + 1):
+            before = found.get(line - 1, frozenset())
+            found[line] = lines.get(i + line - j, frozenset()) if mark == "equal" else before
+    return {line: tests for line, tests in found.items() if tests}
 
 
 def _named(file: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import equivalent
 import pytest
 from changes import changes_of
-from reach import Reach
+from reach import Reach, _moved
 
 SOURCE = '''"""Text with 1 number."""
 import math
@@ -95,6 +95,13 @@ def test_what_reaches_a_line(root):
     assert reach.tests_of("m.py", 29) == [slow]  # inner, by kernel, by caller
     assert reach.tests_of("m.py", 19) == []  # Python that no test runs
     assert reach.tests_of("m.py", 6) == [own, quick, slow]  # LIMIT: nobody reads it
+
+
+def test_lines_that_moved_since():
+    lines = {1: frozenset("a"), 2: frozenset("b"), 3: frozenset("c")}
+    moved = _moved(lines, ["one", "two", "three"], ["new", "one", "more", "two", "three"])
+    assert moved == {2: {"a"}, 3: {"a"}, 4: {"b"}, 5: {"c"}}
+    assert _moved(lines, ["one", "two", "three"], ["one", "three"]) == {1: {"a"}, 2: {"c"}}
 
 
 def test_what_is_listed_as_equivalent_is_there():
