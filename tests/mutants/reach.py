@@ -38,8 +38,11 @@ class Reach:
 
     def _by_name(self, file: str, line: int) -> frozenset[str]:
         """The tests of a line that coverage can't see: a kernel's, or one that runs on import."""
-        if _in_python_function(self.root / file, line):
-            return frozenset()
+        for lines in _python_functions(self.root / file, line):
+            # A case that wasn't measured may run it: all cases of its function's tests are tried.
+            found = frozenset().union(*(self.lines.get(file, {}).get(n, ()) for n in lines))
+            if found:
+                return found
         name = _defined_at(self.root / file, line)
         named = self._naming(name) if name else frozenset()
         return named or frozenset().union(*self.lines.get(file, {}).values())
@@ -52,7 +55,7 @@ class Reach:
             for file, line in _mentions(self.root, tuple(self.lines)).get(waiting.pop(), ()):
                 found |= self.lines[file].get(line, frozenset())
                 outer = _defined_at(self.root / file, line)
-                python = _in_python_function(self.root / file, line)
+                python = _python_functions(self.root / file, line)
                 if outer and outer not in seen and not python:
                     seen.add(outer)
                     waiting.append(outer)
@@ -129,18 +132,19 @@ def _mentions(root: Path, files: tuple[str, ...]) -> dict[str, list[tuple[str, i
     return found
 
 
-def _in_python_function(path: Path, line: int) -> bool:
-    """Whether the line stands in a function that isn't a kernel: coverage sees those that run."""
-    return any(first <= line <= last for first, last in _python_functions(path))
+def _python_functions(path: Path, line: int) -> list[range]:
+    """The lines of the functions around a line that aren't kernels, the innermost first."""
+    around = [lines for lines in _bodies(path) if line in lines]
+    return sorted(around, key=len)
 
 
 @cache
-def _python_functions(path: Path) -> list[tuple[int, int]]:
-    """First and last lines of their bodies."""
+def _bodies(path: Path) -> list[range]:
+    """The lines of the bodies of functions in which coverage sees what runs."""
     kernels = [n for n in ast.walk(_tree(path)) if isinstance(n, ast.FunctionDef) and _is_kernel(n)]
     inside = {id(inner) for kernel in kernels for inner in ast.walk(kernel)}
     return [
-        (node.body[0].lineno, node.end_lineno or 0)
+        range(node.body[0].lineno, (node.end_lineno or 0) + 1)
         for node in ast.walk(_tree(path))
         if isinstance(node, ast.FunctionDef) and id(node) not in inside
     ]
