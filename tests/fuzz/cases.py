@@ -9,9 +9,11 @@ import importlib.resources
 import importlib.util
 import json
 import os
+import re
 import shutil
 import stat
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -187,7 +189,7 @@ class Workplace:
             text = os.fsdecode(case.content).replace("\0", "")
         else:
             (self.folder / case.name).write_bytes(case.content)
-        if case.kind == "program" and not case.name.endswith("manifest.json"):
+        if case.kind == "program":
             self._sign()
         return self.server.run(self._command(case, text), str(self.folder), alone=alone)
 
@@ -205,12 +207,21 @@ class Workplace:
                 self._clean[name] = _state(here)
 
     def _sign(self) -> None:
-        """Write the manifest anew around what there is."""
+        """Write the manifest anew around what there is: hashes, where it lists whole ones.
+
+        One that was kept has those of its time; what else was done to it is left.
+        """
         path = self.folder / "m.xbar" / "manifest.json"
-        manifest = json.loads(path.read_text())
-        for name in manifest["files"]:
-            content = (path.parent / name).read_bytes()
-            manifest["files"][name] = hashlib.sha256(content).hexdigest()
+        try:
+            manifest = json.loads(path.read_text())
+            files = manifest["files"].items()
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return
+        for name, digest in files:
+            if re.fullmatch("[0-9a-f]{64}", str(digest)):
+                with suppress(OSError, ValueError):  # no such file, or no name of one
+                    content = (path.parent / name).read_bytes()
+                    manifest["files"][name] = hashlib.sha256(content).hexdigest()
         path.write_text(json.dumps(manifest))
 
     def _command(self, case: Case, text: str) -> list[str]:
