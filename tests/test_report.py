@@ -246,7 +246,7 @@ def test_the_overview_says_what_limits_the_program(saved, source):
     assert f"for {quantity('interval_us', totals['interval_us'])}" in text
     most = max((v, k) for k, v in totals["energy_uj"].items() if k != "total")[1]
     share = percent(totals["energy_uj"][most] / totals["energy_uj"]["total"])
-    assert f"{share} in {words(most)}" in text
+    assert f"{words(most)} takes {share}." in text
 
 
 def test_accuracy_has_its_95_percent_interval():

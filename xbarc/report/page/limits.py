@@ -78,9 +78,8 @@ def energy(report: Mapping[str, Any]) -> Iterator[Child]:
     layer = max(sums, key=lambda name: sums[name])
     whole = sum(sums.values())
     yield [
-        f"{percent(share)} in ",
         tag("b", words(part)),
-        ". The layer that takes most is ",
+        f" takes {percent(share)}. The layer that takes most is ",
         tag("b", breakable(layer)),
         f": {quantity('energy_pj', sums[layer])}, {percent(sums[layer] / whole)}.",
     ]
@@ -92,9 +91,9 @@ def area(report: Mapping[str, Any]) -> Iterator[Child]:
     part, share = _largest(totals["area_mm2"])
     if part:
         yield [
-            f"{percent(share)} of what is in use in ",
             tag("b", words(part)),
-            f". Weights fill {percent(totals['utilization'])} of the cells of "
+            f" takes {percent(share)} of the area in use. Weights fill "
+            f"{percent(totals['utilization'])} of the cells of "
             f"{count(totals['crossbars'])} crossbars.",
         ]
 

@@ -124,7 +124,7 @@ def operators(content: bytes) -> str:
     kinds = Counter(node.op_type for node in onnx.load_from_string(content).graph.node)
     named = [kind if n == 1 else f"{n} {kind}" for kind, n in kinds.most_common(MOST_KINDS)]
     others = len(kinds) - len(named)
-    return ", ".join(named) + (f" and {others} more kinds" if others > 0 else "")
+    return ", ".join(named) + (f" and {others} more kind{'s' * (others > 1)}" if others > 0 else "")
 
 
 def _shape(value: SSAValue) -> str:
