@@ -14,6 +14,7 @@ from xbarc.cost.rollup import occupied
 from xbarc.hw.target import load_target, target_names
 from xbarc.report import report_page
 from xbarc.support.errors import XbarcError
+from xbarc.support.units import quantity
 
 NET = """g (float[N,4,12,12] x) => (float[N,5] y)
 <float[8,4,3,3] a, float[8,1,3,3] d, float[6,8,1,1] e, float[5,864] f> {
@@ -176,7 +177,8 @@ def test_leakage_by_the_named_model():
     # What leaks with it is what the caveat says without it.
     said = next(c["text"] for c in compiled("isaac").report["caveats"] if "Leakage" in c["text"])
     said_to_be = [
-        float(n) * {"m": 1, "u": 1e-3}[u] for n, u in re.findall(r"([\d.]+) ([mu])[WJ]", said)
+        float(n) * {"m": 1, "µ": 1e-3, "n": 1e-6}[u]
+        for n, u in re.findall(r"([\d.]+) ([mµn])[WJ]", said)
     ]
     leaks = [found["totals"]["modes"][m]["energy_uj"]["leakage"] for m in ("stream", "single")]
     expected = [found["totals"]["leakage_mw"], *(uj * 1e-3 for uj in leaks)]
@@ -222,8 +224,8 @@ def test_both_modes_are_shown(tmp_path):
     said = CliRunner().invoke(app, ["cost", str(tmp_path / "a.xbar")]).output
     for mode, name in (("stream", "streaming"), ("single", "alone")):
         line = next(la for la in said.splitlines() if la.startswith(name))
-        assert f"{modes[mode]['energy_uj']['total']:.4g} uJ" in line
-        assert f"{modes[mode]['power_w']:.4g} W" in line
+        assert quantity("energy_uj", modes[mode]["energy_uj"]["total"]) in line
+        assert quantity("power_w", modes[mode]["power_w"]) in line
     page = str(report_page(program, tmp_path / "a.xbar", []))
     for key in ("stream.energy_uj.total", "single.energy_uj.total", "single.power_w"):
         assert f'data-key="totals.modes.{key}"' in page

@@ -18,6 +18,7 @@ from xbarc.ir import print_module
 from xbarc.report import report_page
 from xbarc.simulator.activity import ActivityCounter
 from xbarc.simulator.interpreter import Simulator
+from xbarc.support.units import quantity
 
 NETWORK = """g (float[N,4,10,10] x) => (float[N,6] y)
 <float[8,4,3,3] a, float[6,8,3,3] b> {
@@ -193,8 +194,8 @@ def test_it_is_shown(tmp_path):
     assert "without" not in print_module(programs[1].module)
     totals = programs[1].report["totals"]
     said = CliRunner().invoke(app, ["cost", str(tmp_path / "1.xbar")]).output
-    assert f"{totals['crossbar_power_w']:.4g} W in them as they are programmed" in said
-    assert f"{totals['read_power_before_w']:.4g} W with the weights before" in said
+    assert f"{quantity('w', totals['crossbar_power_w'])} in them as they are programmed" in said
+    assert f"{quantity('w', totals['read_power_before_w'])} with the weights before" in said
     page = str(report_page(programs[1], tmp_path / "1.xbar", []))
     for key in ("read_power_w", "crossbar_power_w", "read_power_before_w", "read_power_ratio"):
         assert f'value="{totals[key]!r}" data-key="totals.{key}"' in page

@@ -17,10 +17,10 @@ from xbarc import cli
 from xbarc.artifact.runs import recorded
 from xbarc.cost.programming import programming
 from xbarc.driver.evaluate import evaluate
-from xbarc.report.figures import quantity
 from xbarc.simulator.effect import EFFECTS
 from xbarc.simulator.interpreter import Simulator
 from xbarc.simulator.noise import engine_for
+from xbarc.support.units import quantity
 
 SPREAD = "programming{sigma=0.1}"
 VERIFY = f"ratio,{SPREAD},verify{{tolerance=0.05 max_pulses=50}}"

@@ -19,12 +19,13 @@ from xbarc.cli import app
 from xbarc.hw.mesh import Mesh
 from xbarc.ir.dialect import MvmOp, TileListAttr
 from xbarc.report import charts, report_page
-from xbarc.report.figures import TWICE, flatten, percent, quantity, si, title, words
+from xbarc.report.figures import TWICE, flatten, title, words
 from xbarc.report.html import breakable, tag
 from xbarc.report.html import text as escaped
 from xbarc.report.page.floorplan import Placed, crop
 from xbarc.report.page.occupancy import shapes
 from xbarc.report.page.overview import interval_95
+from xbarc.support.units import percent, quantity, si
 
 HOSTILE = "</title><script>alert(1)</script>&amp;\"quoted\" 'x' <b>"
 LONG = "model/encoder/layers.0/" + "very_long_name_without_end" * 6

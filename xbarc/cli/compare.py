@@ -101,7 +101,8 @@ def _differences(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
 
 def _totals(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
     from xbarc.report.compare import caveats, unlike, widths
-    from xbarc.report.figures import HEADLINES, others, quantity, title, unit_key
+    from xbarc.report.figures import HEADLINES, others, title, unit_key
+    from xbarc.support.units import quantity
 
     programs, totals = document["programs"], document["totals"]
     made = table("", *called)
@@ -127,7 +128,8 @@ def _totals(document: Mapping[str, Any], called: Sequence[str]) -> "Table":
 def _compared(key: str, values: Sequence[Any], notes: "Notes | None" = None) -> list[str]:
     """A figure a program, with how it stands to the first one, and its caveats."""
     from xbarc.report.compare import marks, ratio
-    from xbarc.report.figures import quantity, unit_key
+    from xbarc.report.figures import unit_key
+    from xbarc.support.units import quantity
 
     cells = []
     for i, value in enumerate(values):

@@ -105,7 +105,7 @@ def command(
 
 def summary(report: Mapping[str, Any]) -> Iterator[str]:
     """What landed where, and what it takes."""
-    from xbarc.report.figures import quantity
+    from xbarc.support.units import quantity
 
     covered, totals = report["coverage"], report["totals"]
     operators = covered["crossbar_operators"] + covered["digital_operators"]

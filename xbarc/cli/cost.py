@@ -8,6 +8,7 @@ import typer
 from xbarc.cli import options
 from xbarc.cli.output import console, number, print_json, shown, table
 from xbarc.cli.targets import peak_text
+from xbarc.support.units import quantity
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,7 +67,7 @@ def _explain(program: "CompiledProgram", key: str, *, as_json: bool) -> None:
     """A figure and what it follows from, a line each, down to counts and constants."""
     from xbarc.cost.explain import Figure
     from xbarc.cost.explain import explain as unfolded
-    from xbarc.report.figures import quantity, unit_key
+    from xbarc.report.figures import unit_key
 
     figure = unfolded(program, key)
     if as_json:
@@ -136,14 +137,17 @@ def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     stream, single = totals["modes"]["stream"], totals["modes"]["single"]
     yield (
         "streaming",
-        f"{number(totals['throughput_ips'])} inputs/s, one every {number(stream['interval_us'])} "
-        f"us, {stream['energy_uj']['total']:.4g} uJ each: {stream['power_w']:.4g} W",
+        f"{quantity('throughput_ips', totals['throughput_ips'])}, one every "
+        f"{quantity('interval_us', stream['interval_us'])}, "
+        f"{quantity('energy_uj', stream['energy_uj']['total'])} each: "
+        f"{quantity('power_w', stream['power_w'])}",
         "modes.stream.energy_uj.total",
     )
     yield (
         "alone",
-        f"{number(single['latency_us'])} us, {order}, {single['energy_uj']['total']:.4g} uJ: "
-        f"{single['power_w']:.4g} W",
+        f"{quantity('latency_us', single['latency_us'])}, {order}, "
+        f"{quantity('energy_uj', single['energy_uj']['total'])}: "
+        f"{quantity('power_w', single['power_w'])}",
         "modes.single.energy_uj.total",
     )
     worst = totals["bottleneck"]
@@ -154,7 +158,8 @@ def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     pulses = totals["write_pulses"] // max(totals["memristors"], 1)
     yield (
         "programming",
-        f"{number(totals['programming_energy_uj'])} uJ, {totals['programming_time_ms']:.4g} ms, "
+        f"{quantity('energy_uj', totals['programming_energy_uj'])}, "
+        f"{quantity('time_ms', totals['programming_time_ms'])}, "
         f"{pulses or 1} pulse{'s' if pulses > 1 else ''} a cell",
     )
     if totals["lifetime_years"] is not None:
@@ -167,13 +172,14 @@ def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 def _power(totals: Mapping[str, Any]) -> str:
     """Power with the cells as they are programmed, and what it was before."""
     now = (
-        f"{totals['crossbar_power_w']:.4g} W in them as they are programmed, "
-        f"{totals['read_power_w']:.4g} W with all else"
+        f"{quantity('power_w', totals['crossbar_power_w'])} in them as they are programmed, "
+        f"{quantity('power_w', totals['read_power_w'])} with all else"
     )
     if totals["read_power_ratio"] == 1:
         return now
     return (
-        f"{now}; {totals['read_power_ratio']:.1%} of {totals['read_power_before_w']:.4g} W with "
+        f"{now}; {totals['read_power_ratio']:.1%} of "
+        f"{quantity('power_w', totals['read_power_before_w'])} with "
         f"{totals['read_power_baseline']}"
     )
 

@@ -234,7 +234,7 @@ def _scaled_otherwise(inputs: Mapping[str, Any]) -> Iterator[str]:
 def _programming(total: Mapping[str, Any]) -> str:
     """What writing all cells took, in one line."""
     energy = total["energy_uj"] + total["verify_energy_uj"]
-    from xbarc.report.figures import quantity
+    from xbarc.support.units import quantity
 
     return (
         f"programming        {number(total['pulses'])} pulses, {number(total['pulses_per_cell'])} "
@@ -246,7 +246,7 @@ def _energies(activity: Mapping[str, Any]) -> Iterator[str]:
     """Energy of one input: at a fixed energy per action, and by the values driven."""
     if not activity:
         return
-    from xbarc.report.figures import quantity
+    from xbarc.support.units import quantity
 
     for part, what in (("crossbar", "by the values"), ("adc", "for the conversions needed")):
         fixed, values = (

@@ -8,6 +8,7 @@ import typer
 
 from xbarc.cli import options
 from xbarc.cli.output import console, print_json, table
+from xbarc.support.units import quantity
 
 SOURCES_WIDTH = 1000
 """A constant and its source stand in one line of a file or a pipe: for grep."""
@@ -103,6 +104,7 @@ def _print_sources(document: Mapping[str, Any]) -> None:
 def peak_text(figures: Mapping[str, float]) -> str:
     """TOPS, TOPS/W, TOPS/mm2 and pJ a MAC in a line."""
     return (
-        f"{figures['tops']:.4g} TOPS, {figures['tops_per_w']:.4g} TOPS/W, "
-        f"{figures['tops_per_mm2']:.4g} TOPS/mm2, {figures['energy_per_mac_pj']:.4g} pJ a MAC"
+        f"{quantity('tops', figures['tops'])}, {quantity('tops_per_w', figures['tops_per_w'])}, "
+        f"{quantity('tops_per_mm2', figures['tops_per_mm2'])}, "
+        f"{quantity('energy_pj', figures['energy_per_mac_pj'])} a MAC"
     )

@@ -53,7 +53,7 @@ def command(
 
 def _print_summary(was: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
     """What new weights change: counts of one input, energy and power."""
-    from xbarc.report.figures import quantity
+    from xbarc.support.units import quantity
 
     power = ("crossbar", "peripheral", "read")
     figures = {

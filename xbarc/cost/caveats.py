@@ -12,6 +12,7 @@ from xbarc.cost.components import Parts, components
 from xbarc.cost.components.leakage import NODE_NM
 from xbarc.cost.standing import leakage_mw
 from xbarc.hw.target import Target
+from xbarc.support.units import si
 
 ENERGY = (
     "energy_uj",
@@ -141,18 +142,14 @@ def _assumed(totals: Mapping[str, Any], target: Target) -> str:
     more_mw = leakage_mw(totals["crossbars"], other, components(other)) - totals["leakage_mw"]
     if more_mw <= 0:
         return ""
-    text = f'; by PUMA\'s simulator (technology.leakage = "puma") it would be {more_mw:.4g} mW'
+    more = si(more_mw * 1e-3, "W")
+    text = f'; by PUMA\'s simulator (technology.leakage = "puma") it would be {more}'
     if technology.gating != "none":
         return f"{text}, nothing gated"
     stream, single = (
-        _energy(more_mw * totals[time] * 1e-3) for time in ("interval_us", "latency_us")
+        si(more_mw * totals[time] * 1e-9, "J") for time in ("interval_us", "latency_us")
     )
     return f"{text}, for an input {stream} streaming and {single} alone"
-
-
-def _energy(uj: float) -> str:
-    """In uJ, large ones in mJ."""
-    return f"{uj:.4g} uJ" if uj < 1e3 else f"{uj * 1e-3:.4g} mJ"
 
 
 def _cells(target: Target, parts: Parts) -> Iterator[Caveat]:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from xbarc.artifact import CompiledProgram
 from xbarc.artifact.float_network import LAYERS, FloatNetwork
-from xbarc.report.figures import count, quantity
 from xbarc.support.errors import XbarcError
 from xbarc.support.files import check_output, written_whole
+from xbarc.support.units import count, quantity
 
 if TYPE_CHECKING:
     import onnx_ir as ir

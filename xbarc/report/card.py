@@ -1,8 +1,9 @@
 """A program in a notebook: its headline figures as a small table of HTML."""
 
 from xbarc.artifact import CompiledProgram
-from xbarc.report.figures import HEADLINES, flatten, quantity, unit_key
+from xbarc.report.figures import HEADLINES, flatten, unit_key
 from xbarc.report.html import Markup, tag
+from xbarc.support.units import quantity
 
 CELL = "text-align:left;padding:.1em 1.5em .1em 0"
 """A notebook has no style sheet of ours."""

@@ -14,14 +14,13 @@ from xbarc.report.figures import (
     HEADLINES,
     component_colors,
     data,
-    digits,
     flatten,
     others,
-    quantity,
     title,
     words,
 )
 from xbarc.report.html import Child, Markup, Section, breakable, page, tag
+from xbarc.support.units import digits, quantity
 
 LAYER_FIGURES = (
     "crossbars",

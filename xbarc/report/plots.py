@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from xbarc.report import saved
 from xbarc.report.charts import WIDTH
-from xbarc.report.figures import digits
 from xbarc.report.html import Child, Markup, name_length, tag
+from xbarc.support.units import digits
 
 DECADES = 1000
 """Numbers above 0 that differ by this factor stand on a logarithmic axis."""

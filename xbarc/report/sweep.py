@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xbarc.report import charts, plots
-from xbarc.report.figures import count, data, digits, percent
+from xbarc.report.figures import data
 from xbarc.report.html import Child, Markup, Section, page, tag
+from xbarc.support.units import count, digits, percent
 
 if TYPE_CHECKING:
     from xbarc.artifact.sweeps import Point, Setting

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from xbarc.artifact.runs import LayerActivity, Run
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
-from xbarc.report.figures import count, data, percent, quantity
+from xbarc.report.figures import data
 from xbarc.report.html import Markup, Section, breakable, tag
 from xbarc.report.page.results import latest
+from xbarc.support.units import count, percent, quantity
 
 ENERGIES = {
     ("crossbar", "fixed"): "crossbar, fixed per action",

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xbarc.report import charts
-from xbarc.report.figures import count, data, digits, quantity
+from xbarc.report.figures import data
 from xbarc.report.html import Child, Markup, Section, breakable, tag
 from xbarc.report.inspect import chosen_by, ranked
+from xbarc.support.units import count, digits, quantity
 
 CANDIDATE = {
     "crossbars": "Crossbars",

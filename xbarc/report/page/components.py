@@ -7,8 +7,9 @@ from typing import Any
 from xbarc.artifact.caveats import marks
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
-from xbarc.report.figures import BY_COMPONENT, component_colors, data, percent, quantity, words
+from xbarc.report.figures import BY_COMPONENT, component_colors, data, words
 from xbarc.report.html import Child, Markup, Section, tag
+from xbarc.support.units import percent, quantity
 
 
 def section(report: Mapping[str, Any]) -> Section:

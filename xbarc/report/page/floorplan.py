@@ -9,8 +9,9 @@ from xbarc.hw.mesh import Mesh, Range
 from xbarc.ir.analysis.stages import homes, stages_of
 from xbarc.ir.dialect import ranges_of
 from xbarc.report import charts, saved
-from xbarc.report.figures import count, data
+from xbarc.report.figures import data
 from xbarc.report.html import Markup, Section, breakable, tag
+from xbarc.support.units import count
 
 VIRIDIS = ("440154", "3b528b", "21918c", "5ec962", "fde725")
 """A scale that reads in order, in grey and to the colour-blind too (van der Walt, Smith 2015)."""

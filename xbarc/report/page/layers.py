@@ -5,9 +5,10 @@ from typing import Any
 
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
-from xbarc.report.figures import BY_COMPONENT, data, percent, quantity, title, words
+from xbarc.report.figures import BY_COMPONENT, data, title, words
 from xbarc.report.html import Child, Markup, Section, breakable, tag
 from xbarc.report.page.components import colors_of
+from xbarc.support.units import percent, quantity
 
 ELSEWHERE = ("utilization", "start_ns", "finish_ns")
 """Figures of a layer that charts show."""

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xbarc.artifact.runs import Run, headline
-from xbarc.report.figures import count, percent, quantity, si, words
+from xbarc.report.figures import words
 from xbarc.report.html import Child, Markup, breakable, join, tag
 from xbarc.report.page.results import latest
+from xbarc.support.units import count, percent, quantity, si
 
 AS_SLOW = 0.99
 """A stage that is busy for this share of the interval bounds the stream too."""

@@ -3,10 +3,10 @@
 from xbarc.artifact import CompiledProgram
 from xbarc.ir.dialect import MvmOp
 from xbarc.report import saved
-from xbarc.report.figures import count, percent
 from xbarc.report.html import Section, breakable, tag
 from xbarc.report.matrix import drawable, matrix_picture, svg
 from xbarc.report.saved import Figure
+from xbarc.support.units import count, percent
 
 HEADING = "Weight matrices in order"
 

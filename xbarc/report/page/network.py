@@ -17,8 +17,9 @@ from xbarc.ir.analysis.stages import INPUT, Stage, stages_of
 from xbarc.ir.dialect import MvmOp, shape_of
 from xbarc.ir.interface import main_function
 from xbarc.report import charts, saved
-from xbarc.report.figures import count, data, quantity
+from xbarc.report.figures import data
 from xbarc.report.html import Child, Markup, Section, breakable, tag
+from xbarc.support.units import count, quantity
 
 MOST_ROWS = 160
 """Lines that are drawn; of a longer program the first and the last, and one for those between."""

@@ -9,9 +9,9 @@ from xbarc.artifact import CompiledProgram
 from xbarc.hw.target import CrossbarArray
 from xbarc.ir.dialect import MvmOp, Tiles, weights_of
 from xbarc.report import saved
-from xbarc.report.figures import count, percent
 from xbarc.report.html import Markup, Section, breakable, tag
 from xbarc.report.saved import Figure
+from xbarc.support.units import count, percent
 
 MOST_SHAPES = 6
 """Shapes of tiles drawn for a layer; the others are counted."""

@@ -6,18 +6,10 @@ from typing import Any
 
 from xbarc.artifact.caveats import marks
 from xbarc.artifact.runs import Run, headline
-from xbarc.report.figures import (
-    HEADLINES,
-    count,
-    data,
-    flatten,
-    others,
-    percent,
-    quantity,
-    title,
-)
+from xbarc.report.figures import HEADLINES, data, flatten, others, title
 from xbarc.report.html import Child, Markup, Section, breakable, tag
 from xbarc.report.page.limits import limits
+from xbarc.support.units import count, percent, quantity
 
 CARDS = (
     "modes.stream.energy_uj.total",

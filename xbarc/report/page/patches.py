@@ -7,9 +7,9 @@ from xbarc.artifact import CompiledProgram
 from xbarc.ir.analysis.output_patches import Span, output_patches
 from xbarc.ir.dialect import MvmOp, weights_of
 from xbarc.report import saved
-from xbarc.report.figures import count
 from xbarc.report.html import Markup, Section, breakable, tag
 from xbarc.report.saved import Figure
+from xbarc.support.units import count
 
 HEADING = "Sub-images and windows"
 

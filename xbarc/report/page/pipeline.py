@@ -5,8 +5,9 @@ from typing import Any
 
 from xbarc.report import charts
 from xbarc.report.charts import Row
-from xbarc.report.figures import data, quantity, si, words
+from xbarc.report.figures import data, words
 from xbarc.report.html import Section, breakable, tag
+from xbarc.support.units import quantity, si
 
 
 def section(report: Mapping[str, Any]) -> Section:

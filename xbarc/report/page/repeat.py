@@ -10,10 +10,10 @@ from xbarc.artifact.runs import Run
 from xbarc.artifact.trials import Record, Value
 from xbarc.driver.compile import ALWAYS
 from xbarc.report import charts
-from xbarc.report.figures import count
 from xbarc.report.html import Markup, Section, breakable, tag
 from xbarc.report.page.results import MOST_RUNS, options_text
 from xbarc.report.studies import Study, studies_of
+from xbarc.support.units import count
 
 
 def section(

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from xbarc.artifact.runs import Options, Programming, Run, Written, headline
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
-from xbarc.report.figures import count, data, percent, quantity
+from xbarc.report.figures import data
 from xbarc.report.html import Child, Section, breakable, tag
+from xbarc.support.units import count, percent, quantity
 
 MOST_RUNS = 10
 """Runs that are shown, the newest first."""

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from xbarc.artifact.runs import LayerTrace, Run
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
-from xbarc.report.figures import count, data, percent
+from xbarc.report.figures import data
 from xbarc.report.html import Child, Section, breakable, tag
 from xbarc.report.page.results import latest
+from xbarc.support.units import count, percent
 
 HELPED = 5
 """Layers that advice is shown for, the worst first."""

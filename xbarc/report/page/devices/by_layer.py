@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from xbarc.report import charts, plots
 from xbarc.report.charts import Row
-from xbarc.report.figures import count, data
+from xbarc.report.figures import data
 from xbarc.report.html import Child, Markup, breakable, tag
 from xbarc.report.page.devices.figures import (
     FIGURES,
@@ -17,6 +17,7 @@ from xbarc.report.page.devices.figures import (
     part,
 )
 from xbarc.report.studies import Group, Study
+from xbarc.support.units import count
 
 MOST_LAYERS = 20
 """Layers that are shown at once, the most lost first; the others can be unfolded."""

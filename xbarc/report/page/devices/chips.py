@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from xbarc.report import charts, plots
 from xbarc.report.charts import Row
-from xbarc.report.figures import count, data
+from xbarc.report.figures import data
 from xbarc.report.html import Child, Markup, breakable
 from xbarc.report.page.devices.figures import (
     FIGURES,
@@ -20,6 +20,7 @@ from xbarc.report.page.devices.figures import (
 )
 from xbarc.report.plots import Axis
 from xbarc.report.studies import Study
+from xbarc.support.units import count
 
 
 def sure(studies: Sequence[Numbered], ideal: Mapping[int, float | None]) -> Child:

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 
 from xbarc.artifact.runs import Conductances, Level, Run
 from xbarc.report import charts, plots
-from xbarc.report.figures import count, data, digits
+from xbarc.report.figures import data
 from xbarc.report.html import Child, Markup, tag
 from xbarc.report.page.devices.figures import part
 from xbarc.report.plots import Axis
+from xbarc.support.units import count, digits
 
 HAIR = 0.003
 """No part of a shape is narrower, as a share of the plot: a few stuck cells can be seen."""

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 
 from xbarc.report.charts import Marks
-from xbarc.report.figures import count, data
+from xbarc.report.figures import data
 from xbarc.report.html import Child, tag
 from xbarc.report.plots import Axis
 from xbarc.report.studies import Group, Study
+from xbarc.support.units import count
 
 Numbered = tuple[int, Study]
 """A study and its number on the page, which `data-key` has: `trials.0.accuracy.mean`."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from xbarc.artifact.trials import Value
 from xbarc.report import charts, plots
-from xbarc.report.figures import count, data, digits
+from xbarc.report.figures import data
 from xbarc.report.html import Child, Markup, tag
 from xbarc.report.page.devices.figures import (
     FIGURES,
@@ -19,6 +19,7 @@ from xbarc.report.page.devices.figures import (
 )
 from xbarc.report.plots import Axis
 from xbarc.report.studies import Study, numbers
+from xbarc.support.units import count, digits
 
 
 def strengths(studies: Sequence[Numbered], ideal: Mapping[int, float | None]) -> Child:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from xbarc.artifact.runs import Run
 from xbarc.artifact.trials import Record
-from xbarc.report.figures import count, data
+from xbarc.report.figures import data
 from xbarc.report.html import Child, Markup, Section, tag
 from xbarc.report.page.devices.by_layer import by_layer
 from xbarc.report.page.devices.chips import sure
@@ -12,6 +12,7 @@ from xbarc.report.page.devices.conductances import programmed
 from xbarc.report.page.devices.strengths import strengths
 from xbarc.report.page.results import latest
 from xbarc.report.studies import ideal_accuracy, studies_of
+from xbarc.support.units import count
 
 
 def section(runs: Sequence[Run], records: Sequence[Record]) -> Section | None:
