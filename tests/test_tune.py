@@ -78,6 +78,18 @@ def test_what_was_validated_is_what_the_compiled_program_gives(trained):
     assert program.report["calibration"]["source"] == "generated"
 
 
+def test_ranges_of_converters_are_found_before_an_epoch_is_judged(trained):
+    """As compiling the result finds them, on the same calibration samples."""
+    x, y = task()
+    keys = [*COARSE, "adc.mode=calibrated", "adc.percentile=99"]
+    options = {"overrides": keys, "calibration": x}
+    tuned = xbarc.tune(trained, x, y, "mca64", validation=(x, y), epochs=3, rate=0.02, **options)
+    assert tuned.best.epoch > 0
+    scores = torch.from_numpy(xbarc.compile(tuned.model, "mca64", **options).run(x)["y"])
+    loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(y))
+    assert float(loss) == pytest.approx(tuned.best.validation_loss, rel=1e-4)
+
+
 def test_noise_in_training_helps_on_noisy_devices(trained):
     x, y = task()
     noise = "programming{sigma=0.4}"
@@ -167,6 +179,14 @@ def test_training_stops_early(trained):
     x, y = task(60)
     tuned = xbarc.tune(trained, x, y, "mca64", epochs=50, patience=2, rate=1e-12)
     assert len(tuned.history) < 20
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(trained):
+    x, y = task(60)
+    options = {"plain": True, "epochs": 3, "rate": 3.0, "schedule": "constant"}
+    best, last = (xbarc.tune(trained, x, y, "mca64", keep=k, **options) for k in ("best", "last"))
+    assert best.best.epoch < 3 and last.best.epoch == 3
+    assert not np.array_equal(weights_of(best.model)["w1"], weights_of(last.model)["w1"])
 
 
 def test_any_iterable_is_data(trained):

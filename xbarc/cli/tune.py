@@ -77,6 +77,9 @@ def command(
     precision: Annotated[
         str, typer.Option("--precision", help="Of products in training: float32 or bfloat16.")
     ] = "float32",
+    keep: Annotated[
+        str, typer.Option("--keep", help="The network of the best epoch, or of the last.")
+    ] = "best",
     validation: Annotated[
         Path | None, typer.Option("--validation", metavar="X.npz|DIR", help="Data to judge by.")
     ] = None,
@@ -188,6 +191,7 @@ def command(
             flip=flip,
             shift=shift,
             precision=precision,
+            keep=keep,
             seed=seed,
             threads=threads,
             torch_device=torch_device,

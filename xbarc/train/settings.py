@@ -12,6 +12,7 @@ Optimiser = Literal["adam", "sgd"]
 Schedule = Literal["cosine", "linear", "step", "constant"]
 Ranges = Literal["calibrated", "learned"]
 Precision = Literal["float32", "bfloat16"]
+Keep = Literal["best", "last"]
 
 _WORDS = {
     "optimiser": get_args(Optimiser),
@@ -19,6 +20,7 @@ _WORDS = {
     "ranges": get_args(Ranges),
     "loss": get_args(Loss),
     "precision": get_args(Precision),
+    "keep": get_args(Keep),
 }
 
 
@@ -35,7 +37,8 @@ class Settings:
     the float network, without hardware; `batch_norm` puts batch normalisation behind its
     convolutions, and folds it into them at the end. `dropout` of the inputs of all layers but the
     first. `flip` and `shift` mirror pictures and move them by up to so many pixels. `precision` is
-    that of products while it trains.
+    that of products while it trains. `keep`: the result is the network of the best epoch, or of the
+    last.
     `checkpoint`: written after each epoch, and gone on from where it is there.
     """
 
@@ -60,6 +63,7 @@ class Settings:
     flip: bool = False
     shift: int = 0
     precision: Precision = "float32"
+    keep: Keep = "best"
     seed: int = 0
     threads: int | None = None
     torch_device: str = "cpu"

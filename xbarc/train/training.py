@@ -81,10 +81,12 @@ class Training:
             XbarcError: labels don't fit, the loss isn't finite, or the disk refuses.
         """
         with determined(self.settings):
-            if not self._resumed(question):
+            if self._resumed(question):
+                self._find_ranges()
+            else:
                 self.method.start(self)
                 self.network.apply_masks()
-                self._begin_epoch()
+                self._find_ranges()
                 before = self._score(self.validation)
                 record = Record(0, 0.0, None, None, *_figures(before))
                 self._note(record, may=self.method.counts(self))
@@ -95,13 +97,16 @@ class Training:
             self.network.fold_norms()
 
     def _train_epoch(self, watch: Watch | None) -> None:
+        before = self._weights()
         self.method.before_epoch(self)
         self.network.apply_masks()
-        self._begin_epoch()
+        if any(not torch.equal(p, before[n]) for n, p in self.network.weights.items()):
+            self._find_ranges()
         found = self._steps(watch)
         self.network.apply_masks()
         figures = dict(self.method.after_epoch(self, found.loss))
         self.network.apply_masks()
+        self._find_ranges()
         score = self._score(self.validation)
         rate = self.settings.rate_at(self.epoch)
         may = self.method.counts(self)
@@ -109,8 +114,11 @@ class Training:
         record = Record(self.epoch, rate, found.loss, found.accuracy, *_figures(score), figures)
         self._note(record, may=may)
 
-    def _begin_epoch(self) -> None:
-        """Converters whose ranges are calibrated follow the weights."""
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.network.weights.items()}
+
+    def _find_ranges(self) -> None:
+        """Converters whose ranges are calibrated follow the weights, as compiling finds them."""
         if not self.settings.plain and self.network.target.adc.mode == "calibrated":
             self.network.remap()
 
@@ -228,7 +236,8 @@ class Training:
     def _note(self, record: Record, *, may: bool) -> None:
         """Keep an epoch's record, and the network where it is the best so far that counts."""
         self.history.append(record)
-        if may and (self.best_record is None or _better(record, self.best_record)):
+        best = None if self.settings.keep == "last" else self.best_record
+        if may and (best is None or _better(record, best)):
             self.best_record = record
             self.best = self._state()
 
