@@ -6,7 +6,7 @@
 # make bench   speed and memory
 # make docs    the documentation as a site: build/site
 # make notebooks  the tutorial as notebooks: build/notebooks
-# make schema  docs/report_json.md and docs/targets.md, from the models in the code
+# make schema  docs/report_json.md, docs/targets.md and docs/pictures, from code
 # make clean   remove whatever this file made
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -69,6 +69,7 @@ mutants: venv
 schema: venv
 	$(BIN)/python -m xbarc.artifact.report > docs/report_json.md
 	$(BIN)/python -m xbarc.hw.target.reference > docs/targets.md
+	$(BIN)/python docs/site/pictures.py docs/pictures
 
 # A warning, as of a link that leads nowhere, is an error.
 docs: venv
