@@ -107,7 +107,9 @@ def against_energy(found: "Swept") -> Markup:
     from xbarc.driver.sweep import pareto
 
     points = [p for p in found.points if p.accuracy is not None and p.energy_uj is not None]
-    x = plots.value_axis("energy of one input, µJ", sorted({p.energy_uj or 0.0 for p in points}))
+    x = plots.value_axis(
+        "energy of one input in a stream, µJ", sorted({p.energy_uj or 0.0 for p in points})
+    )
     y = _accuracies(found)
     front = [found.points[i] for i in sorted(pareto(found.points))]
     others = [p for p in points if p not in front]
