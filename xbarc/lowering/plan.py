@@ -123,9 +123,13 @@ def measured(model: ir.Model, planned: Plan) -> list[str]:
     return sorted(v.name or "" for v in values if v.type is None or element(v) is not None)
 
 
+OPAQUE = (None, ir.DataType.STRING, ir.DataType.UNDEFINED)
+"""Element types that the IR has no word for; a damaged model says UNDEFINED."""
+
+
 def element(value: ir.Value) -> Attribute | None:
     """The IR's element type of a plain tensor, or None."""
-    if not isinstance(value.type, ir.TensorType) or value.dtype in (None, ir.DataType.STRING):
+    if not isinstance(value.type, ir.TensorType) or value.dtype in OPAQUE:
         return None
     return element_type(value.type.dtype.numpy())
 
