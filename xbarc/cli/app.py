@@ -4,6 +4,7 @@ Each command is the function `command` of the file that is named as it is. What 
 light: whatever is slow is imported when a command runs.
 """
 
+import logging
 import os
 import sys
 from types import ModuleType
@@ -77,6 +78,9 @@ def _root(
 ) -> None:
     if verbose:
         os.environ[VERBOSE] = "1"  # workers inherit it
+    else:
+        # It writes names as they are, control characters too; what matters is an exception.
+        logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
     if version:
         from importlib.metadata import version as installed
 

@@ -27,7 +27,7 @@ class LayerSettings:
 
     @classmethod
     def of(cls, layers: ByLayer) -> "LayerSettings":
-        """Raises `UsageError` where a setting is no text or number."""
+        """Raises `UsageError` where a layer has anything but settings by name."""
         overrides, mappings = [], []
         for name, settings in layers.items():
             if not isinstance(settings, Mapping):

@@ -107,12 +107,12 @@ def layers_of(network: FloatNetwork, model: "ir.Model") -> "dict[ir.Node, str]":
 
 def parts_of(program: CompiledProgram) -> dict[str, str]:
     """The digital file that computes each value, by the value's name."""
-    import onnx
+    from xbarc.graph.serialize import parse
 
     return {
         output: path
         for path, content in program.digital.items()
-        for node in onnx.load_from_string(content).graph.node
+        for node in parse(content, "a digital part").graph.node
         for output in _named(node)
     }
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import onnx
 from xdsl.ir import SSAValue
 
 from xbarc.artifact import CompiledProgram
+from xbarc.graph.serialize import parse
 from xbarc.ir.analysis.stages import INPUT, Stage, stages_of
 from xbarc.ir.dialect import MvmOp, shape_of
 from xbarc.ir.interface import main_function
@@ -121,8 +121,11 @@ def _layer(name: str, reads: tuple[int, ...], number: int | None, row: Mapping[s
 
 
 def operators(content: bytes) -> str:
-    """What a digital file computes: its operators, the most frequent first."""
-    kinds = Counter(node.op_type for node in onnx.load_from_string(content).graph.node)
+    """What a digital file computes: its operators, the most frequent first.
+
+    Raises `XbarcError` where it is damaged.
+    """
+    kinds = Counter(node.op_type for node in parse(content, "a digital part").graph.node)
     named = [kind if n == 1 else f"{n} {kind}" for kind, n in kinds.most_common(MOST_KINDS)]
     others = len(kinds) - len(named)
     return ", ".join(named) + (f" and {others} more kind{'s' * (others > 1)}" if others > 0 else "")
