@@ -106,3 +106,17 @@ def test_what_is_not_covered_stands_in_one_list():
     assert set(listed.replace("`", "").replace(",", " ").split()) == schemas - set(OPERATORS)
     assert set(OPERATORS) <= schemas
     assert not set(QUANTISED) & set(OPERATORS)
+
+
+def test_a_strided_depthwise_convolution_stays_in_float_where_others_are_narrow():
+    conv = OPERATORS["Conv"]
+    x, w = torch.randn(2, 4, 9, 9), torch.randn(4, 1, 3, 3)
+    exact = conv(x, w, group=4, strides=[2, 2])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = conv(x, w, group=4, strides=[2, 2])
+        narrow = conv(x, w, group=4)
+        again = conv(x.bfloat16(), w, torch.ones(4), group=4, strides=[2, 2], pads=[1, 1, 0, 0])
+    assert torch.equal(found, exact)
+    assert narrow.dtype == torch.bfloat16
+    assert again.dtype == torch.float32
+    assert conv(x.double(), w.double(), group=4, strides=[2, 2]).dtype == torch.float64

@@ -68,9 +68,14 @@ def conv(
     steps, apart = _spread(strides, rank, 1), _spread(dilations, rank, 1)
     extent = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], apart, strict=True)]
     begins, ends = _edges(auto_pad, pads, x.shape[2:], extent, steps)
-    if begins == ends:
-        return _CONV[rank](x, w, b, steps, begins, apart, group)
-    return _CONV[rank](_padded(x, begins, ends), w, b, steps, [0] * rank, apart, group)
+    if begins != ends:
+        x, begins = _padded(x, begins, ends), [0] * rank
+    if group > 1 and max(steps) > 1 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        # oneDNN has no kernel for the gradient of this in bfloat16: it is 10 times slower.
+        with torch.autocast("cpu", enabled=False):
+            bias = None if b is None else b.float()
+            return _CONV[rank](x.float(), w.float(), bias, steps, begins, apart, group)
+    return _CONV[rank](x, w, b, steps, begins, apart, group)
 
 
 def conv_transpose(
