@@ -54,8 +54,13 @@ WHOLE = (
     "adc.mode=calibrated",
     "adc.percentile=99.9",
     "adc.subtract=analog",
+    "adc.bits=4",
 )
 """A weight is two cells, an input one read, converters that fit the sums."""
+
+
+FITTED = ("adc.mode=calibrated", "adc.bits=4", "adc.ranges=least-squares")
+"""Inputs bit by bit, weights in slices of 2 bits, converters that fit the sums."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +108,17 @@ CASES = [
     ),
     Case(
         "adc",
+        "4-bit converters on mca128 (" + " ".join(FITTED) + ")",
+        2.0,
+        (Stage({"epochs": 1, "rate": 1e-4, "warmup": 0.1, "batch": 32}, images=8000),),
+        overrides=FITTED,
+    ),
+    Case(
+        "adc-whole",
         "4-bit converters behind whole weights (" + " ".join(WHOLE) + ")",
         2.0,
         (Stage({"epochs": 1, "rate": 1.5e-4, "warmup": 0.1}, images=16000),),
-        overrides=(*WHOLE, "adc.bits=4"),
+        overrides=WHOLE,
     ),
     Case(
         "prune",
