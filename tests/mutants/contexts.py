@@ -2,9 +2,10 @@
 
     REACH=FILE pytest -p contexts ...
 
-A few cases of a function stand for all of them. FILE.cov has the lines by function, FILE.json the
-seconds of all its cases. Lines that run while a module is imported are nobody's. Kernels that Numba
-compiles aren't seen. A function of which a case fails or is skipped isn't named.
+A few cases of a function stand for all of them. FILE.cov has the lines by function; FILE.json the
+seconds of all its cases, and the functions of which only some were run. Lines that run while a
+module is imported are nobody's. Kernels that Numba compiles aren't seen. A function of which a case
+fails or is skipped isn't named.
 """
 
 import json
@@ -59,7 +60,8 @@ def pytest_sessionfinish():
     _cover.stop()
     _cover.save()
     passed = {test: seconds for test, seconds in _seconds.items() if test not in _failed}
-    Path(f"{FILE}.json").write_text(json.dumps(passed))
+    sampled = [test for test in passed if _share[test] < 1]
+    Path(f"{FILE}.json").write_text(json.dumps({"seconds": passed, "sampled": sampled}))
 
 
 def _function(nodeid: str) -> str:

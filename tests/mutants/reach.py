@@ -8,7 +8,7 @@ reached by whatever reaches its module, or names what it defines.
 import ast
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
@@ -19,16 +19,28 @@ import coverage
 
 @dataclass(frozen=True)
 class Reach:
-    """`lines` has the tests of each line by file; `seconds` how long each takes."""
+    """`lines` has the tests of each line by file; `seconds` how long each takes.
+
+    Of the tests in `sampled` only some cases were measured.
+    """
 
     root: Path
     lines: Mapping[str, Mapping[int, frozenset[str]]]
     seconds: Mapping[str, float]
+    sampled: frozenset[str] = frozenset()
 
     def tests_of(self, file: str, line: int) -> list[str]:
-        """The tests that reach a line: those of its own module's file first, then the quick."""
+        """The tests that reach a line: those of its own module's file first, then the quick.
+
+        Behind them come those that may: a case that wasn't measured, of a file that has others.
+        """
         found = self._at(file, line) or self._by_name(file, line)
-        return sorted(found, key=lambda test: (not _own(test, file), self.seconds[test], test))
+        files = {_file(test) for test in found}
+        near = {test for test in self.sampled - found if _file(test) in files}
+        return [test for some in (found, near) for test in sorted(some, key=self._order(file))]
+
+    def _order(self, file: str) -> Callable[[str], tuple[bool, float, str]]:
+        return lambda test: (not _own(test, file), self.seconds[test], test)
 
     def _at(self, file: str, line: int) -> frozenset[str]:
         """The tests that run the line, or another of its statement: one may stand on several."""
@@ -70,10 +82,12 @@ def load(root: Path, folder: Path, measured_in: Path) -> Reach:
     """
     sources = json.loads((folder / "sources.json").read_text())
     seconds: dict[str, float] = {}
+    sampled: set[str] = set()
     lines: dict[str, dict[int, frozenset[str]]] = defaultdict(dict)
     for path in sorted(folder.glob("found*.json")):
         some = json.loads(path.read_text())
-        seconds |= some
+        seconds |= some["seconds"]
+        sampled |= set(some["sampled"])
         data = coverage.CoverageData(str(path.with_suffix(".cov")))
         data.read()
         for measured in data.measured_files():
@@ -82,10 +96,10 @@ def load(root: Path, folder: Path, measured_in: Path) -> Reach:
                 continue  # it's gone since
             for line, tests in data.contexts_by_lineno(measured).items():
                 known = lines[file].get(line, frozenset())
-                lines[file][line] = known | {test for test in tests if test in some}
+                lines[file][line] = known | some["seconds"].keys() & set(tests)
     now = {file: (root / file).read_text().split("\n") for file in lines}
     moved = {f: _moved(ls, sources.get(f, "").split("\n"), now[f]) for f, ls in lines.items()}
-    return Reach(root, moved, seconds)
+    return Reach(root, moved, seconds, frozenset(sampled))
 
 
 def _moved(
@@ -111,7 +125,11 @@ def _named(file: str) -> str:
 
 
 def _own(test: str, file: str) -> bool:
-    return Path(file).stem.strip("_") in test.partition("::")[0]
+    return Path(file).stem.strip("_") in _file(test)
+
+
+def _file(test: str) -> str:
+    return test.partition("::")[0]
 
 
 @cache

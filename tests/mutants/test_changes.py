@@ -97,6 +97,13 @@ def test_what_reaches_a_line(root):
     assert reach.tests_of("m.py", 6) == [own, quick, slow]  # LIMIT: nobody reads it
 
 
+def test_what_may_reach_a_line_by_a_case_that_was_not_measured(root):
+    seconds = {f"tests/test_{name}": 1.0 for name in ("a.py::x", "a.py::y", "a.py::z", "b.py::x")}
+    x, y, _, other = seconds
+    reach = Reach(root, {"m.py": {18: frozenset([x])}}, seconds, frozenset([y, other]))
+    assert reach.tests_of("m.py", 18) == [x, y]
+
+
 def test_lines_that_moved_since():
     lines = {1: frozenset("a"), 2: frozenset("b"), 3: frozenset("c")}
     moved = _moved(lines, ["one", "two", "three"], ["new", "one", "more", "two", "three"])
