@@ -281,6 +281,21 @@ def test_new_weights_are_fitted_to_the_codes_of_the_circuit(monkeypatch):
     assert sorted(scales.values()) == sorted(op.scale.value.data for op in quantised)
 
 
+@pytest.mark.parametrize("rounding", ["nearest", "output"])
+@pytest.mark.parametrize("bias_correction", [False, True])
+def test_new_weights_are_fitted_as_those_before(rounding, bias_correction):
+    x, new = images(samples=12), with_weights(PARALLEL, seed=1)
+    options = {"rounding": rounding, "bias_correction": bias_correction, "equalize": False}
+    before, wanted = (
+        xbarc.compile(model, "mca128", calibration=x, **options)
+        for model in (with_weights(PARALLEL), new)
+    )
+    updated, wanted = arrays(before.update_weights(new, x)), arrays(wanted)
+    assert updated.keys() == wanted.keys()
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(updated[name], array)
+
+
 # --- Passes ---------------------------------------------------------------------------------------
 
 
