@@ -70,6 +70,66 @@ def mnist(shape: tuple[int, ...]) -> Samples:
     return Samples(train, test)
 
 
+def cifar10() -> Samples:
+    """CIFAR-10 from XBARC_DATA, [n, 3, 32, 32], scaled as ResNet-20 takes it."""
+    mean = np.array([0.485, 0.456, 0.406], np.float32)
+    deviation = np.array([0.229, 0.224, 0.225], np.float32)
+
+    def prepared(pixels: Array) -> Array:
+        numbers = (pixels / np.float32(255) - mean) / deviation
+        return np.ascontiguousarray(numbers.transpose(0, 3, 1, 2))
+
+    x, y = [], []
+    for name in ("data/cifar10.npz", "data/cifar10_more.npz"):
+        with np.load(data_file(name)) as found:
+            x.append(found["x_train"])
+            y.append(found["y_train"].astype(np.int64))
+            if "x_test" in found:
+                test = prepared(found["x_test"]), found["y_test"].astype(np.int64)
+    # Each file is sorted by class.
+    order = np.random.default_rng(0).permutation(sum(map(len, y)))
+    return Samples((prepared(np.concatenate(x)[order]), np.concatenate(y)[order]), test)
+
+
+def membranes(side: int, count: int) -> Samples:
+    """ISBI 2012 from XBARC_DATA: squares [n, 1, side, side] and masks, 1 cell and 0 membrane.
+
+    To train on: `count` squares cut from the first 20 images, turned and mirrored at random. To
+    judge by: the last 10 images, cut without a gap.
+    """
+    with np.load(data_file("data/isbi2012_membrane.npz")) as found:
+        stack = np.stack([found["images"] / np.float32(255), found["masks"] > 127], axis=1)
+    rng = np.random.default_rng(0)
+    held, squares = 10, []
+    for _ in range(count):
+        top, left = rng.integers([s - side + 1 for s in stack.shape[2:]])
+        square = stack[rng.integers(len(stack) - held), :, top : top + side, left : left + side]
+        square = np.rot90(square, rng.integers(4), (1, 2))
+        squares.append(square[:, :, :: rng.choice([-1, 1])])
+    across = stack.shape[-1] // side
+    tiles = stack[-held:].reshape(held, 2, across, side, across, side)
+    tiles = tiles.transpose(0, 2, 4, 1, 3, 5).reshape(-1, 2, side, side)
+    return Samples(_pictures_and_masks(np.stack(squares)), _pictures_and_masks(tiles))
+
+
+def strokes() -> Samples:
+    """scikit-learn's digits, twice as large, under noise; masks are 0 where ink is, else 1."""
+    found = digits((1, 8, 8))
+    rng = np.random.default_rng(0)
+
+    def pairs(x: Array) -> tuple[Array, Array]:
+        clean = x.repeat(2, axis=2).repeat(2, axis=3)
+        noisy = clean + rng.normal(0, 0.3, clean.shape)
+        return _pictures_and_masks(np.concatenate([noisy, clean < 0.5], axis=1))
+
+    return Samples(pairs(found.train[0]), pairs(found.test[0]))
+
+
+def _pictures_and_masks(pairs: Array) -> tuple[Array, Array]:
+    """The two channels [n, 1, H, W] apart."""
+    return pairs[:, :1].astype(np.float32), pairs[:, 1:].astype(np.uint8)
+
+
 def accuracy(program: xbarc.Program, samples: Samples) -> float:
     """Share of the test samples that a program classifies right."""
     (scores,) = program.run(samples.test[0]).values()
