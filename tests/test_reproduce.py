@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import xbarc.reproduce.paper as papers
 from xbarc.cli.app import app
+from xbarc.graph.compress.matrices import find_matrices
 from xbarc.reproduce import ckf, msccnn, sub_image, trannsformer
+from xbarc.reproduce.networks import Samples, cifar10, digits, membranes, strokes
 from xbarc.reproduce.page import result_page
 from xbarc.reproduce.paper import PAPERS, Line, Result, data_file, paper, percent_less, shown
 from xbarc.support.errors import UsageError, XbarcError
@@ -43,11 +46,79 @@ def test_resnet20_counts_of_sub_image():
 def test_ckf():
     result = ckf.reproduce(True, lambda _: None)
     holds(result.tables[0].lines)
-    saved = {line.what: line.ours for line in result.tables[1].lines}
-    assert saved["multiplications, kernel-first"] == pytest.approx(-56.2, abs=1)
-    assert saved["multiplications, im2col"] == 0
-    assert saved["crossbars more, kernel-first"] == saved["crossbars more, im2col"] == 0
-    assert saved["power, kernel-first, pruned"] < saved["power, kernel-first, dense"]
+    found = {line.what: line.ours for line in result.tables[1].lines}
+    assert found["multiplications, kernel-first"] == pytest.approx(-56.2, abs=1)
+    assert found["multiplications, im2col"] == 0
+    assert found["crossbars more, kernel-first"] == found["crossbars more, im2col"] == 0
+    assert found["power, kernel-first, pruned"] < found["power, kernel-first, dense"]
+    # Ink is a fifth of the pixels: without training none would be found.
+    assert found["pixels right, kernel-first, dense"] > 90
+    assert found["IoU of ink, kernel-first, pruned"] > 70
+    for what in ("pixels right", "IoU of ink"):
+        for state in ("dense", "pruned"):
+            mine = found[f"{what}, kernel-first, {state}"]
+            assert mine == found[f"{what}, im2col, {state}"]  # lossless: the same sums
+
+
+def test_pruned_weights_stay_zero_in_each_layer():
+    """Retraining leaves the share that pruning set to zero, in every layer."""
+    task = ckf.Task(few(strokes(), 64), (4, 8), (1, 1), 1, "ink")
+    dense, pruned = ckf._trained(task, lambda _: None)
+    for name, layer in find_matrices(pruned.graph)[0].items():
+        zeros = (layer.matrix == 0).sum()
+        assert zeros == pytest.approx(ckf.PRUNED * layer.matrix.size, abs=1), name
+        assert (find_matrices(dense.graph)[0][name].matrix != 0).all()
+
+
+def few(samples, count):
+    return Samples(*((x[:count], y[:count]) for x, y in (samples.train, samples.test)))
+
+
+def test_sub_images_lose_less_to_wires_than_an_unsplit_image():
+    samples = few(digits((1, 8, 8)), 200)
+    small = sub_image._small(samples, True)
+    lines = list(sub_image._wires(small, samples, sub_image.WIRED_QUICK, 50))
+    found = {line.what: line.ours for line in lines}
+    apart, whole = (name for name, _, _ in sub_image.WIRED_QUICK)
+    assert found[f"{apart}, no resistance"] == found[f"{whole}, no resistance"]
+    assert 0 < found[f"{apart}, scores moved by it"] < found[f"{whole}, scores moved by it"]
+
+
+def test_cases_are_compared_with_the_network_of_3d_kernels():
+    cases = [sub_image.Case(r, n, a, None) for r, n, a in ((0, 100, 0.9), (0.5, 60, 0.89))]
+    found = {line.what: (line.ours, line.paper) for line in sub_image._lines(cases)}
+    assert found["crossbars saved by replacing 50%"] == (pytest.approx(-40), -50)
+    assert found["accuracy lost by replacing 50%"] == (pytest.approx(-1), None)
+
+
+def test_membranes_are_cut_from_images_apart(monkeypatch, tmp_path):
+    """Each image has a brightness of its own: none of those held out is trained on."""
+    bright = np.arange(30, dtype=np.uint8)[:, None, None] + np.zeros((1, 64, 64), np.uint8)
+    (tmp_path / "data").mkdir()
+    masks = np.where(bright % 2, np.uint8(255), np.uint8(0))
+    np.savez(tmp_path / "data" / "isbi2012_membrane.npz", images=bright, masks=masks)
+    monkeypatch.setenv("XBARC_DATA", str(tmp_path))
+    samples = membranes(32, 200)
+    for x, mask in (samples.train, samples.test):
+        assert x.shape == mask.shape == (len(x), 1, 32, 32)
+        assert ((x * 255).round() % 2 == mask).all()
+    assert set((samples.train[0] * 255).round().ravel()) == set(range(20))
+    assert sorted((samples.test[0][:, 0, 0, 0] * 255).round()) == sorted([*range(20, 30)] * 4)
+
+
+def test_cifar_of_both_files(monkeypatch, tmp_path):
+    (tmp_path / "data").mkdir()
+    for name, level in (("cifar10", 0), ("cifar10_more", 255)):
+        x, y = np.full((2, 32, 32, 3), level, np.uint8), np.full(2, level % 2)
+        tests = {"x_test": x, "y_test": y} if level == 0 else {}
+        np.savez(tmp_path / "data" / f"{name}.npz", x_train=x, y_train=y, **tests)
+    monkeypatch.setenv("XBARC_DATA", str(tmp_path))
+    samples = cifar10()
+    x, y = samples.train
+    assert x.shape == (4, 3, 32, 32) and sorted(y) == [0, 0, 1, 1]
+    assert ((x[:, 0, 0, 0] > 0) == y).all()  # pictures keep their classes in the new order
+    assert x[y == 0][0, :, 0, 0] == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225])
+    assert len(samples.test[0]) == 2
 
 
 @pytest.mark.parametrize("name", PAPERS)
