@@ -102,6 +102,7 @@ def _unet(side: int, widths: Sequence[int]) -> Any:
     """A U-Net with random weights: two 3 x 3 convolutions a level, `widths` channels in each."""
     weights: list[str] = []
     body: list[str] = []
+    kept: list[str] = []
 
     def layer(call: str, x: str, shape: Sequence[int], filters: int) -> str:
         n = len(weights)
@@ -116,7 +117,7 @@ def _unet(side: int, widths: Sequence[int]) -> Any:
             body.append(f"{x} = Relu({y})")
         return x
 
-    x, channels, kept = "x", 1, []
+    x, channels = "x", 1
     for filters in widths:
         if kept:
             body.append(f"p{x} = MaxPool<kernel_shape=[2,2], strides=[2,2]>({x})")

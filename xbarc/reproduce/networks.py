@@ -104,7 +104,7 @@ def membranes(side: int, count: int) -> Samples:
     for _ in range(count):
         top, left = rng.integers([s - side + 1 for s in stack.shape[2:]])
         square = stack[rng.integers(len(stack) - held), :, top : top + side, left : left + side]
-        square = np.rot90(square, rng.integers(4), (1, 2))
+        square = np.rot90(square, int(rng.integers(4)), (1, 2))
         squares.append(square[:, :, :: rng.choice([-1, 1])])
     across = stack.shape[-1] // side
     tiles = stack[-held:].reshape(held, 2, across, side, across, side)
