@@ -105,3 +105,17 @@ def test_absurd_constants_are_refused():
     )
     with pytest.raises(XbarcError, match=r"shape \[65536, 65536, 65536\]"):
         Canonicalize().apply(model, None)
+
+
+@pytest.mark.parametrize(
+    ("declared", "node", "said"),
+    [
+        ("int64 s = {3}", "ConstantOfShape(s)", "list of whole numbers"),
+        ("float[1] s = {3.0}", "ConstantOfShape(s)", "list of whole numbers"),
+        ("int64[1] s = {3}", "ConstantOfShape<value = float[2] {1, 2}>(s)", "one number, not 2"),
+    ],
+)
+def test_malformed_constants_are_refused(declared, node, said):
+    text = f"g (float[N] x) => (float[N] y) <{declared}> {{ c = {node}  y = Add(x, c) }}"
+    with pytest.raises(XbarcError, match=f"ConstantOfShape.*{said}"):
+        Canonicalize().apply(ir.from_onnx_text(HEADER + text), None)

@@ -180,8 +180,12 @@ def _evaluate(node: ir.Node, opset: int) -> list[Array | None] | None:
 
 
 def _constant_of_shape(node: ir.Node, shape: Array | None) -> Array:
-    sizes = [] if shape is None else [int(size) for size in shape]
+    if shape is None or shape.ndim != 1 or shape.dtype.kind not in "iu":
+        raise XbarcError(f"{describe(node)}: its shape must be a list of whole numbers")
+    sizes = [int(size) for size in shape]
     tensor = attribute(node, "value")
+    if tensor is not None and tensor.size != 1:
+        raise XbarcError(f"{describe(node)}: its value must be one number, not {tensor.size}")
     value = np.zeros((), np.float32) if tensor is None else tensor.numpy().reshape(-1)[0]
     _check_size(node, sizes, np.dtype(value.dtype).itemsize)
     return np.broadcast_to(value, sizes)
