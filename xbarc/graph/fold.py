@@ -172,11 +172,18 @@ def _evaluate(node: ir.Node, opset: int) -> list[Array | None] | None:
     if is_op(node, *VIEWS) and node.outputs[0].shape is not None and inputs[0] is not None:
         shape = node.outputs[0].shape
         if is_op(node, "Transpose"):
-            return [inputs[0].transpose(attribute(node, "perm"))]
+            return [_transposed(node, inputs[0])]
         if shape.is_static() and math.prod(shape.numpy()) == inputs[0].size:
             return [_reshaped(inputs[0], shape.numpy())]
     _refuse_absurd(node, inputs, opset)
     return _run_alone(node, inputs, used, opset)
+
+
+def _transposed(node: ir.Node, array: Array) -> Array:
+    perm = attribute(node, "perm")
+    if perm is not None and sorted(perm) != list(range(array.ndim)):
+        raise XbarcError(f"{describe(node)}: perm {list(perm)} is no order of {array.ndim} axes")
+    return array.transpose(perm)
 
 
 def _constant_of_shape(node: ir.Node, shape: Array | None) -> Array:
