@@ -1,5 +1,6 @@
 """`xbarc reproduce`: what is counted without training, the page, and the command."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,9 +11,18 @@ import xbarc.reproduce.paper as papers
 from xbarc.cli.app import app
 from xbarc.graph.compress.matrices import find_matrices
 from xbarc.reproduce import ckf, msccnn, sub_image, trannsformer
-from xbarc.reproduce.networks import Samples, cifar10, digits, membranes, strokes
+from xbarc.reproduce.networks import Samples, available, cifar10, digits, membranes, strokes
 from xbarc.reproduce.page import result_page
-from xbarc.reproduce.paper import PAPERS, Line, Result, data_file, paper, percent_less, shown
+from xbarc.reproduce.paper import (
+    PAPERS,
+    Line,
+    MissingDataError,
+    Result,
+    data_file,
+    paper,
+    percent_less,
+    shown,
+)
 from xbarc.support.errors import UsageError, XbarcError
 
 
@@ -30,6 +40,78 @@ def test_dense_counts_of_trannsformer():
 
 def test_planted_clusters():
     assert [line.ours for line in trannsformer._planted()] == [8, 16]
+
+
+def test_whole_networks_of_trannsformer():
+    counted = {
+        case.mpes["original"]: trannsformer._mpes(case.network(), "dense")
+        for case in trannsformer._networks(quick=False)
+        if case.mpes
+    }
+    assert counted == {149700: 149700, 257700: 257700}
+
+
+def test_trannsformer_of_a_cnn(monkeypatch):
+    """All four states of a convolutional network, hardly trained: what is counted, and told."""
+    case = trannsformer._networks(quick=True)[1]
+    all_of = digits((1, 8, 8))
+    few = Samples(*((x[:96], y[:96]) for x, y in (all_of.train, all_of.test)))
+    tiny = dataclasses.replace(case, samples=lambda: few, training={**case.training, "epochs": 4})
+    monkeypatch.setattr(trannsformer, "_networks", lambda quick: [tiny])
+    told = []
+    result = trannsformer.reproduce(True, told.append)
+    mpes, accuracies, costs = (
+        {line.what: line.ours for line in part.lines} for part in result.tables[2:]
+    )
+    assert mpes["original"] == 3 * 2 + 18 * 4 + 16 * 16 + 16 * 3
+    assert mpes["TraNNsformer"] < mpes["pruned only"] <= mpes["original"]
+    assert mpes["pruned, clustered offline"] < mpes["pruned only"]
+    less = 100 * (mpes["TraNNsformer"] / mpes["original"] - 1)
+    assert mpes["TraNNsformer against original"] == pytest.approx(less)
+    assert accuracies["pruned only"] == accuracies["pruned, clustered offline"]
+    assert costs["crossbars on mca64, original"] == 1 + 2 + 1 + 1
+    assert all(line.kind == "model" for part in result.tables[2:] for line in part.lines)
+    assert [text.split(":")[0] for text in told if "crossbars on mca128" in text] == [
+        f"{case.name}, {name}" for name in list(mpes)[:4]
+    ]
+
+
+def test_accuracies_are_compared_on_as_many_pictures_as_the_papers():
+    case = next(c for c in trannsformer._networks(quick=False) if "CIFAR" in c.name)
+    variant = trannsformer.Variant("TraNNsformer", None, 1, 0.5, 0.46, {}, 1.0, 1.0)
+    (line,) = trannsformer._accuracies(case, [variant])
+    assert (line.ours, line.paper) == (50.0, 46.9)
+    assert line.note == "on the first 1000, as the paper's: 46 %"
+
+
+def test_what_gets_worse_in_msccnn_says_so():
+    def state(name, before, why, **figures):
+        return msccnn.State(name, before, why, {key: (v, "") for key, v in figures.items()})
+
+    states = [
+        state("as it is", "as it is", "", crossbars=10, area=1.0, accuracy=99.0),
+        state("pooled", "as it is", "", crossbars=4, area=1.0, accuracy=98.0),
+        state("split", "pooled", "two for one", crossbars=5, area=1.5, accuracy=98.5),
+    ]
+    notes = {line.what: line.note for line in msccnn._lines(states) if line.note}
+    assert notes == {
+        "crossbars, split": "more than pooled: two for one",
+        "area, split": "more than as it is: two for one",
+    }
+
+
+def test_networks_of_msccnn_at_each_step():
+    """Weights of the network on CIFAR-10: pooling leaves 64 x 10, depthwise kernels 9 a channel."""
+    (case,) = (c for c in msccnn._networks(quick=False) if c.name == "CIFAR-10")
+    x = np.random.default_rng(0).random((8, 3, 32, 32), np.float32)
+    samples = Samples((x, np.zeros(8, np.int64)), (x, np.zeros(8, np.int64)))
+    found = [
+        msccnn._figures(case.network(), samples, passes)["weights"][0]
+        for passes in ("", msccnn.POOLED, msccnn.SEPARATED)
+    ]
+    kernels = 9 * (3 * 16 + 16 * 32 + 32 * 64)
+    separate = 9 * (3 * 16 + 16 + 32) + 16 * 32 + 32 * 64
+    assert found == [kernels + 1024 * 128 + 128 * 10, kernels + 64 * 10, separate + 64 * 10]
 
 
 def test_lenet_counts_of_msccnn():
@@ -138,6 +220,36 @@ def test_data_that_isnt_there(monkeypatch, tmp_path):
     monkeypatch.setenv("XBARC_DATA", str(tmp_path))
     with pytest.raises(XbarcError, match="needs data/mnist.npz in the folder that XBARC_DATA"):
         data_file("data/mnist.npz")
+
+
+def test_a_network_without_data_is_left_out():
+    def missing():
+        raise MissingDataError("needs data/cifar10.npz")
+
+    quick = msccnn._networks(quick=True)[0]
+    other = dataclasses.replace(quick, name="other", samples=missing)
+    result, told = Result(), []
+    ((case, samples),) = available([other, quick], result, told.append)
+    assert case.name == quick.name and len(samples.train[0]) == 1400
+    assert result.notes == told == ["other is left out: needs data/cifar10.npz."]
+    with pytest.raises(MissingDataError, match="cifar10"):
+        list(available([other, other], Result(), told.append))
+
+
+def test_grey_cifar_of_both_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("XBARC_DATA", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    pictures = np.zeros((3, 32, 32, 3), np.uint8)
+    pictures[:, 0, 1] = [255, 0, 0]
+    half = {"x_train": pictures, "y_train": np.arange(3)}
+    np.savez(tmp_path / "data/cifar10.npz", **half, x_test=pictures, y_test=np.arange(3))
+    with pytest.raises(MissingDataError, match="cifar10_more"):
+        cifar10(grey=True)
+    np.savez(tmp_path / "data/cifar10_more.npz", **half)
+    samples = cifar10(grey=True)
+    for (x, _), count in ((samples.train, 6), (samples.test, 3)):
+        assert x.shape == (count, 1024) and x[:, 1] == pytest.approx(0.299)
+        assert (x != 0).sum() == count
 
 
 def test_figures():

@@ -8,8 +8,6 @@ import xbarc
 from xbarc.frontends.onnx.importer import load
 from xbarc.graph.compress.matrices import find_matrices
 from xbarc.pipeline import load_registry, parse_passes, run_graph_passes
-from xbarc.report.charts import Segment, bar
-from xbarc.report.html import Markup, tag
 from xbarc.reproduce.networks import (
     DIFFERENTIAL,
     LOSSLESS,
@@ -19,6 +17,7 @@ from xbarc.reproduce.networks import (
     strokes,
     tuned,
 )
+from xbarc.reproduce.page import Bar, bars
 from xbarc.reproduce.paper import Line, Progress, Result, percent_less
 
 TITLE = "CKF: pruned weights that cost no operation"
@@ -63,7 +62,8 @@ def reproduce(quick: bool, progress: Progress) -> Result:
     side = task.samples.test[0].shape[-1]
     title = f"U-Net of {side} x {side} pixels, {PRUNED:.1%} of each layer's weights pruned"
     result.add(f"{title} and retrained, on a standing circuit", lines)
-    result.pictures.append(_bars(macs))
+    rows = [Bar(name, count, f"{count:,}") for name, count in macs.items()]
+    result.pictures.append(bars("Multiplications an image", rows))
     result.notes += [
         "33.62 W less power can't be derived from what is public: what is reported is how much "
         "power changes on a named target.",
@@ -213,18 +213,3 @@ def _sparse(network: Any) -> Any:
     )
     run_graph_passes(parse_passes(text, load_registry()).graph, model, None)
     return model
-
-
-def _bars(macs: dict[str, int]) -> Markup:
-    most = max(macs.values())
-    rows = [
-        tag(
-            "tr",
-            tag("th", name, scope="row"),
-            tag("td", bar([Segment(count, "s0", name)], most, name)),
-            tag("td", f"{count:,}"),
-        )
-        for name, count in macs.items()
-    ]
-    caption = tag("figcaption", tag("b", "Multiplications an image"))
-    return tag("figure", caption, tag("table", rows, class_="grid"))

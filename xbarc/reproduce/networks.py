@@ -1,14 +1,16 @@
-"""Networks and data of the reproductions: ONNX text with random weights, scikit-learn's digits."""
+"""Networks and data of the reproductions: ONNX text with random weights, pictures and classes."""
 
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
 
 import xbarc
-from xbarc.reproduce.paper import data_file
+from xbarc.reproduce.paper import MissingDataError, Progress, Result, data_file
 from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
 
@@ -27,6 +29,41 @@ class Samples:
     test: tuple[Array, Array]
 
 
+@dataclass(frozen=True)
+class Case:
+    """A network that a paper is tried on, untrained, and what it is trained with (`xbarc.tune`)."""
+
+    name: str
+    network: Callable[[], onnx.ModelProto]
+    samples: Callable[[], Samples]
+    training: Mapping[str, Any]
+
+
+SomeCase = TypeVar("SomeCase", bound=Case)
+
+
+def available(
+    cases: Sequence[SomeCase], result: Result, progress: Progress
+) -> Iterator[tuple[SomeCase, Samples]]:
+    """Each network with its data; a note says which are left out for want of data.
+
+    Raises `MissingDataError` where none is left.
+    """
+    missing = 0
+    for case in cases:
+        try:
+            samples = case.samples()
+        except MissingDataError as error:
+            missing += 1
+            if missing == len(cases):
+                raise
+            note = f"{case.name} is left out: {error}."
+            progress(note)
+            result.notes.append(note)
+            continue
+        yield case, samples
+
+
 def random_network(text: str, seed: int = 0) -> onnx.ModelProto:
     """A model of ONNX text; each value that is declared and not computed is a random weight.
 
@@ -42,6 +79,57 @@ def random_network(text: str, seed: int = 0) -> onnx.ModelProto:
         model.graph.initializer.append(tensor)
         model.graph.value_info.remove(info)
     return model
+
+
+def mlp(sizes: Sequence[int]) -> onnx.ModelProto:
+    """A ReLU network without biases, with random weights."""
+    shapes = list(pairwise(sizes))
+    weights = ", ".join(f"float[{k},{n}] w{i}" for i, (k, n) in enumerate(shapes, start=1))
+    body, value = [], "x"
+    for i in range(1, len(shapes)):
+        body.append(f"m{i} = MatMul({value}, w{i}) r{i} = Relu(m{i})")
+        value = f"r{i}"
+    body.append(f"y = MatMul({value}, w{len(shapes)})")
+    ends = f"(float[N,{sizes[0]}] x) => (float[N,{sizes[-1]}] y)"
+    return random_network(f"mlp {ends} <{weights}> {{ {' '.join(body)} }}")
+
+
+def cnn(
+    picture: tuple[int, int, int],
+    kernel: int,
+    maps: Sequence[int],
+    hidden: Sequence[int],
+    *,
+    pad: int = 0,
+) -> onnx.ModelProto:
+    """Convolutions, each with ReLU and 2x2 max pooling, then `hidden` layers, then 10 classes.
+
+    `picture`: channels, rows, columns. `maps` of each convolution. All layers have biases.
+    """
+    channels, side, columns = picture
+    weights, body, value = [], [], "x"
+    pads = f"<pads=[{pad},{pad},{pad},{pad}]>"
+    for i, (before, after) in enumerate(pairwise((channels, *maps)), start=1):
+        weights.append(f"float[{after},{before},{kernel},{kernel}] w{i}, float[{after}] b{i}")
+        body.append(
+            f"c{i} = Conv{pads}({value}, w{i}, b{i}) r{i} = Relu(c{i}) "
+            f"p{i} = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r{i})"
+        )
+        value = f"p{i}"
+        side, columns = ((n + 2 * pad - kernel + 1) // 2 for n in (side, columns))
+    body.append(f"f = Flatten({value})")
+    value = "f"
+    sizes = (maps[-1] * side * columns, *hidden, 10)
+    for i, (k, n) in enumerate(pairwise(sizes), start=len(maps) + 1):
+        weights.append(f"float[{k},{n}] w{i}, float[{n}] b{i}")
+        last = i == len(maps) + len(sizes) - 1
+        body.append(f"{'y' if last else f'g{i}'} = Gemm({value}, w{i}, b{i})")
+        if not last:
+            body.append(f"r{i} = Relu(g{i})")
+            value = f"r{i}"
+    shape = ",".join(map(str, picture))
+    ends = f"(float[N,{shape}] x) => (float[N,10] y)"
+    return random_network(f"cnn {ends} <{', '.join(weights)}> {{ {' '.join(body)} }}")
 
 
 def digits(shape: tuple[int, ...]) -> Samples:
@@ -70,12 +158,18 @@ def mnist(shape: tuple[int, ...]) -> Samples:
     return Samples(train, test)
 
 
-def cifar10() -> Samples:
-    """CIFAR-10 from XBARC_DATA, [n, 3, 32, 32], scaled as ResNet-20 takes it."""
+def cifar10(*, grey: bool = False) -> Samples:
+    """CIFAR-10 from XBARC_DATA.
+
+    [n, 3, 32, 32], scaled as ResNet-20 takes it, or grey [n, 1024] (ITU-R BT.601), 0 to 1.
+    """
     mean = np.array([0.485, 0.456, 0.406], np.float32)
     deviation = np.array([0.229, 0.224, 0.225], np.float32)
 
     def prepared(pixels: Array) -> Array:
+        if grey:
+            weights = np.array([0.299, 0.587, 0.114], np.float32) / 255
+            return (pixels.astype(np.float32) @ weights).reshape(len(pixels), -1)
         numbers = (pixels / np.float32(255) - mean) / deviation
         return np.ascontiguousarray(numbers.transpose(0, 3, 1, 2))
 
@@ -130,10 +224,15 @@ def _pictures_and_masks(pairs: Array) -> tuple[Array, Array]:
     return pairs[:, :1].astype(np.float32), pairs[:, 1:].astype(np.uint8)
 
 
+def right(program: xbarc.Program, samples: Samples) -> Array:
+    """Which of the test samples a program classifies right."""
+    (scores,) = program.run(samples.test[0]).values()
+    return np.asarray(np.argmax(scores.reshape(len(scores), -1), 1) == samples.test[1])
+
+
 def accuracy(program: xbarc.Program, samples: Samples) -> float:
     """Share of the test samples that a program classifies right."""
-    (scores,) = program.run(samples.test[0]).values()
-    return float((np.argmax(scores.reshape(len(scores), -1), 1) == samples.test[1]).mean())
+    return float(right(program, samples).mean())
 
 
 def tuned(model: Any, samples: Samples, **options: Any) -> Any:

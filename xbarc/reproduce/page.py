@@ -1,7 +1,50 @@
 """The page of a reproduction."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from xbarc.artifact import CompiledProgram
+from xbarc.report.charts import Segment, bar
 from xbarc.report.html import Markup, page, tag
+from xbarc.report.matrix import matrix_pictures, svg
 from xbarc.reproduce.paper import Line, Paper, Result, shown
+from xbarc.support.errors import XbarcError
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of a picture: its length, what is written behind it, its colour (`s0` ..)."""
+
+    name: str
+    value: float
+    text: str
+    color: str = "s0"
+
+
+def bars(title: str, rows: Sequence[Bar]) -> Markup:
+    """Bars below each other, on one scale."""
+    most = max(row.value for row in rows)
+    drawn = [
+        tag(
+            "tr",
+            tag("th", row.name, scope="row"),
+            tag("td", bar([Segment(row.value, row.color, row.name)], most, row.name)),
+            tag("td", row.text),
+        )
+        for row in rows
+    ]
+    return tag("figure", tag("figcaption", tag("b", title)), tag("table", drawn, class_="grid"))
+
+
+def matrices(name: str, program: CompiledProgram) -> Iterator[Markup]:
+    """The matrices of a network before and after their rows and columns were put in order."""
+    try:
+        found = matrix_pictures(program, None, 96)
+    except XbarcError:  # Each matrix stands on one tile: it has one order only.
+        return
+    for p in found:
+        title = tag("figcaption", tag("b", f"{name}: {p.name}"), tag("span", p.caption))
+        yield tag("figure", title, svg(p))
 
 
 def result_page(paper: Paper, result: Result, *, quick: bool) -> Markup:

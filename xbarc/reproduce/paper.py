@@ -66,6 +66,10 @@ class Result:
         return {"tables": [asdict(table) for table in self.tables], "notes": self.notes}
 
 
+class MissingDataError(XbarcError):
+    """A file that a full reproduction needs isn't there."""
+
+
 class Paper(Protocol):
     """A module of this package."""
 
@@ -87,10 +91,10 @@ def paper(name: str) -> Paper:
 
 
 def data_file(name: str) -> Path:
-    """A file below XBARC_DATA. Raises `XbarcError` where it isn't there."""
+    """A file below XBARC_DATA. Raises `MissingDataError` where it isn't there."""
     folder = os.environ.get("XBARC_DATA")
     if not folder or not (path := Path(folder) / name).is_file():
-        raise XbarcError(
+        raise MissingDataError(
             f"the full reproduction needs {name} in the folder that XBARC_DATA names: set it, or "
             "use --quick"
         )

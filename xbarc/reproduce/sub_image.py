@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 import xbarc
-from xbarc.report.charts import Segment, bar
-from xbarc.report.html import Markup, tag
 from xbarc.reproduce.networks import (
     DIFFERENTIAL,
     LOSSLESS,
@@ -20,6 +18,7 @@ from xbarc.reproduce.networks import (
     random_network,
     tuned,
 )
+from xbarc.reproduce.page import Bar, bars
 from xbarc.reproduce.paper import Line, Progress, Result, data_file, percent_less
 
 TITLE = "Sub-image partitioning, 2D and 1D kernels"
@@ -219,7 +218,11 @@ def _replaced(task: Task, result: Result, progress: Progress) -> list[Case]:
     """The task's cases, as a table and a picture of the result too."""
     cases = list(_cases(task, progress))
     result.add(f"{task.name}, retrained, on crossbars of 128 x 128", _lines(cases, task.saved))
-    result.pictures.append(_bars(task.name, cases))
+    rows = [
+        Bar(f"{c.ratio:.0%} 2D + 1D", c.crossbars, f"{c.crossbars:,}, {c.accuracy:.1%}")
+        for c in cases
+    ]
+    result.pictures.append(bars(f"{task.name}: crossbars and accuracy", rows))
     return cases
 
 
@@ -285,20 +288,3 @@ def _wires(
             yield Line(f"{about}, {name}", 100 * share, None, "model", "%", note)
         moved = 100 * np.linalg.norm(wired - ideal) / np.linalg.norm(ideal)
         yield Line(f"{about}, scores moved by it", float(moved), None, "model", "%", note)
-
-
-def _bars(name: str, cases: Sequence[Case]) -> Markup:
-    most = max(case.crossbars for case in cases)
-    rows = [
-        tag(
-            "tr",
-            tag("th", f"{case.ratio:.0%} 2D + 1D", scope="row"),
-            tag(
-                "td", bar([Segment(case.crossbars, "s0", f"{case.crossbars} crossbars")], most, "")
-            ),
-            tag("td", f"{case.crossbars:,}, {case.accuracy:.1%}"),
-        )
-        for case in cases
-    ]
-    caption = tag("figcaption", tag("b", f"{name}: crossbars and accuracy"))
-    return tag("figure", caption, tag("table", rows, class_="grid"))
