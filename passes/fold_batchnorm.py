@@ -79,10 +79,11 @@ def _fold(layer: ir.Node, node: ir.Node, source: ir.Value, taken: set[str]) -> b
     if affine is None or flat_bias is None:
         return False
     scale, shift = affine
-    new_bias = (flat_bias * scale + shift).astype(weight.dtype)
     new_weight = weight
-    if not np.all(scale == 1):
-        new_weight = (weight * _along_output(layer, weight, scale)).astype(weight.dtype)
+    with np.errstate(over="ignore"):  # what overflows isn't folded
+        new_bias = (flat_bias * scale + shift).astype(weight.dtype)
+        if not np.all(scale == 1):
+            new_weight = (weight * _along_output(layer, weight, scale)).astype(weight.dtype)
     if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
         return False
     if new_weight is not weight:

@@ -165,6 +165,17 @@ def test_few_weights_are_rounded_to_nearest_where_the_work_is_limited(monkeypatc
     assert program.report["quantization"]["rounded"] == ["Conv_1"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "each"),
+    # What both layers read and give; their products.
+    [("VALUES", 1 + 192 + 512 + 512 + 384), ("MACS", 1 + 64 * (27 * 8 + 8 * 6))],
+)
+def test_fewer_samples_are_looked_at_where_memory_or_work_is_limited(monkeypatch, limit, each):
+    monkeypatch.setattr(layers, limit, 9 * each)
+    program = xbarc.compile(text_model(TWO), calibration=alike(20, 3, 8, 8))
+    assert program.report["quantization"]["samples"] == 9
+
+
 def test_without_data_nothing_is_fitted():
     program = xbarc.compile(text_model(TWO))
     assert program.report["quantization"] == {

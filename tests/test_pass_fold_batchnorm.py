@@ -153,6 +153,33 @@ def test_what_cannot_be_folded_stays(body, expected):
     check(model, expected)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    ["r = Relu(w)  a = Conv(x, r)", "e = Relu(beta)  a = Conv(x, w, e)", "a = Conv(x, q)"],
+    ids=["computed weights", "a computed bias", "integer weights"],
+)
+def test_a_layer_that_is_not_static_stays(layer):
+    model = model_of(
+        f"g (float[N,2,2,2] x) => (float[N,2,2,2] y) {{ {layer}  y = {BN} }}",
+        w=normal(2, 2, 1, 1),
+        q=np.ones((2, 2, 1, 1), np.int8),
+        **statistics(2),
+    )
+    nodes = [node.op_type for node in model.graph]
+    assert FoldBatchNorm().apply(model, None) is False
+    assert [node.op_type for node in model.graph] == nodes
+
+
+def test_weights_that_would_overflow_stay():
+    model = model_of(
+        f"g (float[N,2,2,2] x) => (float[N,2,2,2] y) {{ a = Conv(x, w)  y = {BN} }}",
+        w=np.full((2, 2, 1, 1), 1e30, np.float32),
+        **{**statistics(2), "gamma": np.array([1, 1e20], np.float32)},
+    )
+    assert FoldBatchNorm().apply(model, None) is False
+    assert [node.op_type for node in model.graph] == ["Conv", "BatchNormalization"]
+
+
 def test_an_output_before_the_normalisation_stays():
     model = model_of(
         f"g (float[N,2,2,2] x) => (float[N,2,2,2] a, float[N,2,2,2] y) "

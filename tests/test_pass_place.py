@@ -67,6 +67,16 @@ def test_a_block_beats_a_strip():
     assert bits_hops(found, counts, graph) < bits_hops(Arrangement(mesh, (0, 1)), counts, graph)
 
 
+@pytest.mark.parametrize(
+    ("height", "columns"), [(1, 2), (2, 2), (3, 2), (4, 2), (6, 2), (24, 3), (32, 4)]
+)
+def test_two_layers_that_fill_columns_take_the_whole_height(height, columns):
+    graph = nx.Graph([(0, 1, {"bits": 1})])
+    mesh = Mesh(1, 8 * height, 1, 1, 8)
+    found = arrange({0: columns * height, 1: columns * height}, graph, mesh, Place())
+    assert found.mesh.band == height
+
+
 def test_who_exchanges_most_comes_next():
     graph = nx.Graph()
     graph.add_nodes_from(range(4))
