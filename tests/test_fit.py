@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import xbarc
 from xbarc.cli import app
-from xbarc.driver.quantization import Ranges
+from xbarc.driver.quantization import Ranges, weak_layers
 from xbarc.graph.further import FurtherSample
 from xbarc.lowering.fit import layers
 from xbarc.lowering.fit.rounding import round_to_output
@@ -229,6 +229,17 @@ def test_a_weak_layer_is_warned_of(tmp_path):
     assert "layer 'Conv' stands at " in said
     assert ".inputs.bits=10' would help" in said
     assert "stands at" not in compiled(tmp_path, bits=8).stderr
+
+
+def test_the_worst_layers_are_named_and_the_rest_counted():
+    cause = {"inputs": 0.2, "weights": 0.7, "inherited": 0.1}
+    layers = {f"l{i}": {"snr_db": 8.0 + i, **cause} for i in range(7)}
+    layers |= {"at the limit": {"snr_db": 15.0, **cause}, "unknown": {"snr_db": None, **cause}}
+    lines = list(weak_layers({"quantization": {"layers": layers}}))
+    assert [line.split("'")[1] for line in lines[:-1]] == ["l0", "l1", "l2", "l3", "l4"]
+    assert "70% of the noise is its rounded weights" in lines[0]
+    assert lines[-1] == "2 more layers stand below 15 dB: see `xbarc trace`"
+    assert len(list(weak_layers({"quantization": {"layers": dict(list(layers.items())[:5])}}))) == 5
 
 
 @pytest.mark.parametrize(

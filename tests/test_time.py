@@ -209,6 +209,13 @@ def test_hops_of_a_placed_program():
     assert hops(Edge(None, "a", 1)) == hops(Edge("b", None, 1)) == 1
 
 
+def test_layers_of_one_node_are_a_hop_apart():
+    target = make_target(core={"crossbars": 4}, node={"cores": 1}, chip={"nodes": 16})
+    module = conv_chain([("a", 18, 3, 4, 8), ("b", 16, 3, 8, 8)])
+    run_module_passes([Im2col(), Place("snake")], XbarContext(target), module)
+    assert placed_hops(module, target)(Edge("a", "b", 1)) == 1
+
+
 def test_rates_of_a_target():
     target = load_target("isaac")
     rates = rates_of(target, components(target))
