@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from models import text_model
@@ -94,6 +95,19 @@ def test_a_stream_s_energy_by_its_leaves():
     # 64 vectors of signed inputs in 16 slices; 8 columns of 8 cells.
     assert leaves(figure)[0].how == "64 vectors x 16 input slices x 64 bit lines"
     assert leaves(figure)[1].source.startswith("ISAAC: 8 ADCs")
+
+
+def test_what_is_counted_is_said_component_by_component(program):
+    layer = program.report["layers"][0]
+    for name, energy in layer["energy_pj"].items():
+        if name == "leakage" or not energy:
+            continue
+        count = leaves(explain(program, f"layers.{layer['name']}.energy_pj.{name}"))[0]
+        if name == "adc":
+            factors = re.fullmatch(r"(\d+) vectors x (\d+) input slices x (\d+) bit lines", count.how)
+            assert math.prod(map(int, factors.groups())) == count.value
+        else:
+            assert "bit lines" not in count.how
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ class Reach:
 
         Behind them come those that may: a case that wasn't measured, of a file that has others.
         """
-        found = self._at(file, line) or self._by_name(file, line)
+        # A line outside of functions ran for whoever imported its module first.
+        inside = bool(_python_functions(self.root / file, line))
+        found = (inside and self._at(file, line)) or self._by_name(file, line)
         files = {_file(test) for test in found}
         near = {test for test in self.sampled - found if _file(test) in files}
         return [test for some in (found, near) for test in sorted(some, key=self._order(file))]

@@ -89,6 +89,7 @@ def test_what_reaches_a_line(root):
     seconds = {"tests/test_m.py::own": 9.0, "tests/test_a.py::slow": 2.0, "tests/test_b.py::q": 1.0}
     own, slow, quick = seconds
     lines = {"m.py": {15: frozenset([slow, own]), 18: frozenset([quick]), 33: frozenset([slow])}}
+    lines["m.py"][6] = frozenset([quick])  # that imported it first
     reach = Reach(root, lines, seconds)
     assert reach.tests_of("m.py", 18) == [quick]
     assert reach.tests_of("m.py", 16) == [own, slow]  # the head of the `if`
