@@ -104,7 +104,9 @@ def test_what_is_counted_is_said_component_by_component(program):
             continue
         count = leaves(explain(program, f"layers.{layer['name']}.energy_pj.{name}"))[0]
         if name == "adc":
-            factors = re.fullmatch(r"(\d+) vectors x (\d+) input slices x (\d+) bit lines", count.how)
+            factors = re.fullmatch(
+                r"(\d+) vectors x (\d+) input slices x (\d+) bit lines", count.how
+            )
             assert math.prod(map(int, factors.groups())) == count.value
         else:
             assert "bit lines" not in count.how
