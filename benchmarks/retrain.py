@@ -92,7 +92,10 @@ class Case:
     judged: tuple[str, ...] = ()
 
 
-SEPARABLE = (Stage({**FLOAT, "epochs": 24, "rate": 4e-3, "warmup": 0.5}, "kernel-2d1d{ratio=1}"),)
+SEPARABLE = (
+    Stage({**FLOAT, "epochs": 24, "rate": 4e-3, "warmup": 0.5}, "kernel-2d1d{ratio=1}"),
+    Stage({**FLOAT, "epochs": 14, "rate": 3e-3, "warmup": 0.2}),
+)
 
 CASES = [
     Case(
