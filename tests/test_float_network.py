@@ -111,6 +111,15 @@ def test_a_damaged_file_is_one_line(saved, content):
     assert "\n" not in str(caught.value)
 
 
+def test_weights_without_an_element_type_are_one_line(saved):
+    changed = onnx.load(saved / "float.onnx", load_external_data=False)
+    changed.graph.initializer[0].data_type = 0
+    (saved / "float.onnx").write_bytes(changed.SerializeToString())
+    rehash(saved)
+    with pytest.raises(XbarcError, match="is damaged: weights '.*' have no element type"):
+        load(saved).network()
+
+
 def test_new_weights_have_their_own(program, model):
     other = text_model(MODEL, seed=7)
     other.graph.node[0].name, other.graph.node[-1].name = "conv1", "fc"

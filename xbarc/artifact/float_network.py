@@ -61,6 +61,10 @@ def load(folder: Path) -> FloatNetwork:
     try:
         others = {*named_files(onnx.load(folder / GRAPH, load_external_data=False))} - {DATA}
         model = ir.load(folder / GRAPH)
+        for value in model.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None and tensor.dtype == ir.DataType.UNDEFINED:
+                raise ValueError(f"weights {value.name!r} have no element type")
         listed = json.loads(model.metadata_props[LAYERS])
         layers = {str(name): (str(a), str(b)) for name, (a, b) in listed.items()}
     except Exception as error:  # protobuf and onnx_ir have classes of their own for damage
