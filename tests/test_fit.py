@@ -176,6 +176,13 @@ def test_fewer_samples_are_looked_at_where_memory_or_work_is_limited(monkeypatch
     assert program.report["quantization"]["samples"] == 9
 
 
+@pytest.mark.parametrize(("samples", "rounding"), [(7, "nearest"), (8, "output")])
+def test_of_few_samples_nothing_is_fitted_by_itself(samples, rounding):
+    told = xbarc.compile(text_model(TWO), calibration=alike(samples, 3, 8, 8)).report
+    assert told["quantization"]["rounding"] == rounding
+    assert told["quantization"]["bias_correction"] == (samples == 8)
+
+
 def test_without_data_nothing_is_fitted():
     program = xbarc.compile(text_model(TWO))
     assert program.report["quantization"] == {

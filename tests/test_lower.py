@@ -19,7 +19,7 @@ from xdsl.utils.exceptions import VerifyException
 
 import xbarc
 from xbarc.cli.compile import summary
-from xbarc.ir.dialect import DigitalOp, MvmOp, WeightsOp
+from xbarc.ir.dialect import DigitalOp, MvmOp, QuantizeOp, WeightsOp
 from xbarc.report.page.overview import notes
 from xbarc.support.errors import XbarcError
 
@@ -154,6 +154,18 @@ BATCHED_WEIGHTS = {
 def test_batched_weights(form):
     x, w, product, shape, count = form
     check(text_model(f"g ({x}) => (float[{shape}] y) <{w}> {{ y = {product} }}"), crossbar=count)
+
+
+def test_batched_weights_take_the_codes_that_the_model_made():
+    program = check(
+        text_model(
+            """g (float[N,3,5,20] x) => (float[N,3,5,7] y) <float[3,20,7] w, float s = {0.25}, int8 z = {3}>
+            { q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = MatMul(d, w) }"""
+        ),
+        crossbar=3,
+    )
+    scales = [op.scale.value.data for op in program.module.walk() if isinstance(op, QuantizeOp)]
+    assert scales == [1, 1, 1]  # codes as they are
 
 
 def test_conv_with_a_moving_bias():
