@@ -113,8 +113,20 @@ CASES = [
         "adc",
         "4-bit converters on mca128 (" + " ".join(FITTED) + ")",
         2.0,
-        (Stage({"epochs": 1, "rate": 1e-4, "warmup": 0.1, "batch": 32}, images=8000),),
+        (
+            Stage({"epochs": 1, "rate": 1e-4, "warmup": 0.1, "batch": 32}, images=8000),
+            Stage({"epochs": 1, "rate": 1e-4, "warmup": 0.1, "batch": 32}, images=24000),
+        ),
         overrides=FITTED,
+    ),
+    Case(
+        "adc-cells",
+        "the same with cells of one bit, not retrained (array.cell_bits=1 "
+        + " ".join(FITTED)
+        + ")",
+        2.0,
+        (),
+        overrides=("array.cell_bits=1", *FITTED),
     ),
     Case(
         "adc-whole",
@@ -301,11 +313,12 @@ def run(case: Case, folder: Path, given: argparse.Namespace) -> None:
         json.loads((folder / f"{case.name}-{i + 1}.json").read_text())
         for i in range(len(case.stages))
     ]
+    before = measured(case, shared(NETWORK), case.passes, given)
     found = {
         "float": float((plain.argmax(1) == y).mean()),
         "images": len(x),
-        "before": measured(case, shared(NETWORK), case.passes, given),
-        "after": measured(case, network, case.mapping, given),
+        "before": before,
+        "after": measured(case, network, case.mapping, given) if stages else before,
         "stages": stages,
     }
     if case.noise:

@@ -17,7 +17,10 @@ LONGEST_LINE = 300
 PIPE_WIDTH = 160
 """Columns of a file or a pipe: nothing is shortened to the width of a screen that isn't there."""
 
-LEFT = ("layer", "op", "mapping", "component", "in")
+WRAPPED = ("layer", "figure", "note")
+"""Columns of long text: a narrow screen breaks their lines, and figures stay whole."""
+
+LEFT = (*WRAPPED, "op", "mapping", "component", "in", "kind")
 """Columns of text; the others are figures, at the right."""
 
 
@@ -103,8 +106,8 @@ def table(*columns: str, title: str | None = None) -> "Table":
         made.add_column(
             name,
             justify="left" if name in LEFT else "right",
-            overflow="fold" if name == "layer" else "ellipsis",
-            no_wrap=name != "layer",
+            overflow="fold" if name in WRAPPED else "ellipsis",
+            no_wrap=name not in WRAPPED,
         )
     return made
 
