@@ -62,6 +62,8 @@ WHOLE = (
 FITTED = ("adc.mode=calibrated", "adc.bits=4", "adc.ranges=least-squares")
 """Inputs bit by bit, weights in slices of 2 bits, converters that fit the sums."""
 
+ONE_BIT = "array.cell_bits=1"
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -126,7 +128,7 @@ CASES = [
         + ")",
         2.0,
         (),
-        overrides=("array.cell_bits=1", *FITTED),
+        overrides=(ONE_BIT, *FITTED),
     ),
     Case(
         "adc-whole",
