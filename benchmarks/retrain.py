@@ -123,9 +123,7 @@ CASES = [
     ),
     Case(
         "adc-cells",
-        "the same with cells of one bit, not retrained (array.cell_bits=1 "
-        + " ".join(FITTED)
-        + ")",
+        f"the same on cells of one bit ({ONE_BIT}), not retrained",
         2.0,
         (),
         overrides=(ONE_BIT, *FITTED),
