@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, and how it ends."""
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -625,3 +626,13 @@ def test_help_imports_nothing_slow():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "slow: []"
+
+
+def test_a_narrow_screen_breaks_the_lines_of_words_and_keeps_figures_whole():
+    made = table("figure", "ours", "kind", "note")
+    made.add_row("crossbars of a network whose name is long", "1,112.5 mm2", "model", "word " * 40)
+    text = io.StringIO()
+    Console(width=70, file=text).print(made)
+    assert "1,112.5 mm2  model" in text.getvalue()
+    assert text.getvalue().count("word") == 40
+    assert "…" not in text.getvalue()
