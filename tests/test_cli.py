@@ -12,6 +12,9 @@ import numpy as np
 import onnx
 import pytest
 from models import reference, text_model
+from rich.console import Console
+
+from xbarc.cli.output import table
 
 MODEL = """
 g (float[N,3,6,6] x) => (float[N,4] y) <float[4,3,3,3] w, float[4] b, float[4,4] f> {
