@@ -180,7 +180,7 @@ def cifar10(*, grey: bool = False) -> Samples:
             y.append(found["y_train"].astype(np.int64))
             if "x_test" in found:
                 test = prepared(found["x_test"]), found["y_test"].astype(np.int64)
-    # Each file is sorted by class.
+    # One file has what the other has not: mixed, so that the first samples stand for all.
     order = np.random.default_rng(0).permutation(sum(map(len, y)))
     return Samples((prepared(np.concatenate(x)[order]), np.concatenate(y)[order]), test)
 
