@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from xbarc.hw.converters import FLOAT32_ROUNDER, Converter, converter, fast_curve, full_scale
 from xbarc.hw.target import Adc
+from xbarc.simulator.exact.kernels import _convert_exact, _convert_fast
 
 
 def test_full_scale_is_rows_times_levels():
@@ -44,6 +45,21 @@ def test_codes_round_half_to_even_and_clip():
     # (a + 1)/2 = -1.5 -1 -0.5 0 0.5 1 1.5 2 2.5 3 3.5 4 4.5
     assert adc.codes(sums).tolist() == [0, 0, 0, 0, 0, 1, 2, 2, 2, 3, 3, 3, 3]
     assert adc.clipped(sums).tolist() == [True] * 2 + [False] * 8 + [True] * 3
+
+
+def test_kernels_round_and_count_alike():
+    adc = Converter(lo=-1.0, step=2.0, top=3, integer=False)
+    sums = np.arange(-4, 9, dtype=np.int32)
+    once, top = np.float32(1), np.float32(adc.top)
+    fast, exact, unclipped = (np.zeros(len(sums), np.float32) for _ in range(3))
+    scale = shift = np.float32(0.5)  # t = (sum + 1) / 2
+    clipped = int(adc.clipped(sums).sum())
+    assert _convert_fast(sums, fast, once, scale, shift, top, True) == clipped
+    assert _convert_exact(sums, exact, 1.0, adc.lo, adc.step, adc.top) == clipped
+    assert fast.tolist() == exact.tolist() == adc.codes(sums).tolist()
+    inside = sums[~adc.clipped(sums)]
+    assert _convert_fast(inside, unclipped, once, scale, shift, top, False) == 0
+    assert unclipped[: len(inside)].tolist() == adc.codes(inside).tolist()
 
 
 def test_exact_where_the_range_holds_every_sum():

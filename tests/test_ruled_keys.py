@@ -49,6 +49,13 @@ def test_with_what_it_needs_a_key_has_effect():
     assert load_target("mca128", ["array.columns_per_adc=64"]).columns_per_adc() == 64
 
 
+def test_a_converter_of_an_odd_number_of_columns_converts_a_pair_more():
+    analog = load_target("mca128", ["adc.subtract=analog", "core.adcs=205"])
+    assert analog.columns_per_adc() == 5  # 8 crossbars of 128 columns
+    assert analog.conversions_per_adc() == 3
+    assert load_target("mca128", ["core.adcs=205"]).conversions_per_adc() == 5
+
+
 def test_a_base_is_not_blamed():
     """What the base said falls back to the default, and the whole text reads back."""
     found = load_target("mca256", ["core.adcs=16", "adc.mode=lossless"])
