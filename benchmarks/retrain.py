@@ -117,7 +117,7 @@ CASES = [
         2.0,
         (
             Stage({"epochs": 1, "rate": 1e-4, "warmup": 0.1, "batch": 32}, images=8000),
-            Stage({"epochs": 1, "rate": 1e-4, "warmup": 0.1, "batch": 32}, images=24000),
+            Stage({"epochs": 2, "rate": 4e-5, "warmup": 0.1, "batch": 32}, images=8000),
         ),
         overrides=FITTED,
     ),
