@@ -115,15 +115,12 @@ CASES = [
         "adc",
         "4-bit converters on mca128 (" + " ".join(FITTED) + ")",
         2.0,
-        (
-            Stage({"epochs": 1, "rate": 1e-4, "warmup": 0.1, "batch": 32}, images=8000),
-            Stage({"epochs": 2, "rate": 4e-5, "warmup": 0.1, "batch": 32}, images=8000),
-        ),
+        (Stage({"epochs": 1, "rate": 1e-4, "warmup": 0.1, "batch": 32}, images=8000),),
         overrides=FITTED,
     ),
     Case(
         "adc-cells",
-        f"the same on cells of one bit ({ONE_BIT}), not retrained",
+        f"4-bit converters on cells of one bit, not retrained ({ONE_BIT} and the above)",
         2.0,
         (),
         overrides=(ONE_BIT, *FITTED),
