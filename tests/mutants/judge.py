@@ -124,11 +124,11 @@ def _parts(tests: Sequence[str], seconds: dict[str, float]) -> list[list[str]]:
     parts: list[list[str]] = [[], []]
     spent = 0.0
     for test in tests:
-        spent += seconds[test] + 0.02
-        if spent <= FIRST_SECONDS or not parts[0]:
-            parts[0].append(test)
-        elif spent <= MOST_SECONDS:
-            parts[1].append(test)
+        each = seconds[test] + 0.02
+        if spent + each > MOST_SECONDS and parts[0]:
+            continue  # a shorter one may fit
+        spent += each
+        parts[int(spent > FIRST_SECONDS and bool(parts[0]))].append(test)
     return [part for part in parts if part]
 
 

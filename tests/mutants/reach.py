@@ -30,7 +30,7 @@ class Reach:
     sampled: frozenset[str] = frozenset()
 
     def tests_of(self, file: str, line: int) -> list[str]:
-        """The tests that reach a line: those of its own module's file first, then the quick.
+        """The tests that reach a line: of its module's own file first, then who runs the module.
 
         Behind them come those that may: a case that wasn't measured, of a file that has others.
         """
@@ -41,8 +41,9 @@ class Reach:
         near = {test for test in self.sampled - found if _file(test) in files}
         return [test for some in (found, near) for test in sorted(some, key=self._order(file))]
 
-    def _order(self, file: str) -> Callable[[str], tuple[bool, float, str]]:
-        return lambda test: (not _own(test, file), self.seconds[test], test)
+    def _order(self, file: str) -> Callable[[str], tuple[bool, bool, float, str]]:
+        here = frozenset().union(*self.lines.get(file, {}).values())
+        return lambda test: (not _own(test, file), test not in here, self.seconds[test], test)
 
     def _at(self, file: str, line: int) -> frozenset[str]:
         """The tests that run the line, or another of its statement: one may stand on several."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import equivalent
 import pytest
 from changes import changes_of
+from judge import _parts
 from reach import Reach, _moved
 
 SOURCE = '''"""Text with 1 number."""
@@ -103,6 +104,12 @@ def test_what_may_reach_a_line_by_a_case_that_was_not_measured(root):
     x, y, _, other = seconds
     reach = Reach(root, {"m.py": {18: frozenset([x])}}, seconds, frozenset([y, other]))
     assert reach.tests_of("m.py", 18) == [x, y]
+
+
+def test_a_long_test_leaves_time_for_the_next():
+    seconds = {"quick": 1.0, "next": 39.5, "long": 500.0, "other": 100.0, "more": 150.0}
+    assert _parts(list(seconds), seconds) == [["quick"], ["next", "other"]]
+    assert _parts(["long", "quick"], seconds) == [["long"]]
 
 
 def test_lines_that_moved_since():
