@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-THRESHOLD = 10_000
+THRESHOLD = 100_000
 """New objects between two searches."""
 
 
