@@ -3,10 +3,11 @@
     python benchmarks/growth.py          # to 2000 layers
     python benchmarks/growth.py --full   # to 10,000 layers and 100,000 digital nodes
 
-Each size is compiled, saved and loaded in a process of its own. Linear growth is a column of equal
-milliseconds; each bar is that figure, of compiling.
+Each size is compiled, saved, loaded and reported in a process of its own. Linear growth is a column
+of equal milliseconds; each bar is that figure, of compiling.
 """
 
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -51,22 +52,26 @@ def _model(nodes, weights, last) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def measure(folder: Path, model: onnx.ModelProto) -> tuple[float, float]:
-    """Seconds of the processor to compile, and to save and load; the process prints them itself."""
+def measure(folder: Path, model: onnx.ModelProto) -> list[float]:
+    """Seconds of the processor to compile, to save and load, and to write the report's page."""
     onnx.save(model, folder / "m.onnx")
     code = (
         "import time, xbarc\n"
-        "start = time.process_time()\n"
+        "from xbarc.report import report_page\n"
+        "times = [time.process_time()]\n"
         "program = xbarc.compile('m.onnx')\n"
-        "print(time.process_time() - start)\n"
+        "times.append(time.process_time())\n"
         "program.save('m.xbar')\n"
-        "xbarc.load('m.xbar')\n"
-        "print(time.process_time() - start)"
+        "program = xbarc.load('m.xbar')\n"
+        "times.append(time.process_time())\n"
+        "report_page(program, None)\n"
+        "times.append(time.process_time())\n"
+        "print(*times)"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    compiled, whole = map(float, done.stdout.split())
-    return compiled, whole - compiled
+    times = [float(time) for time in done.stdout.split()]
+    return [end - start for start, end in itertools.pairwise(times)]
 
 
 def main() -> None:
@@ -75,13 +80,13 @@ def main() -> None:
         ("layers", chain, ALL_LAYERS if full else LAYERS),
         ("nodes", digital, ALL_NODES if full else NODES),
     ):
-        print(f"{what:>8} {'compile':>8} {'disk':>8} {'ms each':>8}")
+        print(f"{what:>8} {'compile':>8} {'disk':>8} {'page':>8} {'ms each':>8}")
         for size in sizes:
             with tempfile.TemporaryDirectory() as folder:
-                took, disk = measure(Path(folder), make(size))
+                took, disk, page = measure(Path(folder), make(size))
                 each = took / size * 1e3
-                bar = "#" * max(1, round(each * 4))
-                print(f"{size:>8} {took:>8.1f} {disk:>8.1f} {each:>8.2f}  {bar}", flush=True)
+                times = f"{took:>8.1f} {disk:>8.1f} {page:>8.1f} {each:>8.2f}"
+                print(f"{size:>8} {times}  {'#' * max(1, round(each * 4))}", flush=True)
 
 
 if __name__ == "__main__":

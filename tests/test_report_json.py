@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import time
 import typing
 from pathlib import Path
 
@@ -235,16 +234,11 @@ def test_keys_of_a_later_version_are_kept(saved):
     assert xbarc.load(saved).report == report
 
 
-def test_checking_changes_nothing_and_is_quick(compiled):
+def test_checking_changes_nothing(compiled):
     report = json.loads(json.dumps(compiled.report))
-    report["layers"] *= 500 // len(report["layers"])
-    before, times = copy.deepcopy(report), []
-    for _ in range(5):
-        start = time.perf_counter()
-        assert fault(report) is None
-        times.append(time.perf_counter() - start)
+    before = copy.deepcopy(report)
+    assert fault(report) is None
     assert report == before
-    assert min(times) < 0.1
 
 
 # --- docs/report_json.md --------------------------------------------------------------------------
