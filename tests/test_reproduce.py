@@ -222,6 +222,26 @@ def test_data_that_isnt_there(monkeypatch, tmp_path):
         data_file("data/mnist.npz")
 
 
+def test_sub_image_keeps_what_it_has_data_for(monkeypatch):
+    def missing():
+        raise MissingDataError("needs models/resnet20_cifar10.onnx")
+
+    there = sub_image.Network("A CNN", lambda: "samples", lambda *given: given[2].add("t", []))
+    gone = sub_image.Network("ResNet-20", missing, lambda *_: None)
+    monkeypatch.setattr(sub_image, "_networks", lambda quick: [there, gone])
+    monkeypatch.setattr(sub_image, "PUBLISHED", {})
+    result = sub_image.reproduce(False, lambda _: None)
+    assert [table.title for table in result.tables] == ["t"]
+    assert any("ResNet-20 is left out" in note for note in result.notes)
+
+
+def test_the_pages_place_is_tried_before_the_training(monkeypatch, tmp_path):
+    monkeypatch.setattr(ckf, "reproduce", lambda *_: pytest.fail("it trains"))
+    found = CliRunner().invoke(app, ["reproduce", "ckf", "-o", str(tmp_path / "no" / "p.html")])
+    assert found.exit_code != 0
+    assert isinstance(found.exception, XbarcError)
+
+
 def test_a_network_without_data_is_left_out():
     def missing():
         raise MissingDataError("needs data/cifar10.npz")

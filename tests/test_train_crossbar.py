@@ -177,7 +177,7 @@ def test_activations_beyond_the_range_have_no_gradient_but_a_learned_scale_has()
     quantiser = found.crossbars[0].quantiser
     beyond = np.abs(2 * x) > quantiser.range[1]
     assert beyond.any() and not tensor.grad.numpy()[beyond].any()
-    assert quantiser.scale.grad != 0
+    assert quantiser.factor.grad != 0
 
 
 def test_biases_are_a_layers_own_or_added_to_it():

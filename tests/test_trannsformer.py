@@ -139,6 +139,29 @@ def test_small_weights_go_and_those_in_clusters_survive():
     assert not layer.kept[1, 0]
 
 
+def test_the_network_given_is_never_the_result(trained):
+    tuned = retrained(trained, "trannsformer{sparsity=0.9}", epochs=1)
+    assert tuned.best.epoch == 1
+    assert tuned.figures["nonzero_share"] < 0.2
+
+
+def test_a_cluster_is_weak_by_the_weights_that_are_kept():
+    layer = state(np.ones((4, 8)))
+    layer.labels[:, :4], layer.labels[:, 4:] = 1, 2
+    layer.kept[:, :4] = False
+    layer.kept[0, 0] = True
+    assert layer.delete(0.5) == 1
+    assert layer.kept[:, 4:].all() and not layer.kept[:, :4].any()
+
+
+def test_grouped_convolutions_alone_are_refused():
+    text = """g (float[N,4,5,5] x) => (float[N,4,3,3] y) <float[4,1,3,3] w> {
+       y = Conv<group=4>(x, w) }"""
+    x = np.zeros((8, 4, 5, 5), np.float32)
+    with pytest.raises(UsageError, match="grouped convolutions"):
+        xbarc.tune(text_model(text), x, None, "mca64", method="trannsformer", **FAST)
+
+
 def test_weak_clusters_are_deleted():
     w = np.zeros((4, 8))
     w[:2, :4], w[2:, 4:] = 1, [[1, 0, 0, 0], [0, 0, 0, 0]]

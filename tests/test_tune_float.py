@@ -8,7 +8,7 @@ import torch
 from models import text_model
 
 import xbarc
-from xbarc.graph.ranges import KEY
+from xbarc.graph.ranges import KEY, carried_ranges
 from xbarc.graph.run import Session
 from xbarc.support.errors import UsageError
 from xbarc.train.augment import augmented
@@ -148,6 +148,11 @@ def test_narrow_products_train_as_well_and_are_judged_in_full():
         ({"batch_norm": True}, "give --float too"),
         ({"shift": -1}, "0 or more"),
         ({"precision": "float16"}, "float32, bfloat16"),
+        ({"plain": True, "ranges": "learned"}, "leave out --float"),
+        ({"plain": True, "noise": "read{sigma=0.1}"}, "leave out --noise"),
+        ({"plain": True, "device": "pcm"}, "leave out --noise"),
+        ({"patience": 3, "keep": "last"}, "patience"),
+        ({"teacher": text_model(CNN)}, "--distill"),
     ],
 )
 def test_bad_options_end_in_one_line(options, words):
@@ -155,6 +160,46 @@ def test_bad_options_end_in_one_line(options, words):
     with pytest.raises(UsageError, match=words) as caught:
         xbarc.tune(text_model(CNN), x, y, "mca64", epochs=1, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_normalisation_is_for_weights_of_a_layers_own():
+    """Two layers that share weights, or a bias, would fold two factors into one array."""
+    shared = """g (float[N,2,8,8] x) => (float[N,3] y)
+       <float[2,2,3,3] w, float[2] b, float[2] b2, float[2,3] w4> {
+        c1 = Conv <pads=[1,1,1,1]> (x, w, b)
+        r1 = Relu(c1)
+        c2 = Conv <pads=[1,1,1,1]> (r1, w, b2)
+        p = GlobalAveragePool(c2)
+        f = Flatten(p)
+        y = MatMul(f, w4)
+    }"""
+    x, y = task(16)
+    options = {"plain": True, "batch_norm": True, "epochs": 1}
+    dense = "g (float[N,8] x) => (float[N,4] y) <float[8,4] w> { y = MatMul(x, w) }"
+    for text, given in ((shared, x), (dense, x[:, 0, 0])):
+        with pytest.raises(UsageError, match="of their own"):
+            xbarc.tune(text_model(text), given, y, "mca64", **options)
+
+
+def test_pictures_whose_channels_are_last_are_moved_along_their_rows_and_columns():
+    first = np.random.default_rng(0).standard_normal((40, 3, 8, 8)).astype(np.float32)
+    settings = Settings(flip=True, shift=2)
+    moved = augmented({"x": first}, None, settings, 0, 0)["x"]
+    last = augmented({"x": np.moveaxis(first, 1, -1)}, None, settings, 0, 0)["x"]
+    assert np.array_equal(np.moveaxis(last, -1, 1), moved)
+    assert not np.array_equal(moved, first)
+
+
+@pytest.mark.parametrize("scale", [0.02, 50.0])
+def test_learned_ranges_stay_near_what_was_shown_whatever_its_size(scale):
+    """Adam moves each number by about the learning rate: 30 steps of 1e-3 are 3 %."""
+    x, y = task(120)
+    x = scale * x
+    options = {"ranges": "learned", "epochs": 5, "batch": 20, "rate": 1e-3, "keep": "last"}
+    model = xbarc.tune(text_model(CNN), x, y, "mca64", calibration=x, **options).model
+    low, high = carried_ranges(model)["x"]
+    assert 0.96 < high / x.max() < 1.04 or 0.96 < low / x.min() < 1.04
+    assert high != pytest.approx(x.max(), rel=1e-4)
 
 
 def test_only_pictures_are_moved():

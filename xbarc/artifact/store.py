@@ -15,7 +15,6 @@ What `xbarc run` left stands beside these, in `runs/` (`xbarc.artifact.runs`): n
 program.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -49,6 +48,7 @@ from xbarc.ir.dialect import CROSSBAR, CrossbarAttr, DigitalOp, MvmOp, WeightsOp
 from xbarc.support.data import Array
 from xbarc.support.document import to_json
 from xbarc.support.errors import XbarcError
+from xbarc.support.files import sha256_of
 from xbarc.support.garbage import rare_collections
 
 CODE_TYPES, REAL_TYPES = ("I8", "I16"), ("F32", "F64")
@@ -113,7 +113,7 @@ def _write(program: CompiledProgram, folder: Path) -> None:
     manifest = {
         "format": FORMAT,
         **program.origin,
-        "files": {p.relative_to(folder).as_posix(): _sha256(p) for p in files},
+        "files": {p.relative_to(folder).as_posix(): sha256_of(p) for p in files},
     }
     (folder / MANIFEST).write_text(_json(manifest), encoding="utf-8")
 
@@ -140,7 +140,7 @@ def load(path: str | Path) -> CompiledProgram:
         try:
             if (path / name).exists() and not (path / name).is_file():
                 raise XbarcError(f"{path}: {name} is no file: compile the model again")
-            found = _sha256(path / name)
+            found = sha256_of(path / name)
         except OSError as error:
             raise XbarcError(f"{path}: {name}: {error.strerror}: compile the model again") from None
         if found != digest:
@@ -214,11 +214,6 @@ def _check_values(path: Path, name: str, array: Array, op: WeightsOp) -> None:
     elif not (np.isfinite(low) and np.isfinite(high)) or (name.endswith(".scale") and low <= 0):
         wanted = "finite and positive" if name.endswith(".scale") else "finite"
         raise XbarcError(f"{path}: array {name!r} has values from {low} to {high}: not {wanted}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json(document: Any) -> str:

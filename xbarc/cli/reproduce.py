@@ -44,10 +44,12 @@ def command(
         return
     from xbarc.report.html import write_page
     from xbarc.reproduce.page import result_page
+    from xbarc.support.files import check_output
 
     found = paper(name)
-    result = found.reproduce(quick, lambda what: typer.echo(what, err=True))
     path = output or Path(f"reproduce-{name}.html")
+    check_output(path)
+    result = found.reproduce(quick, lambda what: typer.echo(what, err=True))
     write_page(path, result_page(found, result, quick=quick))
     if as_json:
         print_json({"paper": name, "quick": quick, "page": str(path), **result.document()})

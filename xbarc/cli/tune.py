@@ -142,8 +142,11 @@ def command(
     from xbarc.support.files import check_output
     from xbarc.train.data import Pixels
 
-    given = (model, data, calibration, validation, teacher, *(plugin or ()))
-    check_output(output, reads=[file for file in given if file is None or not file.is_dir()])
+    given = (model, data, calibration, validation, teacher, target, device, *(plugin or ()))
+    files = [Path(file) for file in given if file is not None and Path(file).is_file()]
+    check_output(output, reads=files)
+    if checkpoint is not None:
+        check_output(checkpoint, reads=[*files, output])
     pixels = Pixels(
         pixel_scale,
         _numbers("--pixel-mean", pixel_mean),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xbarc.frontends.registry import frontend_of
+from xbarc.support.files import sha256_of
 
 
 def describe_model(source: Any) -> dict[str, Any]:
@@ -15,8 +16,6 @@ def describe_model(source: Any) -> dict[str, Any]:
         name = "text" if frontend is None else frontend.name
         return {"name": name, "sha256": hashlib.sha256(source.encode()).hexdigest()}
     if isinstance(source, str | Path):
-        with Path(source).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"name": Path(source).name, "sha256": digest}
+        return {"name": Path(source).name, "sha256": sha256_of(source)}
     name = getattr(getattr(source, "graph", None), "name", None) or "model"
     return {"name": name, "sha256": None}

@@ -1,7 +1,5 @@
 """A study: trials of a program on disk over a data file, which go on where they were left."""
 
-import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +14,9 @@ from xbarc.driver.evaluate import samples_of
 from xbarc.driver.metrics import metric_named
 from xbarc.driver.trials import Bench, Conditions, Runner, Trials, Watch, bench, in_turn, run_trials
 from xbarc.simulator.analog.engine import RESULTS
-from xbarc.simulator.noise import load_device
+from xbarc.simulator.noise import files_of, load_device
 from xbarc.support.errors import XbarcError
+from xbarc.support.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Study:
             {
                 "results": RESULTS,
                 "program": program_hash(self.program),
-                "data": _sha256(self.data),
+                "data": sha256_of(self.data),
                 "labels": self.labels,
                 "metric": self.metric,
                 "limit": self.limit,
@@ -63,7 +62,7 @@ class Study:
                 "device": device,
                 "vary": None if c.vary is None else str(c.vary),
                 "by_layer": c.by_layer,
-                "plugins": sorted(map(_sha256, self.plugins)),
+                "plugins": sorted(map(sha256_of, self.plugins)),
                 "files": _files_of(at),
             }
         )
@@ -83,7 +82,7 @@ class Study:
             at=datetime.now(UTC).replace(microsecond=0),
             program=program_hash(self.program),
             input=self.data.name,
-            data=_sha256(self.data),
+            data=sha256_of(self.data),
             options=options,
             effects=at.effects,
             vary=None if c.vary is None else str(c.vary),
@@ -153,17 +152,7 @@ class _Kept:
 
 
 def _files_of(at: Bench) -> dict[str, str]:
-    """The content of files that options of effects name (a fault map), by effect and option."""
-    vary, found = at.conditions.vary, {}
-    for effect in next(iter(at.engines.values())).effects:
-        for option in dataclasses.fields(effect):
-            value, name = getattr(effect, option.name), f"{effect.name}.{option.name}"
-            varies = vary is not None and name == str(vary)
-            if isinstance(value, str) and not varies and Path(value).is_file():
-                found[name] = _sha256(Path(value))
+    """Those of its effects but of what varies."""
+    found = files_of(next(iter(at.engines.values())).effects)
+    found.pop(str(at.conditions.vary), None)
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

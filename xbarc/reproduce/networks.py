@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import onnx
@@ -39,7 +39,19 @@ class Case:
     training: Mapping[str, Any]
 
 
-SomeCase = TypeVar("SomeCase", bound=Case)
+class Sampled(Protocol):
+    """What needs samples."""
+
+    @property
+    def name(self) -> str:
+        """What a note calls it."""
+
+    @property
+    def samples(self) -> Callable[[], Samples]:
+        """Raises `MissingDataError` where they aren't there."""
+
+
+SomeCase = TypeVar("SomeCase", bound=Sampled)
 
 
 def available(

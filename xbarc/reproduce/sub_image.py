@@ -1,7 +1,8 @@
 """Sub-image partitioning (Oh, An and Min, Micromachines 14(2):309, 2023)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from xbarc.reproduce.networks import (
     LOSSLESS,
     Samples,
     accuracy,
+    available,
     cifar10,
     digits,
     mnist,
@@ -28,6 +30,8 @@ FULL = (
     "ResNet-20 on CIFAR-10 and a CNN on MNIST (XBARC_DATA), retrained at several ratios, and with "
     "wire resistance: about an hour on two cores"
 )
+
+RESNET20_FILE = "models/resnet20_cifar10.onnx"
 
 RESNET20 = (
     (1, 32, 3, 16),
@@ -62,6 +66,15 @@ WIRE = "wire{row=1.0 col=1.0}"
 
 
 @dataclass(frozen=True)
+class Network:
+    """A network to retrain: where its samples come from, and what adds its tables to a result."""
+
+    name: str
+    samples: Callable[[], Samples]
+    tables: Callable[[Samples, bool, Result, Progress], None]
+
+
+@dataclass(frozen=True)
 class Task:
     """A trained network, what it is retrained on and how, and the shares of layers to replace.
 
@@ -92,18 +105,8 @@ def reproduce(quick: bool, progress: Progress) -> Result:
     for size in PUBLISHED:
         progress(f"counting ResNet-20 on crossbars of {size} x {size}")
         result.add(f"Crossbars of {size} x {size}, ResNet-20", list(_counts(size)))
-    samples = digits((1, 8, 8)) if quick else mnist((1, 28, 28))
-    _replaced(_cnn(samples, quick, progress), result, progress)
-    progress("arrays of sub-images against an array for the whole image, with resistance")
-    small, arrays = _small(samples, quick), WIRED_QUICK if quick else WIRED
-    title = "wires of 1 ohm a cell"
-    result.add(f"A small CNN, {title}", list(_wires(small, samples, arrays, 200)))
-    if not quick:
-        task = _resnet20()
-        *_, last = _replaced(task, result, progress)
-        progress("ResNet-20 with resistance")
-        lines = _wires(last.model, task.samples, WIRED[:1], 100)
-        result.add(f"ResNet-20 of 2D + 1D kernels, {title}", list(lines))
+    for network, samples in available(_networks(quick), result, progress):
+        network.tables(samples, quick, result, progress)
     result.notes += [
         "ResNet-20's layers are counted at stride 1 on their output size, as the paper's counting "
         "seems to; the true network, with its two strided layers, takes 82688 and 68016.",
@@ -115,6 +118,35 @@ def reproduce(quick: bool, progress: Progress) -> Result:
         "One channel and one filter a crossbar is a weak baseline: packing saves much of the rest.",
     ]
     return result
+
+
+def _networks(quick: bool) -> list[Network]:
+    if quick:
+        return [Network("A CNN", partial(digits, (1, 8, 8)), _cnn_tables)]
+    return [
+        Network("A CNN", partial(mnist, (1, 28, 28)), _cnn_tables),
+        Network("ResNet-20", _resnet20_samples, _resnet20_tables),
+    ]
+
+
+def _cnn_tables(samples: Samples, quick: bool, result: Result, progress: Progress) -> None:
+    _replaced(_cnn(samples, quick, progress), result, progress)
+    progress("arrays of sub-images against an array for the whole image, with resistance")
+    small, arrays = _small(samples, quick), WIRED_QUICK if quick else WIRED
+    lines = _wires(small, samples, arrays, 200)
+    result.add("A small CNN, wires of 1 ohm a cell", list(lines))
+
+
+def _resnet20_samples() -> Samples:
+    data_file(RESNET20_FILE)
+    return cifar10()
+
+
+def _resnet20_tables(samples: Samples, quick: bool, result: Result, progress: Progress) -> None:
+    *_, last = _replaced(_resnet20(samples), result, progress)
+    progress("ResNet-20 with resistance")
+    lines = _wires(last.model, samples, WIRED[:1], 100)
+    result.add("ResNet-20 of 2D + 1D kernels, wires of 1 ohm a cell", list(lines))
 
 
 def _layer(side: int, channels: int, filters: int, kernel: int, groups: int) -> Any:
@@ -179,7 +211,7 @@ def _cnn(samples: Samples, quick: bool, progress: Progress) -> Task:
     return Task("A CNN", network, samples, (0.0, 0.5, 1.0), options)
 
 
-def _resnet20() -> Task:
+def _resnet20(samples: Samples) -> Task:
     options = {
         "target": "mca128",
         "epochs": 5,
@@ -198,8 +230,8 @@ def _resnet20() -> Task:
         "validation_share": 0.0,
         "keep": "last",
     }
-    network = data_file("models/resnet20_cifar10.onnx")
-    return Task("ResNet-20", network, cifar10(), (0.0, 0.25, 0.5, 0.75, 1.0), options, SAVED)
+    ratios = (0.0, 0.25, 0.5, 0.75, 1.0)
+    return Task("ResNet-20", data_file(RESNET20_FILE), samples, ratios, options, SAVED)
 
 
 def _cases(task: Task, progress: Progress) -> Iterator[Case]:

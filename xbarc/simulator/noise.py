@@ -8,8 +8,8 @@ import importlib.resources
 import inspect
 import tomllib
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from xbarc.simulator.analog.engine import AnalogEngine
 from xbarc.simulator.analog.programmed import cell_of
 from xbarc.simulator.effect import EFFECTS, Effect, Layers, in_order
 from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.files import sha256_of
 
 NONE = "none"
 """The text of ideal devices, whatever the target says."""
@@ -113,6 +114,16 @@ def effects_of(
     effects = in_order(made)
     cell_of(effects, target)  # raises where conductances don't fit
     return effects
+
+
+def files_of(effects: Iterable[Effect]) -> dict[str, str]:
+    """The sha256 of files that options of effects name (a fault map), by `effect.option`."""
+    return {
+        f"{effect.name}.{option.name}": sha256_of(value)
+        for effect in effects
+        for option in fields(effect)
+        if isinstance(value := getattr(effect, option.name), str) and Path(value).is_file()
+    }
 
 
 def _built(cls: type[Effect], name: str, options: Mapping[str, Any]) -> Effect:

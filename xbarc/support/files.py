@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -62,11 +63,17 @@ def refuse_inside(path: Path) -> None:
             )
 
 
+def sha256_of(path: str | Path) -> str:
+    """The sha256 of a file, as hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _same(a: Path, b: Path) -> bool:
     try:
         return os.path.samefile(a, b)
-    except OSError:
-        return False
+    except OSError:  # one of them isn't there yet
+        return a.absolute() == b.absolute()
 
 
 @contextmanager

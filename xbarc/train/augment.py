@@ -7,6 +7,7 @@ import numpy as np
 
 from xbarc.support.data import Array
 from xbarc.support.errors import UsageError
+from xbarc.train.data import channels_last
 from xbarc.train.settings import Settings
 
 STREAM = 1 << 33
@@ -16,8 +17,9 @@ STREAM = 1 << 33
 def augmented(
     feeds: Mapping[str, Any], labels: Any, settings: Settings, epoch: int, index: int
 ) -> dict[str, Any]:
-    """A batch with its pictures [n, C, H, W] mirrored and shifted, each by a draw of its own.
+    """A batch with its pictures mirrored and shifted, each by a draw of its own.
 
+    Pictures are [n, C, H, W], or [n, H, W, C] where only the last axis has 1 or 3 entries.
     `settings.flip` mirrors half of them from left to right; `settings.shift` moves each by up to
     so many pixels in both directions. What comes in at the edge is 0. The draws follow from seed,
     epoch and the number of the batch.
@@ -47,6 +49,9 @@ def augmented(
 
 def _moved(x: Array, most: int, moved: Array, mirrored: Array) -> Array:
     """Pictures cut out of padded ones at `moved` [2, n], some of them `mirrored` [n]."""
+    if channels_last(x.shape):
+        first = _moved(np.moveaxis(x, -1, 1), most, moved, mirrored)
+        return np.ascontiguousarray(np.moveaxis(first, 1, -1))
     count, channels, height, width = x.shape
     padded = np.pad(x, ((0, 0), (0, 0), (most, most), (most, most)))
     rows = moved[0][:, None] + np.arange(height)

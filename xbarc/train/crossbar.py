@@ -35,8 +35,9 @@ EXACT = 1 << 24
 class Quantiser(nn.Module):
     """Real activations to codes less their zero point, for layers that read one value, `source`.
 
-    `scale` is a parameter where ranges are `learned` (after LSQ: Esser et al., ICLR 2020), else
-    what calibration showed.
+    `scale` is what calibration showed, times `factor`: a parameter where ranges are `learned`
+    (after LSQ: Esser et al., ICLR 2020), else 1. Adam's steps are as large as the learning rate,
+    whatever the gradient: a scale itself would leave its place in a few of them.
     """
 
     def __init__(self, source: str, scale: InputScale, *, learned: bool) -> None:
@@ -50,12 +51,14 @@ class Quantiser(nn.Module):
         self.zero = scale.zero_point
         self.lowest = -scale.largest_code if scale.signed else -self.zero
         self.largest = scale.largest_code - self.zero
-        self.scale: Tensor
-        value = torch.tensor(scale.scale, dtype=torch.float64)
-        if learned:
-            self.scale = nn.Parameter(value)
-        else:
-            self.register_buffer("scale", value, persistent=False)
+        self.shown: Tensor
+        self.register_buffer("shown", torch.tensor(scale.scale, dtype=torch.float64))
+        self.factor = nn.Parameter(torch.ones((), dtype=torch.float64), requires_grad=learned)
+
+    @property
+    def scale(self) -> Tensor:
+        """What one code stands for."""
+        return self.shown * self.factor
 
     @property
     def range(self) -> tuple[float, float]:
@@ -70,9 +73,9 @@ class Quantiser(nn.Module):
     def scale_for(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """The scale, with the gradient that fits as many activations as x has."""
         if not self.learned:
-            return self.scale.to(dtype)
-        factor = 1 / np.sqrt(max(x.numel(), 1) * (self.largest - self.lowest))
-        return scaled_gradient(self.scale, float(factor)).to(dtype)
+            return self.shown.to(dtype)
+        share = 1 / np.sqrt(max(x.numel(), 1) * (self.largest - self.lowest))
+        return scaled_gradient(self.scale, float(share)).to(dtype)
 
 
 @dataclass

@@ -4,7 +4,6 @@ Which samples make up a batch follows from the seed, the epoch and the step alon
 killed goes on with the same batches.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,9 +186,14 @@ def folder(path: Path, specs: Sequence[InputSpec], pixels: Pixels) -> Arrays:
     return Arrays({specs[0].name: np.stack(found)}, truth)
 
 
+def channels_last(dims: Sequence[int | None]) -> bool:
+    """Whether pictures of four axes are [n, H, W, C]: only there is a number that channels have."""
+    return dims[1] not in (1, 3) and dims[3] in (1, 3)
+
+
 def _picture(file: Path, dims: Sequence[int | None], pixels: Pixels) -> Array:
     """A picture as the model takes it: channels first or last, in the model's size."""
-    last = dims[1] not in (1, 3) and dims[3] in (1, 3)
+    last = channels_last(dims)
     channels, height, width = (dims[3], dims[1], dims[2]) if last else (dims[1], dims[2], dims[3])
     if file.suffix == ".npy":
         try:
@@ -238,9 +242,3 @@ def sample_feeds(data: Data, count: int) -> dict[str, Array]:
         raise XbarcError("the data have no samples")
     joined = {n: np.concatenate([f[n] for f in found]) for n in found[0]}
     return {n: a[:count] for n, a in joined.items()}
-
-
-def steps_or(data: Data, size: int, default: int) -> int:
-    """Batches of an epoch, `default` where nobody knows."""
-    known = data.steps(size)
-    return default if known is None else max(1, math.ceil(known))

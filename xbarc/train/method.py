@@ -47,10 +47,12 @@ class Method(ArgSpecConvertible):
 
     `masks_each_step`: masks are applied after each step; else only before and after an epoch, so
     that weights may grow back within one.
+    `untrained_counts`: the network given may be the result, where no epoch is better.
     """
 
     name: ClassVar[str]
     masks_each_step: ClassVar[bool] = True
+    untrained_counts: ClassVar[bool] = True
 
     def start(self, training: Training) -> None:
         """Before the first epoch."""

@@ -32,7 +32,7 @@ from xbarc.simulator.effect import Effect
 from xbarc.simulator.engine import Engine
 from xbarc.simulator.exact.engine import ExactEngine
 from xbarc.support.data import Array, Feeds
-from xbarc.support.errors import XbarcError
+from xbarc.support.errors import UsageError, XbarcError
 from xbarc.train.converted import row_blocks
 from xbarc.train.crossbar import Crossbar, Quantiser
 from xbarc.train.graph import Graph, write_back
@@ -70,7 +70,10 @@ class TrainedLayer:
 
     def keep(self, allowed: Tensor | None) -> None:
         """Set the mask, from [K, N]; None: all weights may be."""
-        self.mask = None if allowed is None else self.stored(allowed).to(self.weight.dtype)
+        if allowed is None:
+            self.mask = None
+        else:
+            self.mask = self.stored(allowed.to(self.weight.device)).to(self.weight.dtype)
 
     def apply_mask(self) -> None:
         """Zero the weights that may not be."""
@@ -177,7 +180,10 @@ class Network:
         return self.module.arrays()
 
     def normalise(self) -> None:
-        """Put batch normalisation behind the convolutions of `plain`; it gives what it gave."""
+        """Put batch normalisation behind the convolutions of `plain`; it gives what it gave.
+
+        Raises `UsageError` where there is none with weights and a bias of its own.
+        """
         planned, modules = self.calibrated.planned.layers, dict[ir.Node, nn.Module]()
         for name, layer in self.layers.items():
             inner = layer.crossbar.layer
@@ -185,6 +191,11 @@ class Network:
                 (bias,) = _biases(inner)[:1]
                 norm = Normalised(inner, self.weights[bias]).to(layer.weight.device)
                 self.norms[name] = modules[inner.node] = norm
+        if not modules:
+            raise UsageError(
+                "--batch-norm is for convolutions with weights and a bias of their own: the model "
+                "has none"
+            )
         self.plain = Graph.sharing(self.module, modules)
         self.plain.dropped = self.module.dropped
         measure(

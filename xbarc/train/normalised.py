@@ -65,9 +65,11 @@ class Normalised(nn.Module):
 
 
 def normalisable(layer: Layer) -> bool:
-    """Whether normalisation can be folded into a layer: a convolution with a bias of its own."""
+    """Whether normalisation can be folded into a layer: a Conv with weights and bias of its own."""
     node = layer.node
-    return node.op_type == "Conv" and len(node.inputs) > 2 and node.inputs[2] is not None
+    if node.op_type != "Conv" or len(node.inputs) < 3:
+        return False
+    return all(v is not None and len(tuple(v.uses())) == 1 for v in node.inputs[1:])
 
 
 def measure(graph: Graph, layers: Mapping[ir.Node, nn.Module], feeds: Mapping[str, Any]) -> None:

@@ -8,12 +8,8 @@ from xbarc.train.settings import Settings
 
 
 def parameters_of(network: Network) -> dict[str, nn.Parameter]:
-    """Weights and biases by initialiser, learned scales, and what normalises."""
-    ranges = {
-        f"scale of {name}": q.scale
-        for name, q in network.quantisers.items()
-        if isinstance(q.scale, nn.Parameter)
-    }
+    """Weights and biases by initialiser, learned ranges, and what normalises."""
+    ranges = {f"range of {name}": q.factor for name, q in network.quantisers.items() if q.learned}
     norms = {
         f"{what} of {name}": parameter
         for name, norm in network.norms.items()
@@ -23,7 +19,7 @@ def parameters_of(network: Network) -> dict[str, nn.Parameter]:
 
 
 def optimiser_of(network: Network, settings: Settings) -> torch.optim.Optimizer:
-    """Weights decay, scales and biases don't."""
+    """Weights decay, ranges and biases don't."""
     named, rate = parameters_of(network), settings.start_rate
     decaying = {layer.weight_name for layer in network.layers.values()}
     groups = [

@@ -84,6 +84,10 @@ class Settings:
             raise UsageError(f"shift = {self.shift}: give a number of pixels, 0 or more")
         if self.batch_norm and not self.plain:
             raise UsageError("batch_norm is for training in float: give --float too")
+        if self.plain and self.ranges == "learned":
+            raise UsageError("ranges are learned under the hardware: leave out --float")
+        if self.patience is not None and self.keep == "last":
+            raise UsageError("patience waits for a better epoch, keep = 'last' takes the last one")
         if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
             raise UsageError(f"rate = {self.rate}: give a number above 0")
         for name in ("decay", "warmup"):

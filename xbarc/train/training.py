@@ -89,7 +89,8 @@ class Training:
                 self._find_ranges()
                 before = self._score(self.validation)
                 record = Record(0, 0.0, None, None, *_figures(before))
-                self._note(record, may=self.method.counts(self))
+                may = self.method.untrained_counts and self.method.counts(self)
+                self._note(record, may=may)
             while self.epoch < self.settings.epochs and not self._tired():
                 self._train_epoch(watch)
                 self._save(question)
@@ -166,11 +167,11 @@ class Training:
         )
 
     def _keep_ranges(self) -> None:
-        """A learned scale stays above 0."""
+        """A learned range stays above 0."""
         for quantiser in self.network.quantisers.values():
             if quantiser.learned:
                 with torch.no_grad():
-                    quantiser.scale.clamp_(min=1e-12)
+                    quantiser.factor.clamp_(min=1e-6)
 
     def _loss(
         self, feeds: Mapping[str, Any], labels: Any, *, train: bool

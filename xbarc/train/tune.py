@@ -16,10 +16,12 @@ from xbarc.driver.optimize import write
 from xbarc.driver.stages import Imported, import_model
 from xbarc.graph.inputs import input_specs
 from xbarc.graph.serialize import to_proto
-from xbarc.simulator.noise import effects_of, on_torch
+from xbarc.hw.target.dump import dump_target
+from xbarc.simulator.noise import effects_of, files_of, on_torch
 from xbarc.simulator.torch.engine import torch_device
-from xbarc.support.data import InputSpec
+from xbarc.support.data import Feeds, InputSpec
 from xbarc.support.errors import UsageError, XbarcError
+from xbarc.support.files import check_output, sha256_of
 from xbarc.train import data as train_data
 from xbarc.train.data import Arrays, Data, Pixels
 from xbarc.train.method import METHODS, Method, method_of
@@ -31,6 +33,9 @@ from xbarc.train.training import Training, Watch
 
 if TYPE_CHECKING:
     import onnx
+
+FREE = ("checkpoint", "patience", "threads")
+"""Settings that a training may go on with otherwise."""
 
 CALIBRATION = 256
 """Training samples that ranges are calibrated on, where no calibration data are given."""
@@ -75,6 +80,8 @@ def tune(
     watch: Watch | None = None,
 ) -> Tuned:
     """Retrain a network: `xbarc.tune` says of what, and what it raises."""
+    if settings.checkpoint_path is not None:
+        check_output(settings.checkpoint_path)
     with extensions.using(compiled.plugins, METHODS):
         how = method_of(method) if isinstance(method, str) else method
         training, question = prepare(
@@ -118,6 +125,8 @@ def prepare(
     pixels: Pixels | None,
 ) -> tuple[Training, str]:
     """A training that is ready to run, and what its checkpoints are told apart by."""
+    if settings.plain and (noise or device is not None):
+        raise UsageError("--float trains without hardware: leave out --noise and --device")
     decided = driver.decide(compiled)
     effects = effects_of(decided.target, noise, device)
     imported = import_model(source, inputs=compiled.inputs, weights=compiled.weights)
@@ -138,19 +147,36 @@ def prepare(
     share = settings.distill
     if share is None:
         share = 0.0 if labelled else 1.0
+    if teacher is not None and share == 0:
+        raise UsageError(
+            "with labels a teacher says nothing: give its share of the loss, --distill"
+        )
     objective = Objective(network.model, settings.loss, share, settings.temperature)
-    taught = None
+    taught, teaching = None, None
     if share > 0:
-        model = imported.model if teacher is None else import_model(teacher).model
-        taught = Teacher(model, objective.wanted, settings.torch_device)
+        teaching = imported.model if teacher is None else import_model(teacher).model
+        taught = Teacher(teaching, objective.wanted, settings.torch_device)
     samples = as_tensors(imported.feeds, settings.torch_device)
     whole = network.plain.takes_any_batch(samples)
     fixed = None if specs[0].batched or whole else specs[0].dims[0]
     training = Training(
         network, method, settings, objective, train, judge, teacher=taught, fixed_batch=fixed
     )
-    about = [str(method.spec()), asdict(compiled), asdict(settings), [str(e) for e in effects]]
-    return training, _question(imported.model, train, judge, about)
+    models = [imported.model] if teaching is None else [imported.model, teaching]
+    data = [imported.feeds, *(d for d in (train, judge) if isinstance(d, Arrays))]
+    about = {
+        "method": str(method.spec()),
+        "target": dump_target(decided.target),
+        "passes": [str(p) for p in (*decided.graph, *decided.mapping, *decided.tile)],
+        "plugins": sorted(map(sha256_of, compiled.plugins)),
+        "percentile": compiled.percentile,
+        "quantization": asdict(compiled.quantization),
+        "layers": asdict(compiled.layers),
+        "settings": {k: v for k, v in asdict(settings).items() if k not in FREE},
+        "effects": [str(effect) for effect in effects],
+        "files": files_of(effects),
+    }
+    return training, _question(models, data, about)
 
 
 def _specs(imported: Imported) -> list[InputSpec]:
@@ -223,22 +249,18 @@ def _labelled(data: Data, settings: Settings) -> bool:
     return next(iter(data.batches(settings.batch, None)))[1] is not None
 
 
-def _question(model: ir.Model, train: Data, judge: Data | None, about: list[Any]) -> str:
-    """A hash of all that changes the result; how long it is and where it lies don't."""
+def _question(
+    models: Sequence[ir.Model], data: Sequence[Arrays | Feeds], about: dict[str, Any]
+) -> str:
+    """A hash of all that changes the result, by content: files may be moved or renamed."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(to_proto(model).SerializeToString(deterministic=True))
-    for data in (train, judge):
-        if isinstance(data, Arrays):
-            for array in (*data.feeds.values(), data.labels):
-                if array is not None:
-                    digest.update(repr((array.dtype.str, array.shape)).encode())
-                    digest.update(np.ascontiguousarray(array).data)
-    digest.update(json.dumps([_told(part) for part in about], sort_keys=True).encode())
+    for model in models:
+        digest.update(to_proto(model).SerializeToString(deterministic=True))
+    for part in data:
+        arrays = (*part.feeds.values(), part.labels) if isinstance(part, Arrays) else part.values()
+        for array in arrays:
+            if array is not None:
+                digest.update(repr((array.dtype.str, array.shape)).encode())
+                digest.update(np.ascontiguousarray(array).data)
+    digest.update(json.dumps(about, sort_keys=True, default=str).encode())
     return digest.hexdigest()
-
-
-def _told(part: Any) -> Any:
-    if isinstance(part, dict):
-        left_out = ("checkpoint", "patience")
-        return {k: _told(v) for k, v in part.items() if k not in left_out}
-    return part if isinstance(part, str | int | float | None) else str(part)

@@ -56,6 +56,7 @@ class Trannsformer(Method):
 
     name: ClassVar[str] = "trannsformer"
     masks_each_step: ClassVar[bool] = False
+    untrained_counts: ClassVar[bool] = False
 
     tile: int | None = None
     count: int | None = None
@@ -84,8 +85,15 @@ class Trannsformer(Method):
                 raise UsageError(f"{key} is a size from 0 up, not {getattr(self, key):g}")
 
     def start(self, training: Training) -> None:
-        """Nothing is clustered yet. Raises `UsageError` if `layers` names what isn't there."""
-        named(self.layers, training.layers, "layer")
+        """Nothing is clustered yet.
+
+        Raises `UsageError` if `layers` names what isn't there, or can't be clustered.
+        """
+        if next(self._chosen(training), None) is None:
+            which = f"layers={','.join(self.layers)}" if self.layers else "the model's layers"
+            raise UsageError(
+                f"trannsformer: {which}: grouped convolutions alone, which aren't clustered"
+            )
         first = {"threshold": self.threshold, "loss": np.inf, "outside": np.inf, "score": SCORE[0]}
         # The density of the next clustering.
         first["density"] = self.density
@@ -234,7 +242,8 @@ class _State:
         """Delete the clusters whose score is below that share of the best one's; how many."""
         count = int(self.labels.max()) + 1
         area = np.bincount(self.labels.ravel(), minlength=count)
-        nonzeros = np.bincount(self.labels.ravel(), self.size.ravel() > 0, count)
+        held = self.kept & (self.size > 0)
+        nonzeros = np.bincount(self.labels.ravel(), held.ravel(), count)
         score = np.where(area > 0, nonzeros**2 / np.maximum(area, 1), 0)
         score[0] = 0
         weak = (area > 0) & (score < share * score.max())
