@@ -4,6 +4,8 @@ Which samples make up a batch follows from the seed, the epoch and the step alon
 killed goes on with the same batches.
 """
 
+import inspect
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +63,9 @@ class Arrays:
         if count == 0:
             return self, None
         if count == len(self):
-            raise UsageError(f"validation = {share}: no sample is left to train on")
+            raise UsageError(
+                f"validation_share = {share} of {len(self)} samples: none is left to train on"
+            )
         order = np.random.Generator(np.random.Philox(seed=[seed, 1 << 32])).permutation(len(self))
         return self._some(np.sort(order[count:])), self._some(np.sort(order[:count]))
 
@@ -86,10 +90,8 @@ class Batches:
             inputs, labels = item if isinstance(item, tuple | list) else (item, None)
             feeds = inputs if isinstance(inputs, Mapping) else {"": inputs}
             arrays = match_inputs(self.specs, as_arrays(feeds))
-            yield (
-                {s.name: check_input(s, arrays[s.name]) for s in self.specs},
-                None if labels is None else np.asarray(labels),
-            )
+            found = {s.name: check_input(s, arrays[s.name]) for s in self.specs}
+            yield _finite(found), _truth(labels, len(next(iter(found.values()))))
 
     def steps(self, size: int) -> int | None:
         """As many as the iterable says it has."""
@@ -107,8 +109,26 @@ class Pixels:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
+    def __post_init__(self) -> None:
+        """Raises `UsageError` where a value is no number, or divides by 0."""
+        for name, values in (("scale", (self.scale,)), ("mean", self.mean), ("std", self.std)):
+            for value in values:
+                if not math.isfinite(value) or (value == 0 and name != "mean"):
+                    other = "" if name == "mean" else " other than 0"
+                    raise UsageError(f"--pixel-{name} {value:g}: give a number{other}")
+
     def numbers(self, picture: Array) -> Array:
-        """[C, H, W] float32 of [H, W, C]."""
+        """[C, H, W] float32 of [H, W, C].
+
+        Raises `UsageError` where mean or std are neither one number nor one a channel.
+        """
+        channels = picture.shape[-1]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, channels):
+                raise UsageError(
+                    f"--pixel-{name} has {len(values)} numbers, pictures have {channels} "
+                    f"channel{'s' if channels > 1 else ''}: give one, or one a channel"
+                )
         x = np.moveaxis(picture.astype(np.float32), -1, 0) / self.scale
         mean, std = (np.array(v, np.float32).reshape(-1, 1, 1) for v in (self.mean, self.std))
         return np.asarray((x - mean) / std, np.float32)
@@ -125,15 +145,16 @@ def load(
     `labels` are the name of an array among those of `source`, or the labels themselves.
 
     Raises:
-        UsageError: labels are given twice, or can't be there.
-        XbarcError: a file can't be read, or arrays don't fit the model's inputs.
+        UsageError: labels are given twice, or can't be there; an iterable can be read only once.
+        XbarcError: a file can't be read, arrays don't fit the model's inputs, or aren't finite.
     """
     if isinstance(source, str | Path):
         path = Path(source)
         if path.is_dir():
             if isinstance(labels, str):
                 raise UsageError(f"{path} is a folder: its subfolders are the classes, no --labels")
-            return folder(path, specs, pixels or Pixels())
+            found = folder(path, specs, pixels or Pixels())
+            return Arrays(_finite(found.feeds), found.labels)
         source = load_npz(path)
     if isinstance(source, Mapping):
         arrays = as_arrays(source)
@@ -142,6 +163,11 @@ def load(
     elif isinstance(source, Iterable):
         if labels is not None:
             raise UsageError("an iterable gives its labels itself: (inputs, labels)")
+        if isinstance(source, Iterator) and not inspect.isfunction(type(source).__iter__):
+            raise UsageError(  # an iterator written in Python may begin anew in its __iter__
+                f"data are a {type(source).__name__}, which can be read only once: give a list of "
+                "batches, or a loader that starts anew each epoch"
+            )
         return Batches(source, specs)
     else:
         raise UsageError(f"data are a path, arrays or an iterable, not {type(source).__name__}")
@@ -151,14 +177,46 @@ def load(
         labels = arrays.pop(labels)
     matched = match_inputs(specs, arrays)
     feeds = {s.name: check_input(s, matched[s.name]) for s in specs}
-    truth = None if labels is None else np.asarray(labels)
+    truth = _truth(labels, None)
     counts = {n: len(a) for n, a in feeds.items()} | (
         {} if truth is None else {"labels": len(truth)}
     )
     if len(set(counts.values())) > 1 or 0 in counts.values():
         told = ", ".join(f"{name!r} {count}" for name, count in counts.items())
         raise XbarcError(f"the arrays differ in their number of samples, or have none: {told}")
-    return Arrays(feeds, truth)
+    return Arrays(_finite(feeds), truth)
+
+
+def _finite(arrays: dict[str, Array]) -> dict[str, Array]:
+    """The arrays. Raises `XbarcError` where one has a number that isn't finite."""
+    for name, array in arrays.items():
+        _check_finite(f"input {name!r} has", array)
+    return arrays
+
+
+def _check_finite(what: str, array: Array) -> None:
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    place = tuple(np.argwhere(~np.isfinite(array))[0])
+    raise XbarcError(f"{what} {array[place]} in sample {place[0]}: give finite numbers")
+
+
+def _truth(labels: Any, samples: int | None) -> Array | None:
+    """Labels [n, ...] as an array, of so many samples where that is known; None without.
+
+    Raises `XbarcError` where they are no finite numbers, or of another number of samples.
+    """
+    if labels is None:
+        return None
+    truth = as_arrays({"labels": labels})["labels"]
+    if truth.dtype.kind not in "biuf":
+        raise XbarcError(f"labels are {truth.dtype}: give numbers, classes as integers from 0 up")
+    if truth.ndim == 0:
+        raise XbarcError("labels are a single number: give one or more for each sample")
+    _check_finite("labels have", truth)
+    if samples is not None and len(truth) != samples:
+        raise XbarcError(f"a batch has {samples} samples and {len(truth)} labels")
+    return truth
 
 
 def folder(path: Path, specs: Sequence[InputSpec], pixels: Pixels) -> Arrays:
@@ -182,6 +240,12 @@ def folder(path: Path, specs: Sequence[InputSpec], pixels: Pixels) -> Arrays:
                 labels.append(index)
     if not found:
         raise XbarcError(f"{path} has no pictures: {', '.join(PICTURES)} or .npy")
+    sizes = sorted({x.shape for x in found})
+    if len(sizes) > 1:
+        raise XbarcError(
+            f"{path} has pictures of other sizes: {list(sizes[0])} and {list(sizes[-1])}; make "
+            "them alike, or give the model a fixed size, to which they are scaled"
+        )
     truth = np.array(labels) if classes else None
     return Arrays({specs[0].name: np.stack(found)}, truth)
 
@@ -200,17 +264,22 @@ def _picture(file: Path, dims: Sequence[int | None], pixels: Pixels) -> Array:
             picture = np.load(file, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise XbarcError(f"{file}: {error}") from None
+        if picture.ndim not in (2, 3) or picture.dtype.kind not in "biuf":
+            raise XbarcError(
+                f"{file} has shape {list(picture.shape)} of {picture.dtype}: a picture is numbers "
+                "[H, W] or [H, W, C]"
+            )
         picture = picture[..., None] if picture.ndim == 2 else picture
     else:
         picture = _by_pillow(file, grey=channels == 1)
+    if channels is not None and picture.shape[-1] != channels:
+        raise XbarcError(f"{file} has {picture.shape[-1]} channels, the model takes {channels}")
     x = pixels.numbers(picture)
     if height and width and x.shape[1:] != (height, width):
         small = torch.nn.functional.interpolate(
             torch.from_numpy(x)[None], (height, width), mode="bilinear", antialias=True
         )
         x = small[0].numpy()
-    if channels is not None and len(x) != channels:
-        raise XbarcError(f"{file} has {len(x)} channels, the model takes {channels}")
     return np.ascontiguousarray(np.moveaxis(x, 0, -1)) if last else x
 
 

@@ -279,7 +279,10 @@ def build(
     }
     crossbars: dict[ir.Node, nn.Module] = {}
     trained: list[tuple[Layer, Crossbar, str]] = []
-    for layer, weights in _layers(calibrated, lowered):
+    layers_of = _layers(calibrated, lowered)
+    if not layers_of:
+        raise XbarcError("no layer of the model stands on crossbars: there is nothing to train")
+    for layer, weights in layers_of:
         if layer.codes is not None or not is_static(layer.product.weights):
             what = f"{layer.node.op_type} {layer.name!r}"
             raise XbarcError(f"{what}: the model is quantised already: give the float model")
