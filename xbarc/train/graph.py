@@ -128,6 +128,11 @@ class Graph(nn.Module):
         ]
 
     @property
+    def fixed_batch(self) -> int | None:
+        """How many samples the model takes at a time; None where it takes any number."""
+        return self._fixed or None
+
+    @property
     def input_names(self) -> list[str]:
         """The names of the inputs."""
         return [v.name or "" for v in self._inputs]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -11,23 +11,24 @@ from torch import Tensor
 
 from xbarc.graph.query import is_op
 from xbarc.support.errors import UsageError, XbarcError
+from xbarc.train.fixed_batch import FixedBatch, in_batches
 from xbarc.train.graph import Graph
-
-Loss = Literal["auto", "cross-entropy", "binary", "mse"]
+from xbarc.train.labels import Labels
 
 
 @dataclass(frozen=True)
 class Objective:
     """The loss of a network's outputs.
 
-    `loss`: against labels. "auto": integers are classes of a sample or of a pixel (cross-entropy),
-    or a mask for an output of one channel (binary); real numbers are regressed (mse). `distill` is
-    the weight of the distance to the teacher (Hinton et al., 2015: divergence of the classes'
-    probabilities at a `temperature`; mean square of other outputs), 1 - distill that of the labels.
+    `labels` say what the loss against them is (None where there are none): that of classes and of
+    what is on or not is computed before a last softmax or sigmoid, numbers are compared with the
+    output itself. `distill` is the weight of the distance to the teacher (Hinton et al., 2015:
+    divergence of the classes' probabilities at a `temperature`; mean square of other outputs),
+    1 - distill that of the labels.
     """
 
     model: ir.Model
-    loss: Loss = "auto"
+    labels: Labels | None
     distill: float = 0.0
     temperature: float = 2.0
 
@@ -36,17 +37,21 @@ class Objective:
         """What is asked of the graph: the outputs, each before its softmax or sigmoid, if any."""
         return [_scores(v) for v in self.model.graph.outputs]
 
+    @property
+    def output(self) -> ir.Value:
+        """The output that labels are for: the first."""
+        return self.model.graph.outputs[0]
+
     def __call__(
         self,
         found: Mapping[str, Tensor],
-        labels: Tensor | None,
+        truth: Tensor | None,
         teacher: Mapping[str, Tensor] | None,
     ) -> Tensor:
-        """The loss of a batch. Raises `XbarcError` where labels don't fit the outputs."""
-        scores = self.wanted[0]
+        """The loss of a batch: what was `wanted` and the `output`, its labels as they are read."""
         total: Tensor | None = None
-        if labels is not None and self.distill < 1:
-            total = (1 - self.distill) * self._against_labels(found[scores.name or ""], labels)
+        if truth is not None and self.distill < 1:
+            total = (1 - self.distill) * self._against_labels(found, truth)
         if teacher is not None and self.distill > 0:
             distance = self.distill * self._to_teacher(found, teacher)
             total = distance if total is None else total + distance
@@ -54,39 +59,27 @@ class Objective:
             raise UsageError("there are no labels, and nothing to distil from: set distill above 0")
         return total
 
-    def _against_labels(self, scores: Tensor, labels: Tensor) -> Tensor:
-        kind = self.loss
-        if kind in ("auto", "cross-entropy") and _one_hot(scores, labels):
-            labels, kind = labels.argmax(dim=1), "cross-entropy"
-        if kind == "auto":
-            whole = not labels.is_floating_point()
-            classes = labels.ndim == 1 or (scores.ndim > 2 and scores.shape[1] > 1)
-            kind = "mse" if not whole else "cross-entropy" if classes else "binary"
-        try:
-            if kind == "cross-entropy":
-                return _cross_entropy(scores, labels)
-            if kind == "binary":
-                truth = (labels != 0).to(scores.dtype).reshape(scores.shape)
-                if is_op(self.model.graph.outputs[0].producer(), "Sigmoid"):
-                    return F.binary_cross_entropy_with_logits(scores, truth)
-                if bool((scores.detach() >= 0).all() & (scores.detach() <= 1).all()):
-                    return F.mse_loss(scores, truth)  # probabilities that no sigmoid made
-                return F.binary_cross_entropy_with_logits(scores, truth)
-            return F.mse_loss(scores, labels.to(scores.dtype).reshape(scores.shape))
-        except (RuntimeError, IndexError) as error:
-            raise XbarcError(
-                f"labels {list(labels.shape)} don't fit an output {list(scores.shape)} "
-                f"for the loss {kind!r}: {' '.join(str(error).split())}"
-            ) from None
+    def _against_labels(self, found: Mapping[str, Tensor], truth: Tensor) -> Tensor:
+        assert self.labels is not None
+        own, scores = found[self.output.name or ""], found[self.wanted[0].name or ""]
+        if self.labels.loss == "cross-entropy":
+            return _cross_entropy(scores, truth)
+        # Probabilities that no sigmoid at the end made have no scores: they are regressed.
+        has_scores = self.wanted[0] is not self.output or not self.labels.probable
+        if self.labels.loss == "binary" and has_scores:
+            return F.binary_cross_entropy_with_logits(scores, truth)
+        return F.mse_loss(own, truth)
 
     def _to_teacher(self, found: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
         total = torch.zeros((), device=next(iter(found.values())).device)
         for output, value in zip(self.model.graph.outputs, self.wanted, strict=True):
             mine, wanted = found[value.name or ""], teacher[value.name or ""]
+            if not mine.is_floating_point():
+                continue
             softmax = is_op(output.producer(), "Softmax", "LogSoftmax")
             if softmax or (mine.ndim == 2 and mine.shape[1] > 1):
                 total = total + self._divergence(mine, wanted, _axis(output, mine))
-            elif mine.is_floating_point():
+            else:
                 total = total + F.mse_loss(mine, wanted) / wanted.square().mean().clamp(min=1e-12)
         return total
 
@@ -115,44 +108,66 @@ def _axis(output: ir.Value, scores: Tensor) -> int:
     return 1 if scores.ndim > 1 else 0
 
 
-def _one_hot(scores: Tensor, labels: Tensor) -> bool:
-    """Whether along axis 1 one entry is 1 and all others are 0."""
-    if labels.shape != scores.shape or labels.ndim < 2 or labels.shape[1] < 2:
-        return False
-    ones = labels == 1
-    return bool((ones | (labels == 0)).all() and (ones.sum(dim=1) == 1).all())
-
-
-def _cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+def _cross_entropy(scores: Tensor, classes: Tensor) -> Tensor:
     """Classes of samples [n], or of pixels [n, ...] with the classes on axis 1."""
-    if labels.ndim == 1 or labels.numel() == len(labels):
-        flat = scores.reshape(len(labels), -1)
-        _check(labels, flat.shape[1])
-        return F.cross_entropy(flat, labels.reshape(-1).long())
-    _check(labels, scores.shape[1])
-    return F.cross_entropy(scores, labels.long().reshape(len(scores), *scores.shape[2:]))
-
-
-def _check(labels: Tensor, classes: int) -> None:
-    low, high = int(labels.min()), int(labels.max())
-    if not 0 <= low <= high < classes:
-        raise XbarcError(
-            f"labels reach from {low} to {high}, the output has classes 0 to {classes - 1}"
-        )
+    if classes.numel() == len(classes):
+        return F.cross_entropy(scores.reshape(len(classes), -1), classes.reshape(-1))
+    return F.cross_entropy(scores, classes.reshape(len(scores), *scores.shape[2:]))
 
 
 class Teacher:
-    """The network as it was, in float: what is distilled from."""
+    """The network as it was, in float, or another one: what is distilled from."""
 
     def __init__(self, model: ir.Model, wanted: list[ir.Value], device: Any) -> None:
-        """`wanted` are values of the trained graph; the teacher has those of its outputs' place."""
-        self._graph = Graph(model).to(device).eval()
+        """`wanted` are values of the trained graph; the teacher has those of its outputs' place.
+
+        Raises `XbarcError` where it can't be run by torch, or has other outputs.
+        """
+        try:
+            self._graph = Graph(model).to(device).eval()
+        except XbarcError as error:
+            raise XbarcError(*(f"the teacher: {cause}" for cause in error.causes)) from None
         self._values = [_scores(v) for v in model.graph.outputs]
         self._names = [v.name or "" for v in wanted]
+        if len(self._values) != len(wanted):
+            raise XbarcError(
+                f"the teacher has {len(self._values)} outputs, the network {len(wanted)}: give one "
+                "with the same outputs"
+            )
+        self._fixed: FixedBatch | None = None
+
+    def check(self, feeds: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+        """Try some samples, of which the trained graph gives `found`.
+
+        Raises `XbarcError` where the inputs have other names or the outputs other shapes.
+        """
+        for name in self._graph.input_names:
+            if name not in feeds:
+                raise XbarcError(
+                    f"the teacher has an input {name!r}, the network has "
+                    f"{', '.join(map(repr, feeds))}: name the teacher's as the network's"
+                )
+        self._fixed = FixedBatch.of(self._graph, feeds)
+        try:
+            taught = self(feeds)
+        except XbarcError as error:
+            raise XbarcError(*(f"the teacher: {cause}" for cause in error.causes)) from None
+        for name, value in zip(self._names, self._values, strict=True):
+            mine, other = _described(found[name]), _described(taught[name])
+            if mine != other:
+                raise XbarcError(
+                    f"the teacher gives {value.name!r} of {other}, the network one of {mine}: give "
+                    "one with the same outputs"
+                )
 
     def __call__(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Its scores for a batch, by the trained graph's names."""
         with torch.no_grad():
-            found = self._graph(feeds, self._values)
+            found = in_batches(self._fixed, lambda some: self._graph(some, self._values), feeds)
         values = (found[v.name or ""] for v in self._values)
         return dict(zip(self._names, values, strict=True))
+
+
+def _described(tensor: Tensor) -> str:
+    kind = "" if tensor.is_floating_point() else f"{str(tensor.dtype).removeprefix('torch.')} "
+    return f"{kind}{list(tensor.shape)}"

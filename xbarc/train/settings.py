@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from xbarc.support.errors import UsageError
-from xbarc.train.objective import Loss
+from xbarc.train.labels import Loss
 
 Optimiser = Literal["adam", "sgd"]
 Schedule = Literal["cosine", "linear", "step", "constant"]

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xbarc.driver.metrics import guess_metric
-from xbarc.support.data import Array
 from xbarc.support.errors import XbarcError
 from xbarc.train import checkpoint
 from xbarc.train.augment import augmented
 from xbarc.train.data import Data
+from xbarc.train.fixed_batch import FixedBatch, in_batches
 from xbarc.train.method import Method
 from xbarc.train.network import Network, TrainedLayer, as_tensors
 from xbarc.train.objective import Objective, Teacher
@@ -46,7 +45,7 @@ class Training:
     data: Data
     validation: Data | None
     teacher: Teacher | None = None
-    fixed_batch: int | None = None
+    fixed_batch: FixedBatch | None = None
     epoch: int = 0
     step: int = 0
     memory: dict[str, Tensor] = field(default_factory=dict)
@@ -67,6 +66,12 @@ class Training:
     def parameters(self) -> dict[str, nn.Parameter]:
         """All that learns, by name."""
         return parameters_of(self.network)
+
+    @property
+    def batch(self) -> int:
+        """Samples of a step: as the settings say, or as many more as make a fixed batch whole."""
+        size = self.settings.batch
+        return size if self.fixed_batch is None else self.fixed_batch.rounded(size)
 
     @property
     def share(self) -> float:
@@ -126,8 +131,8 @@ class Training:
     def _steps(self, watch: Watch | None) -> Score:
         """All steps of an epoch."""
         settings, seen = self.settings, _Mean()
-        steps = self.data.steps(settings.batch)
-        batches = self.data.batches(settings.batch, (settings.seed, self.epoch))
+        steps = self.data.steps(self.batch)
+        batches = self.data.batches(self.batch, (settings.seed, self.epoch))
         for index, (feeds, labels) in enumerate(batches):
             torch.manual_seed(mixed(settings.seed, self.epoch, index))
             part = index / steps if steps else 0.0
@@ -159,7 +164,7 @@ class Training:
 
     def _program(self, index: int) -> None:
         network, settings = self.network, self.settings
-        network.number(self.step * settings.batch)
+        network.number(self.step * self.batch)
         network.program_arrays(
             mixed(settings.seed, 1, self.step // settings.redraw),
             exact=False,
@@ -175,24 +180,23 @@ class Training:
 
     def _loss(
         self, feeds: Mapping[str, Any], labels: Any, *, train: bool
-    ) -> tuple[Tensor, Any, int]:
-        """The loss of a batch, how much of it is right (None without labels), and its samples."""
-        device = self.settings.torch_device
+    ) -> tuple[Tensor, float | None, int]:
+        """The loss of a batch, how much of it is right (None: nobody knows), and its samples."""
+        device, reader = self.settings.torch_device, self.objective.labels
         inputs = as_tensors(feeds, device)
-        truth = None if labels is None else torch.as_tensor(labels).to(device)
         module = self.network.plain if self.settings.plain else self.network.module
         dropping = self.settings.dropout if train else 0.0
         module.train(train)
         with self.network.dropout(dropping), self._precision(train=train):
             outputs = _real(self._forward(module, inputs))
-            taught = None if self.teacher is None else _real(self._chunks(self.teacher, inputs))
+            taught = None if self.teacher is None else _real(self.teacher(inputs))
+        main = outputs[self.objective.output.name or ""].detach()
+        truth = right = None
+        if labels is not None and reader is not None:
+            read = reader.read(np.asarray(labels), main.shape)
+            truth, right = read.to(device), reader.right(main.cpu().numpy(), read.numpy())
         loss = self.objective(outputs, truth, taught)
-        count = len(next(iter(inputs.values())))
-        if truth is None:
-            return loss, None, count
-        main = self.network.model.graph.outputs[0].name or ""
-        given = outputs[main].detach().cpu().numpy()
-        return loss, _accuracy(given, truth.cpu().numpy()), count
+        return loss, right, len(next(iter(inputs.values())))
 
     def _precision(self, *, train: bool) -> AbstractContextManager[Any]:
         """What products are computed in; validation is in float32."""
@@ -201,23 +205,8 @@ class Training:
         return torch.autocast(kind, torch.bfloat16) if narrow else nullcontext()
 
     def _forward(self, module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        values = [*self.objective.wanted, *self.network.model.graph.outputs[:1]]
-        return self._chunks(lambda some: module(some, values), inputs)
-
-    def _chunks(
-        self, function: Callable[[dict[str, Tensor]], dict[str, Tensor]], inputs: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """A batch at once; of a model with a fixed batch so many samples at a time."""
-        size = self.fixed_batch
-        count = len(next(iter(inputs.values())))
-        if size is None or size == count:
-            return function(inputs)
-        if count % size:
-            raise XbarcError(f"the model takes {size} samples at a time, a batch has {count}")
-        parts = [
-            function({n: x[i : i + size] for n, x in inputs.items()}) for i in range(0, count, size)
-        ]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        values = [*self.objective.wanted, self.objective.output]
+        return in_batches(self.fixed_batch, lambda some: module(some, values), inputs)
 
     def _score(self, data: Data | None) -> Score | None:
         """The network's loss and accuracy on `data`, on the same devices each time."""
@@ -229,7 +218,7 @@ class Training:
         seen = _Mean()
         torch.manual_seed(VALIDATION_SEED)
         with torch.no_grad():
-            for feeds, labels in data.batches(self.settings.batch, None):
+            for feeds, labels in data.batches(self.batch, None):
                 loss, right, count = self._loss(feeds, labels, train=False)
                 seen.add(float(loss), right, count)
         return seen.score if seen.count else None
@@ -363,14 +352,6 @@ def _real(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _figures(score: Score | None) -> tuple[float | None, float | None]:
     return (None, None) if score is None else (score.loss, score.accuracy)
-
-
-def _accuracy(output: Array, truth: Array) -> float | None:
-    """Share of right answers; None where labels are numbers."""
-    if truth.dtype.kind == "f" and (truth.ndim < 2 or len(np.unique(truth)) > 2):
-        return None
-    metric = guess_metric(output, truth)
-    return metric.measure(output, truth) if metric.is_share else None
 
 
 def _under(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -24,11 +24,13 @@ from xbarc.support.errors import UsageError, XbarcError
 from xbarc.support.files import check_output, sha256_of
 from xbarc.train import data as train_data
 from xbarc.train.data import Arrays, Data, Pixels
+from xbarc.train.fixed_batch import FixedBatch
 from xbarc.train.method import METHODS, Method, method_of
 from xbarc.train.network import Network, as_tensors, build
 from xbarc.train.objective import Objective, Teacher
 from xbarc.train.record import Record
 from xbarc.train.settings import Settings
+from xbarc.train.shown import Shown, with_labels
 from xbarc.train.training import Training, Watch
 
 if TYPE_CHECKING:
@@ -141,24 +143,21 @@ def prepare(
     network = _network(imported, decided, effects, settings, compiled.percentile)
     if settings.batch_norm:
         network.normalise()
-    labelled = _labelled(train, settings)
-    if labelled and judge is not None and not _labelled(judge, settings):
-        raise UsageError("the validation data have no labels: give (data, labels), as to train on")
-    share = settings.distill
-    if share is None:
-        share = 0.0 if labelled else 1.0
-    if teacher is not None and share == 0:
+    network.plain.eval()
+    fixed = FixedBatch.of(network.plain, as_tensors(imported.feeds, settings.torch_device))
+    objective = Objective(network.model, None, 0.0, settings.temperature)
+    shown = Shown.of(network, objective, train, settings, fixed)
+    judged = None if judge is None else Shown.of(network, objective, judge, settings, fixed)
+    objective = with_labels(objective, shown, judged, settings)
+    if teacher is not None and objective.distill == 0:
         raise UsageError(
             "with labels a teacher says nothing: give its share of the loss, --distill"
         )
-    objective = Objective(network.model, settings.loss, share, settings.temperature)
     taught, teaching = None, None
-    if share > 0:
+    if objective.distill > 0:
         teaching = imported.model if teacher is None else import_model(teacher).model
         taught = Teacher(teaching, objective.wanted, settings.torch_device)
-    samples = as_tensors(imported.feeds, settings.torch_device)
-    whole = network.plain.takes_any_batch(samples)
-    fixed = None if specs[0].batched or whole else specs[0].dims[0]
+        taught.check(shown.inputs, shown.found)
     training = Training(
         network, method, settings, objective, train, judge, teacher=taught, fixed_batch=fixed
     )
@@ -241,12 +240,6 @@ def _feeds(data: Data, specs: Sequence[InputSpec]) -> dict[str, Any]:
     feeds = train_data.sample_feeds(data, max(CALIBRATION // fixed, 1) * fixed)
     whole = len(next(iter(feeds.values()))) // fixed * fixed
     return {name: array[:whole] for name, array in feeds.items()}
-
-
-def _labelled(data: Data, settings: Settings) -> bool:
-    if isinstance(data, Arrays):
-        return data.labels is not None
-    return next(iter(data.batches(settings.batch, None)))[1] is not None
 
 
 def _question(
