@@ -92,19 +92,14 @@ class Fitted:
 def find_layer(node: ir.Node, kind: LayerKind) -> Layer | str:
     """The layer that a node of this kind is, or why it can't be one.
 
-    Raises `XbarcError` where its weights are empty.
+    Raises `XbarcError` where its weights are empty, or have too few axes.
     """
-    product = find_product(node, kind.sides)
+    product = find_product(node, kind.sides, kind.least_rank)
     if isinstance(product, str):
         return product
     moving = product.input
     if moving.dtype is not None and moving.dtype not in FLOATS:
         return f"its input is {moving.dtype.name.lower()}, not real"
-    if not product.shape or 0 in product.shape:
-        what = f"{node.op_type} {node.name!r}"
-        raise XbarcError(
-            f"{what}: its weights have shape {list(product.shape)}: nothing to compute"
-        )
     if reason := kind.refusal(product):
         return reason
     codes, source = _incoming_codes(moving)

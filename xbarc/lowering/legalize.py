@@ -14,11 +14,13 @@ def legalize(model: ir.Model) -> None:
     """Rewrite `model` in place: as each operator's file under `lowering/layers` says, and
 
     a constant graph output  ->  Identity of it
+
+    Raises `XbarcError` where weights are empty, or have too few axes.
     """
     graph, kinds = model.graph, load_kinds()
     for node in list(graph):
         kind = kinds.of(node)
-        product = None if kind is None else find_product(node, kind.sides)
+        product = None if kind is None else find_product(node, kind.sides, kind.least_rank)
         if kind is not None and isinstance(product, Product):
             kind.legalize(product)
     for index, value in enumerate(list(graph.outputs)):

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from xbarc.graph.query import input_at
 from xbarc.graph.weights import weight_shape, weight_side
+from xbarc.support.errors import XbarcError
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
 
@@ -44,13 +45,25 @@ class Product:
         return weight_shape(self.weights)
 
 
-def find_product(node: ir.Node, sides: Iterable[tuple[int, int]]) -> Product | str:
-    """The first of `sides`, (static, moving), that `node` is; or why it is none of them."""
+def find_product(
+    node: ir.Node, sides: Iterable[tuple[int, int]], least_rank: int
+) -> Product | str:
+    """The first of `sides`, (static, moving), that `node` is; or why it is none of them.
+
+    Raises `XbarcError` where its weights are empty, or have fewer axes than `least_rank`.
+    """
     for static, moving in sides:
         if weight_side(input_at(node, static)) is None:
             continue
         value = input_at(node, moving)
         if value is None or weight_side(value) is not None:
             return "nothing of it changes at run time"
-        return Product(node, static, moving)
+        product = Product(node, static, moving)
+        if len(product.shape) < least_rank or 0 in product.shape:
+            reason = "nothing to compute" if 0 in product.shape else f"fewer axes than {least_rank}"
+            raise XbarcError(
+                f"{node.op_type} {node.name!r}: its weights have shape {list(product.shape)}: "
+                f"{reason}"
+            )
+        return product
     return "its weights change at run time"

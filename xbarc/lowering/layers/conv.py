@@ -23,6 +23,7 @@ class Conv(LayerKind):
 
     name: ClassVar[str] = "conv"
     op_type: ClassVar[str] = "Conv"
+    least_rank: ClassVar[int] = 3
     bias: ClassVar[int | None] = 2
 
     def refusal(self, product: Product) -> str | None:

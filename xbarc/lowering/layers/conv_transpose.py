@@ -25,6 +25,7 @@ class ConvTranspose(LayerKind):
 
     name: ClassVar[str] = "conv-transpose"
     op_type: ClassVar[str] = "ConvTranspose"
+    least_rank: ClassVar[int] = 3
     bias: ClassVar[int | None] = 2
 
     def matrix_shape(self, product: Product) -> tuple[int, int]:

@@ -20,6 +20,7 @@ class Gemm(LayerKind):
 
     name: ClassVar[str] = "gemm"
     op_type: ClassVar[str] = "Gemm"
+    least_rank: ClassVar[int] = 2
     bias: ClassVar[int | None] = 2
 
     def transposed(self, product: Product) -> bool:
