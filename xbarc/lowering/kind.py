@@ -41,11 +41,11 @@ class LayerKind(ABC):
     """How one ONNX operator becomes a weight matrix [K, N] and a layer operation.
 
     `name` is what `xbarc` calls the kind, `op_type` and `domain` are the node's. `sides` are the
-    pairs (static, moving) of inputs that it can be, the best first. `least_rank` are the fewest axes
-    that its weights have. `bias` is the input that is added to the product, None where there is
-    none. `takes_zero_point` says whether each result adds
-    up all rows of the matrix (or is `xbar.conv_transpose`, whose window says which): only then can
-    an input's zero point be taken out again.
+    pairs (static, moving) of inputs that it can be, the best first. `least_rank` are the fewest
+    axes that its weights have. `bias` is the input that is added to the product, None where there
+    is none. `takes_zero_point` says whether each result adds up all rows of the matrix (or is
+    `xbar.conv_transpose`, whose window says which): only then can an input's zero point be taken
+    out again.
 
     What isn't overridden is a product by a matrix that is stored as [K, N].
     """

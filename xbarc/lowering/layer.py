@@ -27,7 +27,6 @@ from xbarc.lowering.kind import LayerKind
 from xbarc.lowering.product import FLOATS, Product, find_product
 from xbarc.lowering.rewrites import is_bias
 from xbarc.support.data import Array
-from xbarc.support.errors import XbarcError
 
 
 @dataclass(frozen=True)

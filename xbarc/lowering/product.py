@@ -45,9 +45,7 @@ class Product:
         return weight_shape(self.weights)
 
 
-def find_product(
-    node: ir.Node, sides: Iterable[tuple[int, int]], least_rank: int
-) -> Product | str:
+def find_product(node: ir.Node, sides: Iterable[tuple[int, int]], least_rank: int) -> Product | str:
     """The first of `sides`, (static, moving), that `node` is; or why it is none of them.
 
     Raises `XbarcError` where its weights are empty, or have fewer axes than `least_rank`.
