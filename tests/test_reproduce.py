@@ -275,6 +275,7 @@ def test_grey_cifar_of_both_files(monkeypatch, tmp_path):
 def test_figures():
     assert percent_less(66840, 149700) == pytest.approx(-55.35, abs=0.01)
     assert (shown(1234.0, ""), shown(-55.354, "%")) == ("1,234", "-55.35 %")
+    assert (shown(0.0023, "W"), shown(71.77, "uJ")) == ("2.3 mW", "71.77 µJ")
 
 
 def small():
@@ -289,7 +290,7 @@ def small():
 def test_the_page_has_the_papers_figure_beside_ours():
     page = result_page(trannsformer, small(), quick=True)
     assert "A table" in page and "A note." in page and ">12<" in page and ">10<" in page
-    assert "1.5 mm2" in page and page.startswith("<!DOCTYPE html>")
+    assert "1.5 mm²" in page and page.startswith("<!DOCTYPE html>")
 
 
 def test_command(monkeypatch, tmp_path):

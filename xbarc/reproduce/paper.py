@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, cast
 
 from xbarc.report.html import Child
 from xbarc.support.errors import UsageError, XbarcError, nearest
+from xbarc.support.units import UNITS, quantity
 
 PAPERS = ("trannsformer", "msccnn", "ckf", "sub-image")
 """Each is a module of this package, `-` written `_`."""
@@ -36,7 +37,9 @@ class Line:
 
 
 def shown(value: float, unit: str) -> str:
-    """A figure with its unit."""
+    """A figure with its unit; physical ones as all commands write them."""
+    if unit.lower() in UNITS:
+        return quantity(f"figure_{unit.lower()}", value)
     text = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
     return f"{text} {unit}".strip()
 
