@@ -177,6 +177,13 @@ def at(*path):
     [
         (at("totals"), ..., "totals is missing"),
         (at("totals", "macs"), ..., "totals.macs is missing"),
+        (at("totals", "energy_uj"), {"adc": 0.1}, "totals.energy_uj = {'adc': 0.1}: value error"),
+        (at("totals", "area_mm2"), {}, "totals.area_mm2 = {}: value error, it has no 'total'"),
+        (
+            at("totals", "energy_uj"),
+            {"adc": 0.1, "total": 0.1},
+            "totals.modes = ",
+        ),
         (at("layers", 1, "energy_pj"), ..., "layers.1.energy_pj is missing"),
         (at("totals", "macs"), "12", "totals.macs = '12': "),
         (at("totals", "macs"), 1.5, "totals.macs = 1.5: "),

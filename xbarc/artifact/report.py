@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo
 from pydantic.fields import FieldInfo
 
 from xbarc.ir.analysis.zero_point import InputCodes
@@ -23,6 +23,16 @@ Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 RangesTaken = Literal["min-max", "least-squares", "further-sample"]
+
+
+def _with_total(parts: dict[str, float]) -> dict[str, float]:
+    if "total" not in parts:
+        raise ValueError("it has no 'total'")
+    return parts
+
+
+Parts = Annotated[dict[str, Amount], AfterValidator(_with_total)]
+"""Amounts by component, and their sum under `total`."""
 
 
 def _key(meaning: str, **more: Any) -> Any:
@@ -123,7 +133,7 @@ class Bottleneck(Table):
 class Mode(Table):
     """What one input costs in an operating mode; `power_w` x its time is `energy_uj.total`."""
 
-    energy_uj: dict[str, Amount] = _key(
+    energy_uj: Parts = _key(
         "dynamic energy by component, `leakage` (with clock power), and their sum under `total`"
     )
     power_w: Amount = _key("power; 0 where nothing takes time")
@@ -158,6 +168,12 @@ class Operations(Table):
     energy_per_mac_pj: Amount = _key("energy of a multiply-accumulate; 0 where there is none")
 
 
+def _as_in_totals(modes: Modes, found: ValidationInfo) -> Modes:
+    if modes.stream.energy_uj != found.data.get("energy_uj"):
+        raise ValueError("stream.energy_uj isn't that of the totals")
+    return modes
+
+
 class Totals(Counts):
     """The whole program, and all of [Counts](#counts) added up over the layers.
 
@@ -169,13 +185,15 @@ class Totals(Counts):
     cores: Count = _key("cores that the crossbars stand in")
     nodes: Count = _key("nodes that the cores stand in")
     chips: Count = _key("whole chips that are needed")
-    area_mm2: dict[str, Amount] = _key("area in use by component, and its sum under `total`")
+    area_mm2: Parts = _key("area in use by component, and its sum under `total`")
     chip_area_mm2: Amount = _key("area of the whole chips")
-    energy_uj: dict[str, Amount] = _key(
+    energy_uj: Parts = _key(
         "energy of one input of a stream (`modes.stream.energy_uj`): dynamic by component, "
         "`leakage`, and their sum under `total`"
     )
-    modes: Modes = _key("energy, power and rate in a stream, and of one input alone")
+    modes: Annotated[Modes, AfterValidator(_as_in_totals)] = _key(
+        "energy, power and rate in a stream, and of one input alone"
+    )
     array_energy_uj: dict[str, Amount] = _key(
         "what the arrays take by each way to count it (`array.energy`; `docs/cost.md`)"
     )
