@@ -168,6 +168,7 @@ def test_a_point_that_cant_be_says_why_and_the_others_go_on(sweep, folder):
         (["--vary", "adc.bits=1:99999999"], "write key"),
         (["--vary", "adc.bist=4:5"], "adc has no key 'bist'"),
         (["--vary", "adc.bits=4", "--vary", "adc.bits=5"], "give each key once"),
+        (["--vary", "adc.bits=4", "--set", "adc.bits=5"], "--set adc.bits=5: --vary adc.bits"),
         (["--vary", "target=mca64"], "give the target once"),
         (["--vary", "a=1:200", "--vary", "b=1:200"], "200 x 200 points are more than"),
     ],

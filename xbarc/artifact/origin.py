@@ -8,10 +8,11 @@ from xbarc.artifact.report import RangesTaken, Table
 
 
 class Source(Table):
-    """A model's name, and its hash where it was a file or text."""
+    """A model's name, its hash where it was a file or text, and the options it was read with."""
 
     name: str
     sha256: str | None = None
+    options: list[str] = Field(default_factory=list)
 
 
 class HowQuantized(Table):
@@ -31,5 +32,6 @@ class Origin(Table):
     model: Source | None = None
     weights: Source | None = None
     passes: list[str] = Field(default_factory=list)
+    options: list[str] = Field(default_factory=list)
     quantization: HowQuantized | None = None
     lowered: list[str] = Field(default_factory=list)

@@ -17,7 +17,7 @@ from xbarc.driver import extensions
 from xbarc.driver.by_layer import LayerSettings
 from xbarc.driver.crossbar_share import crossbar_share
 from xbarc.driver.input_codes import choose
-from xbarc.driver.origin import describe_model
+from xbarc.driver.origin import describe_model, plugin_words
 from xbarc.driver.quantization import EQUALIZE, FEW, Quantization
 from xbarc.driver.refit import BIASED, QUANTIZATION
 from xbarc.driver.stages import (
@@ -231,6 +231,7 @@ def compile_imported(
     passes = [str(p) for p in (*decided.graph, *mapped.passes)]
     program.origin = {
         "passes": passes,
+        "options": [*plugin_words(settings.plugins), *_words(settings)],
         QUANTIZATION: {**how.document(), BIASED: _biased(calibrated, fit)},
         LOWERED: print_module(lowered.module).splitlines(),
     }
@@ -320,6 +321,25 @@ def _weight_files(weights: SideWeights) -> dict[str, Any]:
     given = {"params": weights.params, "constants": weights.constants}
     files = {key: Path(v).name for key, v in given.items() if isinstance(v, str | Path)}
     return {"weight_files": files} if files else {}
+
+
+def _words(settings: Settings) -> list[str]:
+    """What was said of inputs and of codes, as `xbarc compile` takes it."""
+    inputs, how = settings.inputs, settings.quantization
+    words: list[str] = []
+    for name, shape in inputs.shapes.items():
+        words += ["--input-shape", f"{name}={','.join(map(str, shape))}"]
+    for name, axis in inputs.batch_axes.items():
+        words += ["--batch-axis", f"{name}={'none' if axis is None else axis}"]
+    if inputs.names is not None:
+        words += ["--inputs", ",".join(inputs.names)]
+    for option in how.asked:
+        value, name = getattr(how, option), option.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            words += [f"--{name}", value]
+    return words
 
 
 def _origin() -> dict[str, Any]:

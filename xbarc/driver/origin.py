@@ -2,11 +2,17 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from xbarc.frontends.registry import frontend_of
 from xbarc.support.files import sha256_of
+
+
+def plugin_words(plugins: Sequence[str | Path]) -> list[str]:
+    """Plug-in files as the commands take them."""
+    return [word for file in plugins for word in ("--plugin", Path(file).name)]
 
 
 def describe_model(source: Any) -> dict[str, Any]:

@@ -128,6 +128,9 @@ class Sweep:
         keys = [axis.key for axis in self.axes]
         if len(set(keys)) < len(keys):
             raise UsageError("--vary: give each key once, with all its values")
+        for text in self.settings.overrides:
+            if (key := text.partition("=")[0].strip()) in keys:
+                raise UsageError(f"--set {text}: --vary {key} gives this key's values")
         rows = itertools.product(*(axis.values for axis in self.axes))
         return [dict(zip(keys, row, strict=True)) for row in rows]
 

@@ -27,7 +27,7 @@ from xbarc import cost
 from xbarc.artifact import LOWERED, CompiledProgram
 from xbarc.cost.skipped import driven_rows
 from xbarc.driver import extensions
-from xbarc.driver.origin import describe_model
+from xbarc.driver.origin import describe_model, plugin_words
 from xbarc.driver.refit import QUANTIZATION, fit_to_circuit
 from xbarc.driver.stages import (
     Imported,
@@ -100,7 +100,10 @@ def update_weights(
             raise XbarcError(f"{error}{_hint([p for p in passes if p not in again])}") from None
         costs = cost.report(updated, program, driven_rows(program.report))
     described = describe_model(model)
-    updated.origin = {**program.origin, "weights": described}
+    words = plugin_words(plugins)
+    if isinstance(calibration, str | Path):
+        words += ["--calibration", Path(calibration).name]
+    updated.origin = {**program.origin, "weights": {**described, "options": words}}
     updated.report = {
         **program.report,
         "weights": described["name"],

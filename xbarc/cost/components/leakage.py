@@ -45,8 +45,9 @@ def leaking(role: str, unit: Component, target: Target) -> Component:
     """A unit of which nothing says how it leaks, with a share of its power as leakage (model).
 
     `technology.leakage = "puma"` gives the share that the part has in PUMA's simulator,
-    `technology.leakage_share` one for all that it hasn't. The power at full load stays. Raises
-    `XbarcError` for the first at another node than 32 nm, but for figures scaled from there.
+    `technology.leakage_share` one for all that it hasn't. The power at full load stays; a unit that
+    has none, for want of a rate, stays as it is. Raises `XbarcError` for the first at another node
+    than 32 nm, but for figures scaled from there.
     """
     if unit.leakage_mw is not None:
         return unit
@@ -61,7 +62,7 @@ def leaking(role: str, unit: Component, target: Target) -> Component:
         known = _puma(role, target)
         if known is not None:
             share, why = known, "as in PUMA's simulator"
-    if share is None:
+    if share is None or not unit.full_power_mw:
         return unit
     return replace(
         unit,

@@ -76,9 +76,11 @@ def commands(
         compiled += [f"--{option}", shlex.quote(file)]
     if "random_weights" in report:
         compiled += ["--random-weights", str(report["random_weights"]["seed"])]
+    compiled += map(shlex.quote, program.origin.get("options", ()))
     yield " ".join([*compiled, "-o", "again.xbar"])
     if updated := program.origin.get("weights"):
-        yield f"xbarc update-weights again.xbar {shlex.quote(updated['name'])}"
+        words = [updated["name"], *updated.get("options", ())]
+        yield f"xbarc update-weights again.xbar {shlex.join(words)}"
     seen = set()
     for run in list(reversed(runs))[:MOST_RUNS]:
         command = "trace" if run.options.trace else "run"
