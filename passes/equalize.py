@@ -86,9 +86,6 @@ class Equalize(GraphPass):
         self, model: ir.Model, sites: Mapping[str, Site], target: Target | None
     ) -> dict[str, Real]:
         """By site, what to divide its channels by; those alone for which it is worth it."""
-        bits = (8, 8) if target is None else (target.inputs.bits, target.weights.bits)
-        signed = "two-pass" if target is None else target.inputs.signed
-        symmetric = signed in ("two-pass", "twos-complement", "native")
         found = {}
         for key, spread in _spreads(model, sites).items():
             site = sites[key]
@@ -96,10 +93,20 @@ class Equalize(GraphPass):
             if not np.isfinite(sizes).all() or not sizes.any():
                 continue
             folds = find_maker(site) is not None
+            bits, symmetric = _codes(site, target)
             factors, left = best_factors(site, spread, bits, symmetric=symmetric)
             if left < (WORTH if folds else WORTH_A_MUL) and (folds or self.digital):
                 found[key] = factors
         return found
+
+
+def _codes(site: Site, target: Target | None) -> tuple[tuple[int, int], bool]:
+    """Bits of inputs and weights, of several layers the most, and whether codes are symmetric."""
+    if target is None:
+        return (8, 8), True
+    seen = [target.for_layer(layer.name) for layer in site.layers]
+    bits = max(t.inputs.bits for t in seen), max(t.weights.bits for t in seen)
+    return bits, seen[0].inputs.signed in ("two-pass", "twos-complement", "native")
 
 
 def _spreads(model: ir.Model, sites: Mapping[str, Site]) -> dict[str, Spread]:

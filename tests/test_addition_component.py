@@ -6,8 +6,10 @@ import sys
 
 import pytest
 from models import text_model
+from typer.testing import CliRunner
 
 import xbarc
+from xbarc.cli.app import app
 from xbarc.cost.components import load_kinds
 from xbarc.cost.rollup import document
 from xbarc.driver import extensions
@@ -209,6 +211,11 @@ def test_a_program_is_run_and_shown_without_the_plugin(plugin, target, tmp_path)
     assert (table.model, table.area_um2, table.options) == ("constant", 400, {"bits": 4})
     assert program.cost()["components"]["thermometer"]["energy_pj"] == 1.0
     assert "thermometer" in str(report_page(program, tmp_path / "warm.xbar", []))
+    # A figure unfolds with it alone.
+    words = ["cost", str(tmp_path / "warm.xbar"), "--explain", "energy_uj.thermometer"]
+    shown = CliRunner().invoke(app, [*words, "--plugin", str(plugin)])
+    assert shown.exit_code == 0 and "actions x energy of one" in shown.stdout
+    assert "needs --plugin" in str(CliRunner().invoke(app, words).exception)
     # New weights cost anew, and only the plug-in knows when its component acts.
     other = text_model(MODEL, seed=1)
     with pytest.raises(UsageError, match="unknown key cost.thermometer"):

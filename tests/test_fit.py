@@ -12,6 +12,7 @@ import xbarc
 from xbarc.cli import app
 from xbarc.driver.quantization import Ranges, weak_layers
 from xbarc.graph.further import FurtherSample
+from xbarc.hw.target import load_target
 from xbarc.lowering.fit import layers
 from xbarc.lowering.fit.rounding import round_to_output
 from xbarc.support.errors import UsageError
@@ -234,7 +235,7 @@ def compiled(tmp_path, *options, bits=3):
 def test_a_weak_layer_is_warned_of(tmp_path):
     said = compiled(tmp_path, "--no-equalize").stderr.replace("\n", " ")
     assert "layer 'Conv' stands at " in said
-    assert ".inputs.bits=10' would help" in said
+    assert ".inputs.bits=5' would help" in said
     assert "stands at" not in compiled(tmp_path, bits=8).stderr
 
 
@@ -242,11 +243,14 @@ def test_the_worst_layers_are_named_and_the_rest_counted():
     cause = {"inputs": 0.2, "weights": 0.7, "inherited": 0.1}
     layers = {f"l{i}": {"snr_db": 8.0 + i, **cause} for i in range(7)}
     layers |= {"at the limit": {"snr_db": 15.0, **cause}, "unknown": {"snr_db": None, **cause}}
-    lines = list(weak_layers({"quantization": {"layers": layers}}))
+    target = load_target("mca128", ["layers.l1.weights.bits=12"])
+    lines = list(weak_layers({"quantization": {"layers": layers}}, target))
+    assert ".weights.bits=9' would" in lines[0] and ".weights.bits=13' would" in lines[1]
     assert [line.split("'")[1] for line in lines[:-1]] == ["l0", "l1", "l2", "l3", "l4"]
     assert "70% of the noise is its rounded weights" in lines[0]
     assert lines[-1] == "2 more layers stand below 15 dB: see `xbarc trace`"
-    assert len(list(weak_layers({"quantization": {"layers": dict(list(layers.items())[:5])}}))) == 5
+    few = {"quantization": {"layers": dict(list(layers.items())[:5])}}
+    assert len(list(weak_layers(few, target))) == 5
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,26 @@ def test_widths_by_layer(key):
     assert one.report["totals"]["crossbars"] == every.report["totals"]["crossbars"]
 
 
+@pytest.mark.parametrize("options", [{"ranges": "least-squares"}, {"equalize": True}])
+def test_what_is_fitted_goes_by_the_widths_of_the_layer(options):
+    """All layers at 3 bits by name get the ranges and factors of a program at 3 bits."""
+    x = np.random.default_rng(0).standard_normal((64, 40)).astype(np.float32) ** 3
+    x *= np.geomspace(1, 30, 40, dtype=np.float32)
+
+    def fitted(*overrides):
+        given = {"rounding": "nearest", "bias_correction": False, "equalize": False, **options}
+        program = xbarc.compile(
+            text_model(NET), "mca64", overrides=overrides, calibration=x, **given
+        )
+        return program.run(x)["y"]
+
+    keys = ("inputs.bits=3", "weights.bits=3")
+    every, named = fitted(*keys), fitted(*(f"layers.*.{key}" for key in keys))
+    assert np.array_equal(named, every)
+    last = fitted(*(f"layers.MatMul_2.{key}" for key in keys))
+    assert not np.array_equal(last, every)
+
+
 def test_layers_in_python():
     x = compiled()[1]
     program = xbarc.compile(

@@ -1,5 +1,6 @@
 """`xbarc trace`: each layer against float, alone and in the network, and what would help."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -106,9 +107,18 @@ def test_advice(changed, said):
         **{"clipped_inputs": 0.0, "used_inputs": 0.9, "clipped_conversions": 0.0},
         **{"lossless": True, "advice": ""},
     }
-    told = advice(LayerTrace(**{**plain, **changed}), load_target("mca128", []))
+    told = advice(LayerTrace(**{**plain, **changed}), load_target("mca128", []), err=False)
     assert said in told
     assert bool(told) == bool(said)
+
+
+def test_advice_names_the_layers_own_key_and_what_cant_be_told_apart():
+    rounding = LayerTrace("a", 10.0, 12.0, 1.0, 0.0, 0.9, 0.0, False, "")
+    target = load_target("mca128", ['layers."a".adc.bits=4'])
+    assert 'layers."a".adc.bits above 4' in advice(rounding, target, err=False)
+    assert advice(rounding, target, err=True).startswith("devices err: --ideal")
+    well = dataclasses.replace(rounding, own_snr_db=50.0)
+    assert advice(well, target, err=True) == ""
 
 
 def test_an_error_adds_up():

@@ -92,7 +92,7 @@ def command(
     if "random_weights" in program.report:
         names = program.report["random_weights"]["names"]
         warn(f"{len(names)} weights are random: costs mean something, results don't")
-    for line in weak_layers(program.report):
+    for line in weak_layers(program.report, program.target):
         warn(line)
     program.save(path)
     if as_json:

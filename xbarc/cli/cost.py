@@ -30,14 +30,17 @@ def command(
             "--explain", metavar="KEY", help="Unfold a figure: energy_uj.adc, latency_us, power_w."
         ),
     ] = None,
+    plugin: options.Plugins = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show area, energy, time and the counts behind them, for one input: in a stream, and alone."""
     from xbarc.api import load
+    from xbarc.driver import extensions
 
     loaded = load(program)
     if explain is not None:
-        _explain(loaded, explain, as_json=as_json)
+        with extensions.using(plugin or ()):
+            _explain(loaded, explain, as_json=as_json)
         return
     report = loaded.report
     if as_json:

@@ -215,7 +215,7 @@ def compile_imported(
             imported,
             decided.graph,
             target,
-            ranges=settings.range_rule(target),
+            ranges=settings.range_rule,
             instrumentation=seen,
         )
     kinds = choose(calibrated, imported.feeds, target)

@@ -22,14 +22,14 @@ WEAK_DB = 15.0
 SHOWN = 5
 """Layers that a warning names, the worst first."""
 
-HELP: Mapping[str, Callable[[float, str], str]] = {
+HELP: Mapping[str, Callable[[float, str, int], str]] = {
     "inputs": (
         "{:.0%} of the noise is its rounded inputs: "
-        """--set 'layers."{}".inputs.bits=10' would help"""
+        """--set 'layers."{}".inputs.bits={}' would help"""
     ).format,
     "weights": (
         "{:.0%} of the noise is its rounded weights: "
-        """--set 'layers."{}".weights.bits=9' would help"""
+        """--set 'layers."{}".weights.bits={}' would help"""
     ).format,
     "inherited": "{:.0%} of the noise comes from the layers before it".format,
 }
@@ -130,7 +130,7 @@ class Quantization:
         }
 
 
-def weak_layers(report: Mapping[str, Any]) -> Iterator[str]:
+def weak_layers(report: Mapping[str, Any], target: Target) -> Iterator[str]:
     """A line for each of the worst layers whose output stands below `WEAK_DB`, one for the rest."""
     layers = report.get("quantization", {}).get("layers", {})
     snr = {name: row["snr_db"] for name, row in layers.items() if row["snr_db"] is not None}
@@ -138,7 +138,9 @@ def weak_layers(report: Mapping[str, Any]) -> Iterator[str]:
     for name in weak[:SHOWN]:
         row = layers[name]
         cause = max(HELP, key=lambda key: row[key])
-        helped = HELP[cause](row[cause], name)
+        own = target.for_layer(name)
+        bits = own.weights.bits + 1 if cause == "weights" else own.inputs.bits + 2
+        helped = HELP[cause](row[cause], name, bits)
         yield f"layer {name!r} stands at {snr[name]:.1f} dB beside float: {helped}"
     if len(weak) > SHOWN:
         yield f"{len(weak) - SHOWN} more layers stand below {WEAK_DB:g} dB: see `xbarc trace`"

@@ -66,6 +66,10 @@ VERIFY_SAMPLES = 16
 """Samples that `--verify-passes` and the deviation of lossy passes are measured on."""
 
 
+Rule = RangeRule | FurtherSample
+"""How a range follows from what calibration shows."""
+
+
 @dataclass(frozen=True)
 class Imported:
     """A model in the importer's normal form, and the data that it is compiled with.
@@ -153,15 +157,15 @@ def calibrate_model(
     passes: Iterable[GraphPass],
     target: Target,
     *,
-    ranges: RangeRule | FurtherSample | None = None,
+    ranges: Callable[[Target], Rule | None] | None = None,
     kept: Mapping[str, Array] | None = None,
     instrumentation: Instrumentation | None = None,
 ) -> Calibrated:
     """Run graph passes, find the layers, and run the model for ranges and shapes.
 
-    `ranges` is the rule for those of layers' inputs; without it they are the extremes. Ranges
-    that the model carries (`xbarc.graph.ranges`) stand before both. `kept` is what passes measured
-    in an earlier compilation.
+    `ranges` gives the rule for those of a layer's inputs, by the target as the layer sees it;
+    without one they are the extremes. Ranges that the model carries (`xbarc.graph.ranges`) stand
+    before both. `kept` is what passes measured in an earlier compilation.
 
     Raises:
         UsageError: a pass was called wrongly.
@@ -175,11 +179,30 @@ def calibrate_model(
     legalize(model)
     planned = plan(model)
     shown = calibrate(
-        model, imported.feeds, planned.ranged, measured(model, planned), choose=ranges
+        model,
+        imported.feeds,
+        planned.ranged,
+        measured(model, planned),
+        choose=None if ranges is None else _rules(planned, target, ranges),
     )
     carried = carried_ranges(model)
     shown.ranges.update({name: carried[name] for name in planned.ranged if name in carried})
     return Calibrated(model, planned, shown, deviation, figures_of(model), all_kept(model))
+
+
+def _rules(
+    planned: Plan, target: Target, ranges: Callable[[Target], Rule | None]
+) -> Mapping[str, RangeRule] | FurtherSample | None:
+    """The rule of each value that layers read; of several layers that of the most bits."""
+    found: dict[str, tuple[int, RangeRule]] = {}
+    for layer in planned.layers.values():
+        own, name = target.for_layer(layer.name), layer.source.name or ""
+        rule = ranges(own)
+        if rule is None or isinstance(rule, FurtherSample):
+            return rule
+        if own.inputs.bits > found.get(name, (0, rule))[0]:
+            found[name] = own.inputs.bits, rule
+    return {name: rule for name, (_, rule) in found.items()}
 
 
 def fit_model(

@@ -290,7 +290,7 @@ class _Bench:
     def __init__(self, sweep: Sweep, imported: Imported, threads: int | None) -> None:
         self._sweep, self._imported, self._threads = sweep, imported, threads
         self._program: CompiledProgram | None = None
-        self._calibrated: dict[tuple[int, str, int], Calibrated] = {}
+        self._calibrated: dict[tuple[int, str, int, str], Calibrated] = {}
         self._lock = threading.Lock()
 
     def point(self, settings: Mapping[str, Setting], decided: Decided, key: str) -> Point:
@@ -323,14 +323,14 @@ class _Bench:
         calibrated = None
         if not self._sweep.settings.passes:
             inputs, weights = decided.target.inputs, decided.target.weights
-            key = inputs.bits, inputs.signed, weights.bits
+            key = inputs.bits, inputs.signed, weights.bits, str(decided.target.layers)
             with self._lock:
                 if key not in self._calibrated:
                     self._calibrated[key] = calibrate_model(
                         self._imported,
                         decided.graph,
                         decided.target,
-                        ranges=settings.range_rule(decided.target),
+                        ranges=settings.range_rule,
                     )
                 calibrated = self._calibrated[key]
         program = compile_imported(self._imported, decided, settings, calibrated=calibrated)

@@ -185,7 +185,15 @@ def trace(
         seed,
         effects,
         tuple(
-            _layer(name, errors[name], own.get(name), uses.get(name), statistics[name], program)
+            _layer(
+                name,
+                errors[name],
+                own.get(name),
+                uses.get(name),
+                statistics[name],
+                program,
+                err=bool(effects),
+            )
             for name in names
         ),
     )
@@ -268,6 +276,8 @@ def _layer(
     use: CodeUse | None,
     adc: AdcStatistics,
     program: CompiledProgram,
+    *,
+    err: bool,
 ) -> LayerTrace:
     traced = LayerTrace(
         name,
@@ -280,14 +290,22 @@ def _layer(
         adc.lossless,
         "",
     )
-    return LayerTrace(**{**asdict(traced), "advice": advice(traced, program.target)})
+    return LayerTrace(**{**asdict(traced), "advice": advice(traced, program.target, err=err)})
 
 
-def advice(layer: LayerTrace, target: Target) -> str:
-    """What would help the layer; nothing where it stands well, or only inherits errors."""
+def advice(layer: LayerTrace, target: Target, *, err: bool) -> str:
+    """What would help the layer; nothing where it stands well, or only inherits errors.
+
+    Where devices `err` nothing says whether they, codes or converters are to blame.
+    """
     own = layer.snr_db if layer.own_snr_db is None else layer.own_snr_db
     if own >= GOOD:
         return ""
+    if err:
+        return "devices err: --ideal shows what codes and converters alone make of it"
+    own_target, key = target.for_layer(layer.name), f'layers."{layer.name}"'
+    rule = "" if own_target.adc == target.adc else f"{key}."
+    wider = f"{rule}adc.bits above {own_target.adc.bits}"
     if layer.clipped_inputs is not None and layer.clipped_inputs > CLIPPED:
         return (
             "its inputs are clipped: calibrate on data like these, keep a higher percentile, or "
@@ -295,7 +313,7 @@ def advice(layer: LayerTrace, target: Target) -> str:
         )
     if layer.clipped_conversions > CLIPPED:
         return (
-            f"its conversions are clipped: adc.bits above {target.adc.bits}, or fewer rows "
+            f"its conversions are clipped: {wider}, or fewer rows "
             f"(array.rows={target.array.rows // 2})"
         )
     if layer.used_inputs is not None and layer.used_inputs < USED:
@@ -304,8 +322,7 @@ def advice(layer: LayerTrace, target: Target) -> str:
         mode = "" if target.adc.mode == "calibrated" else ", or adc.mode=calibrated"
         if target.adc.ranges != "least-squares":
             mode += " with adc.ranges=least-squares" if mode else ", or adc.ranges=least-squares"
-        return f"its converters round: adc.bits above {target.adc.bits}{mode}"
-    own_target, key = target.for_layer(layer.name), f'layers."{layer.name}"'
+        return f"its converters round: {wider}{mode}"
     return (
         f"more bits: {key}.weights.bits={own_target.weights.bits + 1} or "
         f"{key}.inputs.bits={own_target.inputs.bits + 1}"

@@ -1,7 +1,7 @@
 """What running the float model on data shows: ranges of values, shapes, and what a batch is."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -41,14 +41,14 @@ def calibrate(
     ranged: Sequence[str],
     measured: Sequence[str],
     *,
-    choose: RangeRule | FurtherSample | None = None,
+    choose: Mapping[str, RangeRule] | FurtherSample | None = None,
 ) -> Calibration:
     """Run the float model over `feeds`: ranges of the values `ranged`, shapes of `measured`.
 
     Only minima, maxima and shapes leave the runtime, so memory doesn't grow with the data. `choose`
-    takes ranges within these extremes: for it a second run counts a histogram of each value; or
-    beyond them, for which samples run one by one. Raises `XbarcError` where the model doesn't run,
-    or there is no data.
+    takes ranges within these extremes, by a rule for each value: for them a second run counts
+    histograms; or beyond them, for which samples run one by one. Raises `XbarcError` where the
+    model doesn't run, or there is no data.
     """
     result = Calibration()
     values = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
@@ -95,7 +95,7 @@ def calibrate(
             )
     if choose is not None and not isinstance(choose, FurtherSample):
         result.ranges.update(
-            (name, choose(histogram))
+            (name, choose[name](histogram))
             for name, histogram in _histograms(result, model, feeds, batch).items()
         )
     return result

@@ -265,7 +265,7 @@ def build(
         imported,
         decided.graph,
         target,
-        ranges=holding(percentile) if percentile < 100 else None,
+        ranges=(lambda _: holding(percentile)) if percentile < 100 else None,
     )
     kinds = choose(calibrated, imported.feeds, target)
     lowered = lower_model(calibrated, target, kinds)

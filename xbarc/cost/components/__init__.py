@@ -260,7 +260,8 @@ def check_tables(target: Target, kinds: Kinds | None = None) -> None:
     for name in target.cost:
         if name not in known.roles.names:
             raise UsageError(
-                f"{where}: unknown key cost.{name}: {nearest(name, known.roles.names)}"
+                f"{where}: unknown key cost.{name}: {nearest(name, known.roles.names)}; "
+                "one that a plug-in brings needs --plugin"
             )
     own = [role for role in known.ordered() if known.roles.owner(role.name) == OURS]
     for level in LEVELS:
