@@ -294,3 +294,31 @@ def test_declared_wrong(plugin, old, new, message):
     assert plugin.read_text() != THERMOMETER
     with pytest.raises(XbarcError, match=message):
         compiled(plugins=[plugin])
+
+
+RAMP = '''
+from xbarc.cost.components import Component, ComponentModel
+
+def ramp(spec):
+    """2^b clocks a conversion."""
+    return Component(100, 0.002 * 2**spec.target.adc.bits, latency_ns=1.0, source="our own")
+
+MODEL = ComponentModel("adc", "ramp", ramp)
+'''
+
+
+def test_a_models_figures_are_of_one_width(tmp_path):
+    file = tmp_path / "ramp.py"
+    file.write_text(RAMP)
+    sets = ["cost.adc.model=ramp"]
+    compiled = [
+        xbarc.compile(text_model(MODEL), "mca128", overrides=[*sets, *more], plugins=[file])
+        for more in ([], ["adc.bits=4"])
+    ]
+    totals = [program.report["totals"] for program in compiled]
+    adc = [each["energy_uj"]["adc"] / each["adc_conversions"] for each in totals]
+    assert adc[1] == pytest.approx(adc[0] / 16)
+    with pytest.raises(UsageError, match="plug-in's model, which is costed at one width"):
+        xbarc.compile(
+            text_model(MODEL), "mca128", overrides=[*sets, "layers.*.adc.bits=4"], plugins=[file]
+        )

@@ -138,6 +138,8 @@ def test_layers_in_python():
         ({"MatMul": {"mapping": "im2col{layers=MatMul_1}"}}, "names layers itself"),
         ({"MatMul": {"adc.bit": 4}}, "has no key 'bit': did you mean 'bits'"),
         ({"MatMul": 4}, "settings by name"),
+        ({"MatMul": {}}, "settings by name"),
+        ([1], "settings by name or pattern"),
         ({"Matmul": {"mapping": "im2col"}}, "no unmapped layer 'Matmul': did you mean 'MatMul'"),
         ({"conv*": {"weights.bits": 4}}, "no such layer"),
     ],
@@ -157,6 +159,37 @@ def test_of_several_the_last_holds():
     target = load_target("mca64", ["layers.conv1.weights.bits=4", "layers.conv*.adc.bits=6"])
     assert target.for_layer("conv1").weights.bits == 4
     assert target.for_layer("conv1").adc.bits == 6
+
+
+def test_of_several_mappings_the_last_holds():
+    x = compiled()[1]
+
+    def mapped(layers):
+        program = xbarc.compile(text_model(NET), "mca64", layers=layers, calibration=x)
+        return {row["name"]: row["mapping"] for row in program.report["layers"]}
+
+    first, every = {"MatMul": {"mapping": "kernel-first"}}, {"*": {"mapping": "im2col"}}
+    assert set(mapped({**first, **every}).values()) == {"im2col"}
+    assert mapped({**every, **first})["MatMul"] == "kernel-first"
+
+
+QUANTISED = """g (float[N,8] x) => (float[N,4] y)
+<float s, uint8 z, float t, int8 w, int8 u> {
+  q = QuantizeLinear(x, s, z) a = DequantizeLinear(q, s, z)
+  b = DequantizeLinear(w, t, u) m = MatMul(a, b) r = Relu(m) y = MatMul(r, v) }"""
+
+
+@pytest.mark.parametrize("part", ["inputs", "weights"])
+def test_widths_that_a_models_integers_rule_are_refused(part):
+    text = QUANTISED.replace("int8 w", "int8[8,4] w").replace("int8 u>", "int8 u, float[4,4] v>")
+    scales = {"s": np.float32(0.02), "t": np.float32(0.01)}
+    zeros = {"z": np.uint8(128), "u": np.int8(0)}
+    w = np.arange(32, dtype=np.int8).reshape(8, 4)
+    model = text_model(text, w=w, **{k: np.array(v) for k, v in {**scales, **zeros}.items()})
+    with pytest.raises(UsageError, match="has integers of its own there"):
+        xbarc.compile(model, "mca64", overrides=[f"layers.MatMul.{part}.bits=4"])
+    # A pattern that also means another layer says something.
+    xbarc.compile(model, "mca64", overrides=[f"layers.*.{part}.bits=4"])
 
 
 def test_over_those_of_a_base(tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from xdsl.passes import ModulePass
@@ -28,9 +29,11 @@ class LayerSettings:
     @classmethod
     def of(cls, layers: ByLayer) -> "LayerSettings":
         """Raises `UsageError` where a layer has anything but settings by name."""
+        if not isinstance(layers, Mapping):
+            raise UsageError(f"layers are settings by name or pattern, not {layers!r:.80}")
         overrides, mappings = [], []
         for name, settings in layers.items():
-            if not isinstance(settings, Mapping):
+            if not isinstance(settings, Mapping) or not settings:
                 raise UsageError(
                     f"layers: {name!r} has settings by name, as {{'adc.bits': 6}}, not {settings!r}"
                 )
@@ -47,7 +50,10 @@ class LayerSettings:
         Raises `UsageError` where one is no mapping pass, or names its layers itself.
         """
         found = []
-        for name, text in reversed(self.mappings):
+        for index, (name, text) in reversed(list(enumerate(self.mappings))):
+            # A later pattern may leave nothing: that isn't a name that no layer has.
+            if any(fnmatchcase(name, later) for later, _ in self.mappings[index + 1 :]):
+                continue
             known, specs = schemes(registry), parse_specs(text, f"the mapping of {name!r}", "")
             if len(specs) != 1 or specs[0].name not in known:
                 raise UsageError(

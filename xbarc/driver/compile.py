@@ -35,10 +35,12 @@ from xbarc.driver.update import reprogrammed
 from xbarc.frontends.source import Inputs, SideWeights
 from xbarc.graph.further import FurtherSample
 from xbarc.graph.histograms import RangeRule
+from xbarc.graph.query import is_static
 from xbarc.graph.ranges import carried_ranges
 from xbarc.hw.target import Target, load_target
 from xbarc.ir import print_module
 from xbarc.lowering.fit.layers import Fit
+from xbarc.lowering.layer import Layer
 from xbarc.pipeline import (
     GraphPass,
     Instrumentation,
@@ -256,7 +258,7 @@ def compile_imported(
         "coverage": crossbar_share(calibrated).document(),
         **_weight_files(settings.weights or SideWeights()),
     }
-    _check_layers(target, [row["name"] for row in program.report["layers"]])
+    _check_layers(target, list(calibrated.planned.layers.values()))
     if imported.random:
         seed = None if settings.weights is None else settings.weights.seed
         program.report["random_weights"] = {"seed": seed, "names": list(imported.random)}
@@ -284,11 +286,22 @@ def _driven(program: CompiledProgram, feeds: Feeds) -> dict[str, float]:
     }
 
 
-def _check_layers(target: Target, names: Sequence[str]) -> None:
-    """Refuse tables of `layers` that no layer's name matches."""
-    for pattern in target.layers:
-        if not matching(pattern, names):
+def _check_layers(target: Target, layers: Sequence[Layer]) -> None:
+    """Refuse tables of `layers` that no layer's name matches, and widths that change nothing."""
+    names = {layer.name: layer for layer in layers}
+    for pattern, keys in target.layers.items():
+        chosen = [names[name] for name in matching(pattern, names)]
+        if not chosen:
             raise UsageError(f'layers."{pattern}": no such layer: {nearest(pattern, names)}')
+        for part, own in (
+            ("inputs", all(layer.codes is not None and not layer.to_code for layer in chosen)),
+            ("weights", all(not is_static(layer.product.weights) for layer in chosen)),
+        ):
+            if getattr(keys, part) is not None and own:
+                raise UsageError(
+                    f'layers."{pattern}".{part}: the model has integers of its own there, whose '
+                    "width rules: leave it out"
+                )
 
 
 def _unpruned(

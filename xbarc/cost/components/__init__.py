@@ -296,13 +296,22 @@ def settled(target: Target, kinds: Kinds) -> Target:
 
     So that a compiled program can be costed where the model isn't. A kind that a plug-in brings
     still needs it: the kind says how many there are, and when they act.
+
+    Raises `UsageError` where a layer's own widths would need other figures of such a model.
     """
     tables = {
         role.name: target.cost[role.name] for role in kinds.ordered() if role.name in target.cost
     }
     for role, table in tables.items():
         if kinds.models.owner(kinds.full_name(role, table.model)) != OURS:
-            figures = asdict(kinds.unit(role, target))
+            unit = kinds.unit(role, target)
+            for pattern in target.layers:
+                if kinds.unit(role, target.for_layer(pattern)) != unit:
+                    raise UsageError(
+                        f'layers."{pattern}": cost.{role} has a plug-in\'s model, which is costed '
+                        "at one width: give the width for all layers"
+                    )
+            figures = asdict(unit)
             tables[role] = ComponentTable(**figures, options=table.options)
     return target.model_copy(update={"cost": tables})
 
