@@ -7,10 +7,12 @@ import numpy as np
 import onnx
 import pytest
 from models import text_model
+from pages import Page
 from typer.testing import CliRunner
 
 import xbarc
 from xbarc.cli.app import app
+from xbarc.report import report_page
 from xbarc.report.page.repeat import commands
 
 MODEL = """g (float[N,H,8,8] x) => (float[N,5] y) <float[6,2,3,3] w1, float[6] b1, float[96,5] w2> {
@@ -85,6 +87,15 @@ def test_a_compiled_program(folder, options):
     called(*GIVEN, *options, "-o", "p.xbar")
     repeat("p.xbar")
     assert files("again.xbar") == files("p.xbar")
+
+
+def test_the_page_says_how_codes_were_found_and_what_layers_have(folder):
+    Path("my.toml").write_text('base = "mca128"\n[layers."Con*".weights]\nbits = 4\n')
+    called(*GIVEN[:2], "--target", "my.toml", *GIVEN[4:], "--ranges", "further-sample",
+           "--calibration", "calibration.npz", "-o", "p.xbar")  # fmt: skip
+    text = Page(report_page(xbarc.load("p.xbar"), Path("p.xbar"))).text
+    assert "ranges further-sample, rounding output, biases corrected" in text
+    assert 'layers."Con*".weights.bits = 4' in text
 
 
 def test_new_weights_that_were_fitted(folder):

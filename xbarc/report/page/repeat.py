@@ -10,6 +10,7 @@ from xbarc.artifact.runs import Run
 from xbarc.artifact.trials import Record, Value
 from xbarc.driver.compile import ALWAYS
 from xbarc.report import charts
+from xbarc.report.figures import flatten
 from xbarc.report.html import Markup, Section, breakable, tag
 from xbarc.report.page.results import MOST_RUNS, options_text
 from xbarc.report.studies import Study, studies_of
@@ -36,6 +37,7 @@ def section(
             tag("code", "\n".join(commands(program, path or Path("model.xbar"), runs, trials))),
         ),
         tag("p", "Passes, in order: ", tag("code", ", ".join(program.report["passes"])), "."),
+        *said_of_codes(program),
         tag(
             "div",
             charts.grid("Versions", ["Package", "Version"], built, numbers=9),
@@ -47,6 +49,23 @@ def section(
         summary = tag("summary", f"and of its {count(len(digital))} digital parts")
         body.append(tag("details", summary, hash_table("SHA-256 of the digital parts", digital)))
     return Section("repeat", "How to repeat it", body)
+
+
+def said_of_codes(program: CompiledProgram) -> Iterator[Markup]:
+    """How real numbers became codes, and what is otherwise in some layers."""
+    how = program.report.get("quantization", {})
+    said = [f"{key.replace('_', ' ')} {how[key]}" for key in ("ranges", "rounding") if key in how]
+    if how.get("bias_correction"):
+        said.append("biases corrected")
+    if said:
+        yield tag("p", "Codes: ", tag("code", ", ".join(said)), ".")
+    otherwise = [
+        f'layers."{pattern}".{key} = {value}'
+        for pattern, keys in program.target.layers.items()
+        for key, value in flatten(keys.model_dump(exclude_none=True))
+    ]
+    if otherwise:
+        yield tag("p", "Otherwise in some layers: ", tag("code", ", ".join(otherwise)), ".")
 
 
 def hash_table(caption: str, hashes: Sequence[tuple[str, str]]) -> Markup:
