@@ -16,23 +16,28 @@ from xbarc.support.errors import XbarcError
 
 TABLE = Path(__file__).with_suffix(".csv")
 TARGETS = ("isaac", "puma", "neurram", "neurosim22", "mnsim", "mca128")
+NODES = (7, 10, 14, 32, 45, 65, 90, 130)
+"""Those that NeuroSim's models have beside 22 nm."""
+AT = {target: (target, []) for target in TARGETS} | {
+    f"neurosim22 at {nm} nm": ("neurosim22", [f"technology.node_nm={nm}"]) for nm in NODES
+}
 FIGURES = ("energy_pj", "area_um2", "rate_gps", "latency_ns", "leakage_mw", "clock_mw")
 
 
 def figures():
     """A row a target, role and model, where they fit together."""
     models = load_kinds().models.names
-    for target in TARGETS:
+    for label, (target, sets) in AT.items():
         for role in components(load_target(target)):
             kind = load_kinds().full_name(role, "constant").partition(".")[0]
             names = [m.partition(".")[2] for m in models if m.startswith(f"{kind}.")]
             for model in sorted(set(names) - {"constant"}):
                 try:
-                    chosen = load_target(target, [f"cost.{role}.model={model}"])
+                    chosen = load_target(target, [*sets, f"cost.{role}.model={model}"])
                     unit = components(chosen)[role].unit
                 except XbarcError:
                     continue  # the model is of another technology
-                yield (target, role, model, *(getattr(unit, figure) for figure in FIGURES))
+                yield (label, role, model, *(getattr(unit, figure) for figure in FIGURES))
 
 
 def test_every_figure_is_the_one_in_the_table():

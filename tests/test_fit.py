@@ -146,6 +146,26 @@ def test_the_report_says_how_each_layer_stands():
     assert found["inherited"] > 0.2
 
 
+@pytest.mark.parametrize("asked", [{"rounding": "output"}, {"bias_correction": True}])
+def test_each_way_of_fitting_runs_alone(asked):
+    plain = {"rounding": "nearest", "bias_correction": False, "equalize": False}
+    model, x = text_model(TWO), alike(20, 3, 8, 8)
+    given = {"calibration": x, "overrides": [*LOSSLESS, "inputs.bits=3", "weights.bits=3"]}
+    nearest, found = (
+        xbarc.compile(model, **given, **{**plain, **more}).run(x)["y"] for more in ({}, asked)
+    )
+    assert not np.array_equal(nearest, found)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_product_that_counts_nothing_is_not_fitted():
+    text = """g (float[N,6] x) => (float[N,4] y) <float[6,4] w, float[4] b> {
+       y = Gemm<alpha=0.0>(x, w, b) }"""
+    model, x = text_model(text), alike(20, 6)
+    program = xbarc.compile(model, "mca128", calibration=x)
+    np.testing.assert_allclose(program.run(x)["y"], reference(model, {"x": x})["y"], rtol=1e-6)
+
+
 def test_biases_take_the_mean_error():
     model, x = text_model(TWO), alike(20, 3, 8, 8)
     options = {"calibration": x, "overrides": [*LOSSLESS, "inputs.bits=3", "weights.bits=3"]}
