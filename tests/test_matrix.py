@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import crossbar_matmul, dense_weights, make_target
 
+from xbarc.simulator.exact import kernels
 from xbarc.simulator.exact.matrix import Matrix
 from xbarc.simulator.exact.segments import Segment
 
@@ -301,3 +302,18 @@ def test_refusals():
     large = Matrix(np.full((2, 1), 32767, np.int16), segments, make_target(), **wide)
     with pytest.raises(ValueError, match="don't fit out, which is int32"):
         large.multiply(np.ones((2, 3), np.uint16), out)
+
+
+def test_half_a_step_beyond_the_lowest_code_rounds_into_it_and_above_the_largest_out():
+    """Ties go to the even code: -0.5 to 0, which is there, 3.5 to 4, which isn't."""
+    sums = np.array([0, 1, 2, 4, 5], np.int32)  # t: -0.5, 0.5, 1.5, 3.5, 4.5
+    for top in (1.0, 3.0):
+        fast, exact = np.zeros(5, np.float32), np.zeros(5)
+        one, shift = np.float32(1), np.float32(-0.5)
+        clipped = [
+            kernels._convert_fast(sums, fast, one, one, shift, np.float32(top), True),
+            kernels._convert_exact(sums, exact, 1.0, 0.5, 1.0, top),
+        ]
+        t = sums - 0.5
+        assert clipped == [int((np.rint(t) != np.clip(np.rint(t), 0, top)).sum())] * 2
+        assert fast.tolist() == exact.tolist() == np.clip(np.rint(t), 0, top).tolist()
