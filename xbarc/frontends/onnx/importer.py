@@ -65,6 +65,7 @@ def load(
     model = read(source)
     check_calls(model)
     model = _inlined(model)
+    _forget_devices(model)
     model.ir_version = min(max(model.ir_version or 0, MODERN_IR), NEWEST_IR)
     lift_constants(model)
     read_weights(model)
@@ -91,6 +92,13 @@ def _inlined(model: ir.Model) -> ir.Model:
     except (ir.passes.PassError, ir.passes.PreconditionError, ValueError) as error:
         raise XbarcError(f"the model's functions can't be inlined: {root_cause(error)}") from error
     return model
+
+
+def _forget_devices(model: ir.Model) -> None:
+    """How a model is spread over machines says nothing of crossbars, and may not be whole."""
+    for graph in model.graphs():
+        for node in graph:
+            node.device_configurations = ()
 
 
 def _check_graph(model: ir.Model) -> None:
