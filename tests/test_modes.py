@@ -297,6 +297,17 @@ def test_what_the_figure_of_the_cells_leaves_out(target, keys, text):
     assert not any(re.search(text, c["text"]) for c in compiled("mca64").report["caveats"])
 
 
+@pytest.mark.parametrize("chips", [1, 2])
+def test_several_chips_without_links_are_told_of(chips):
+    keys = ("core.crossbars=1", "node.cores=1", "chip.nodes=1", "chip.links=0")
+    text = "g (float[N,ROWS] x) => (float[N,8] y) <float[ROWS,8] w> { y = MatMul(x, w) }"
+    model = text_model(text.replace("ROWS", str(64 * chips)))
+    report = xbarc.compile(model, "mca64", overrides=keys).report
+    assert report["totals"]["chips"] == chips
+    said = [c for c in report["caveats"] if "Chips have no links" in c["text"]]
+    assert len(said) == chips - 1
+
+
 def test_what_a_stream_waits_for():
     """Most of the energy is leakage: of a busy layer's wait, which copies shorten."""
     report = compiled("puma", passes="im2col").report

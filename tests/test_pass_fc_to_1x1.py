@@ -190,8 +190,10 @@ def test_compact_finds_what_pooling_can_express():
         "g (float[N,4,3,3] x) => (float[N,5] y) <float[36,5] u, float[5] c> "
         "{ f = Flatten(x) y = Gemm(f, u, c) }"
     )
-    _, _, moved = compact(text, u=np.repeat(w, 9, axis=0) / 9)
+    model, _, moved = compact(text, u=np.repeat(w, 9, axis=0) / 9)
     assert moved < 1e-3
+    # One layer behind a map of several places is pooled as well.
+    assert [n.op_type for n in model.graph] == ["GlobalAveragePool", "Conv", "Flatten"]
 
 
 def test_compact_is_the_least_squares_optimum():
