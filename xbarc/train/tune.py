@@ -224,14 +224,9 @@ def _data(
         if isinstance(validation, tuple):
             validation, key = validation
         return train, train_data.load(validation, key, specs, pixels)
-    return (
-        train.split(settings.validation_share, settings.seed)
-        if isinstance(train, Arrays)
-        else (
-            train,
-            None,
-        )
-    )
+    if isinstance(train, Arrays):
+        return train.split(settings.validation_share, settings.seed)
+    return train, None
 
 
 def _feeds(data: Data, specs: Sequence[InputSpec]) -> dict[str, Any]:
