@@ -436,6 +436,17 @@ def test_lines_that_share_a_converter_share_its_errors(large):
     np.testing.assert_allclose(np.abs(bow).max(axis=1), np.abs(z[:, 2]), rtol=1e-4)
 
 
+@pytest.mark.parametrize("dac_bits", [1, 8], ids=["by table", "by product"])
+def test_a_gain_of_the_one_converter_is_a_gain_of_all_results(dac_bits):
+    """Nothing rounds behind a lossless converter, so its gain stays as it is."""
+    keys = ["adc.mode=lossless", f"inputs.dac_bits={dac_bits}", "array.columns_per_adc=128"]
+    program, x = product(overrides=keys), vectors(5)
+    (op,) = (op for op in program.module.walk() if isinstance(op, MvmOp))
+    z = Draw(3, "adc", weights_of(op).sym_name.data, 0, 0, 0).generator().standard_normal((1, 3))
+    found = program.run(x, noise="adc{gain=0.2}", seed=3)["y"]
+    np.testing.assert_allclose(found, (1 + 0.2 * z[0, 0]) * program.run(x)["y"], atol=1e-5)
+
+
 def test_an_offset_is_in_steps_of_the_converter(large):
     """Full scale of 128 x 3 over 4 bits: an LSB is 25.6 level steps."""
     target = large.target
