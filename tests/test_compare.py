@@ -13,7 +13,7 @@ import xbarc
 from xbarc.artifact.runs import Options, program_hash, record, recorded
 from xbarc.cli import app
 from xbarc.report import compare_page, compare_programs, report_page
-from xbarc.report.compare import caveats, names, ratio
+from xbarc.report.compare import caveats, names, ratio, widths
 from xbarc.report.figures import component_colors, flatten
 
 SHALLOW = """g (float[N,12] x) => (float[N,4] y) <float[12,4] w> { y = MatMul(x, w) }"""
@@ -248,6 +248,18 @@ def test_the_page_reads_well_in_a_browser(folder, width, scheme):
     assert seen["wide"] == []
     assert seen["pale"] == []
     assert (seen["ground"] > 0.5) == (scheme == "light")
+
+
+def test_widths_are_those_of_the_layers(tmp_path):
+    model = text_model(DEEP)
+    entries = []
+    for i, keys in enumerate(([], ["layers.MatMul_1.weights.bits=4", "inputs.bits=6"])):
+        path = tmp_path / f"{i}.xbar"
+        xbarc.compile(model, "mca64", overrides=keys).save(path)
+        entries.append((path, xbarc.load(path), []))
+    found = compare_programs(entries)["programs"]
+    assert [(p["weight_bits"], p["input_bits"]) for p in found] == [([8], [8]), ([4, 8], [6])]
+    assert [widths(p).partition(",")[0] for p in found] == ["8 x 8 bits", "4/8 x 6 bits"]
 
 
 def test_operations_of_other_widths_are_marked(tmp_path):

@@ -179,17 +179,48 @@ QUANTISED = """g (float[N,8] x) => (float[N,4] y)
   b = DequantizeLinear(w, t, u) m = MatMul(a, b) r = Relu(m) y = MatMul(r, v) }"""
 
 
+def quantised(*, by_row=False):
+    """A layer of the model's own 8-bit integers, and one behind it that has none."""
+    text = QUANTISED.replace("int8 w", "int8[8,4] w").replace("int8 u>", "int8 u, float[4,4] v>")
+    t = np.array(0.01, np.float32)
+    if by_row:
+        text = text.replace("float t", "float[8] t").replace("int8 u,", "int8[8] u,")
+        text = text.replace("DequantizeLinear(w", "DequantizeLinear<axis=0>(w")
+        t = np.arange(1, 9, dtype=np.float32) / 100
+    zeros = {"z": np.array(128, np.uint8), "u": np.zeros(t.shape, np.int8)}
+    w = np.arange(32, dtype=np.int8).reshape(8, 4)
+    return text_model(text, w=w, s=np.array(0.02, np.float32), t=t, **zeros)
+
+
 @pytest.mark.parametrize("part", ["inputs", "weights"])
 def test_widths_that_a_models_integers_rule_are_refused(part):
-    text = QUANTISED.replace("int8 w", "int8[8,4] w").replace("int8 u>", "int8 u, float[4,4] v>")
-    scales = {"s": np.float32(0.02), "t": np.float32(0.01)}
-    zeros = {"z": np.uint8(128), "u": np.int8(0)}
-    w = np.arange(32, dtype=np.int8).reshape(8, 4)
-    model = text_model(text, w=w, **{k: np.array(v) for k, v in {**scales, **zeros}.items()})
     with pytest.raises(UsageError, match="has integers of its own there"):
-        xbarc.compile(model, "mca64", overrides=[f"layers.MatMul.{part}.bits=4"])
+        xbarc.compile(quantised(), "mca64", overrides=[f"layers.MatMul.{part}.bits=4"])
     # A pattern that also means another layer says something.
-    xbarc.compile(model, "mca64", overrides=[f"layers.*.{part}.bits=4"])
+    xbarc.compile(quantised(), "mca64", overrides=[f"layers.*.{part}.bits=4"])
+
+
+def test_integers_that_are_quantised_anew_have_the_layers_width():
+    """Scales by row can't leave the sum: such a matrix isn't the model's own any more."""
+    model = quantised(by_row=True)
+    program = xbarc.compile(model, "mca64", overrides=["layers.MatMul.weights.bits=4"])
+    assert program.inspect("MatMul")["layers"][0]["weight_bits"] == 4
+
+
+def test_the_peak_says_that_it_is_at_other_widths():
+    """A key that the model's own integers don't heed moves the peak alone."""
+
+    def said(*keys):
+        report = xbarc.compile(quantised(), "mca64", overrides=keys).report
+        return [c["text"] for c in report["caveats"] if "peak.tops" in c["of"]]
+
+    assert said() == []
+    assert said("weights.bits=4") == [
+        "The peak is at weights of 4 bits (weights.bits); layers have 4 and 8"
+    ]
+    assert said("layers.MatMul_1.inputs.bits=6") == [
+        "The peak is at inputs of 8 bits (inputs.bits); layers have 6 and 8"
+    ]
 
 
 def test_over_those_of_a_base(tmp_path):

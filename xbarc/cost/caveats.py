@@ -12,6 +12,7 @@ from xbarc.cost.components import Parts, components
 from xbarc.cost.components.leakage import NODE_NM
 from xbarc.cost.standing import leakage_mw
 from xbarc.hw.target import Target
+from xbarc.ir.analysis.widths import Widths
 from xbarc.support.units import si
 
 ENERGY = (
@@ -70,10 +71,15 @@ def caveats(
     totals: Mapping[str, Any],
     target: Target,
     parts: Parts,
+    widths: Widths,
     driven: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """The caveats of a program's totals, as documents."""
-    found = [*_energies(totals, target, parts), *_areas(totals, target)]
+    """The caveats of a program's totals, as documents; `widths` are its layers'."""
+    found = [
+        *_energies(totals, target, parts),
+        *_areas(totals, target),
+        *_widths(widths, target),
+    ]
     if driven:
         shares = [driven[name] for name in driven]
         text = (
@@ -172,6 +178,18 @@ def _areas(totals: Mapping[str, Any], target: Target) -> Iterator[Caveat]:
         text = "Chips have no links: what they exchange goes through the memory off the chip"
         text = text if target.chip.memories else "Links between chips have no figure"
         yield Caveat(("throughput_ips", *AREA), text)
+
+
+def _widths(widths: Widths, target: Target) -> Iterator[Caveat]:
+    """That the peak is at other widths than the layers have."""
+    for what, found, bits in (
+        ("weights", widths.weights, target.weights.bits),
+        ("inputs", widths.inputs, target.inputs.bits),
+    ):
+        if {*found} - {bits}:
+            have = _list([str(width) for width in found])
+            text = f"The peak is at {what} of {bits} bits ({what}.bits); layers have {have}"
+            yield Caveat(("peak.tops", *PEAK), text)
 
 
 def replaced(target: Target) -> Target:

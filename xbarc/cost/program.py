@@ -14,6 +14,7 @@ from xbarc.cost.power import UNGATED, WEIGHTS, compared, read_power
 from xbarc.cost.rollup import check_capacity, peak, programming_limit_w
 from xbarc.cost.skipped import skipped
 from xbarc.cost.time import Times, placed_hops, program_times, programming_totals
+from xbarc.ir.analysis.widths import Widths
 from xbarc.ir.dialect import MvmOp, weights_of
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def report(
             **_programming(whole, target, parts),
             **compared(power, was, UNGATED if before is None else WEIGHTS),
         },
-        "caveats": caveats(whole, target, parts, driven),
+        "caveats": caveats(whole, target, parts, Widths.of(program.module), driven),
         "pipeline": found.pipeline(),
         "components": described(parts, target),
     }

@@ -35,12 +35,11 @@ from xbarc.driver.update import reprogrammed
 from xbarc.frontends.source import Inputs, SideWeights
 from xbarc.graph.further import FurtherSample
 from xbarc.graph.histograms import RangeRule
-from xbarc.graph.query import is_static
 from xbarc.graph.ranges import carried_ranges
 from xbarc.hw.target import Target, load_target
 from xbarc.ir import print_module
 from xbarc.lowering.fit.layers import Fit
-from xbarc.lowering.layer import Layer
+from xbarc.lowering.layer import Layer, own_integers
 from xbarc.pipeline import (
     GraphPass,
     Instrumentation,
@@ -293,15 +292,20 @@ def _check_layers(target: Target, layers: Sequence[Layer]) -> None:
         chosen = [names[name] for name in matching(pattern, names)]
         if not chosen:
             raise UsageError(f'layers."{pattern}": no such layer: {nearest(pattern, names)}')
-        for part, own in (
-            ("inputs", all(layer.codes is not None and not layer.to_code for layer in chosen)),
-            ("weights", all(not is_static(layer.product.weights) for layer in chosen)),
-        ):
-            if getattr(keys, part) is not None and own:
+        for part, own in (("inputs", _takes_own_codes), ("weights", _has_own_weights)):
+            if getattr(keys, part) is not None and all(map(own, chosen)):
                 raise UsageError(
                     f'layers."{pattern}".{part}: the model has integers of its own there, whose '
                     "width rules: leave it out"
                 )
+
+
+def _takes_own_codes(layer: Layer) -> bool:
+    return layer.codes is not None and not layer.to_code
+
+
+def _has_own_weights(layer: Layer) -> bool:
+    return own_integers(layer) is not None
 
 
 def _unpruned(

@@ -158,7 +158,7 @@ def integer_weights(layer: Layer, target: Target) -> IntegerWeights:
     then need; others are quantised to the bits that the target has for this layer. Raises
     `XbarcError` where a weight isn't finite.
     """
-    own = _own_integers(layer)
+    own = own_integers(layer)
     if own is not None:
         return own
     bits = target.for_layer(layer.name).weights.bits
@@ -167,7 +167,8 @@ def integer_weights(layer: Layer, target: Target) -> IntegerWeights:
     return IntegerWeights(q, scale * kind.factors(product)[0], bits)
 
 
-def _own_integers(layer: Layer) -> IntegerWeights | None:
+def own_integers(layer: Layer) -> IntegerWeights | None:
+    """The model's own integers as the weight matrix; None where they must be quantised anew."""
     kind, product = layer.kind, layer.product
     if is_static(product.weights):
         return None

@@ -7,6 +7,7 @@ from typing import Any
 from xbarc.artifact import CompiledProgram
 from xbarc.artifact.caveats import mark, stands_at
 from xbarc.artifact.runs import Run, headline
+from xbarc.ir.analysis.widths import Widths
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
 from xbarc.report.figures import (
@@ -112,16 +113,16 @@ def _plain(tables: Sequence[Mapping[str, Any]], key: str) -> bool:
 
 
 def _program(path: Path, program: CompiledProgram, runs: Sequence[Run]) -> dict[str, Any]:
-    report = program.report
-    shown = headline(runs)
+    report, target = program.report, program.target
+    found, shown = Widths.of(program.module), headline(runs)
     return {
         "path": str(path),
         "model": report["model"],
         "target": report["target"],
         "passes": report["passes"],
-        "node_nm": program.target.technology.node_nm,
-        "weight_bits": program.target.weights.bits,
-        "input_bits": program.target.inputs.bits,
+        "node_nm": target.technology.node_nm,
+        "weight_bits": list(found.weights) or [target.weights.bits],
+        "input_bits": list(found.inputs) or [target.inputs.bits],
         "caveats": report["caveats"],
         "accuracy": None if shown is None else shown.result.accuracy,
         "metric": None if shown is None else shown.result.metric,
@@ -199,9 +200,9 @@ def marks(notes: Notes, key: str, program: int) -> str:
 
 
 def widths(program: Mapping[str, Any]) -> str:
-    """What a program's figures are at: `8 x 8 bits, 32 nm`."""
-    bits = f"{program['weight_bits']} x {program['input_bits']} bits"
-    return f"{bits}, {program['node_nm']:g} nm"
+    """What a program's figures are at: `8 x 8 bits, 32 nm`; `4/8 x 8` where layers differ."""
+    weights, inputs = ("/".join(map(str, program[f"{of}_bits"])) for of in ("weight", "input"))
+    return f"{weights} x {inputs} bits, {program['node_nm']:g} nm"
 
 
 def compare_page(document: Mapping[str, Any]) -> Markup:
