@@ -175,6 +175,26 @@ def test_no_cluster_is_larger_than_its_side():
     assert np.diff(found.layout.tiles[:, :2]).max() <= 32
 
 
+def components(count, fill):
+    """Permuted so that a grid has all in pieces: as many `fill` [4, 4], that share no line."""
+    mask = np.kron(np.eye(count, dtype=bool), np.asarray(fill, bool))
+    order = np.arange(4 * count).reshape(count, 4).T.ravel()
+    return mask[order][:, order]
+
+
+def test_a_tile_that_is_as_dense_as_asked_is_no_cluster():
+    half = [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1], [1, 0, 0, 1]]
+    found = {d: clustered(components(4, half), (4, 4), (d,)) for d in (0.49, 0.5)}
+    assert [len(c.layout.tiles) for c in found.values()] == [4, 4]
+    assert [(c.clusters, c.clustered) for c in found.values()] == [(4, 32), (0, 0)]
+
+
+def test_of_as_few_tiles_those_without_clusters_win():
+    blocks_ = np.kron(np.eye(2, dtype=bool), np.ones((4, 4), bool))
+    found = clustered(blocks_, (4, 4), (0.7,))
+    assert (len(found.layout.tiles), found.unclustered_tiles, found.clusters) == (2, 2, 0)
+
+
 # --- the order of columns and of the rows behind them ---------------------------------------------
 
 

@@ -182,6 +182,19 @@ def test_by_error():
     assert "Conv_1" not in ranks(moved(two(), error=0.001)[1])
 
 
+def test_by_the_error_of_the_weights_alone():
+    """Without a refit: what a rank leaves of the singular values, over all channels."""
+    _, whole = moved(two(), data=False, refit=False, layers=("Conv",))
+    (w,) = (
+        constant(node.inputs[1]).astype(np.float64) for node in whole.graph if node.name == "Conv_1"
+    )
+    energy = (np.linalg.svd(w.swapaxes(0, 1).reshape(8, 8, 9), compute_uv=False) ** 2).sum(axis=0)
+    missed = np.sqrt(1 - energy.cumsum() / energy.sum())
+    for rank in (2, 3, 4):
+        error = (missed[rank - 1] + missed[rank - 2]) / 2
+        assert ranks(moved(two(), data=False, refit=False, error=error)[1])["Conv_1"] == rank
+
+
 def test_by_budget():
     whole = 2 * 8 * 8 * 9
     for budget in (0.25, 0.4, 0.6):
