@@ -224,6 +224,16 @@ def test_rates_of_a_target():
     assert 10 < rates.wire_bits_per_ns < 100
 
 
+@pytest.mark.parametrize(("routers", "share"), [(0.25, 0.5), (1, 1), (4, 1)])
+def test_wires_of_a_router_that_nodes_share(routers, share):
+    """One router for four nodes: one of its wires is two of their mesh."""
+    one, found = (
+        rates_of(target, components(target)).wire_bits_per_ns
+        for target in (load_target("isaac", [f"node.routers={n}"]) for n in (1, routers))
+    )
+    assert found == pytest.approx(share * one)
+
+
 # --- Programming --------------------------------------------------------------------------------
 
 

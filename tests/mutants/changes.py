@@ -1,8 +1,9 @@
 """Changes of one operator, constant or name in Python source: what a test must notice.
 
 Left alone is what no test should hold: texts, annotations, what an error says (`raise`), options of
-`dataclass` and `njit`, and `__all__`. The insides of f-strings are left alone too: Python 3.11
-doesn't say where they stand.
+`dataclass` and `njit`, `strict` of `zip`, and `__all__`. So is the 1 of `reshape(-1)`: numpy reads
+any number below 0 alike. The insides of f-strings are left alone too: Python 3.11 doesn't say where
+they stand.
 """
 
 import ast
@@ -60,11 +61,16 @@ class _Finder:
         for line in source.split(b"\n"):
             self.starts.append(self.starts[-1] + len(line) + 1)
         self.found: list[Change] = []
+        self.alike: set[ast.AST] = set()
         self._visit(ast.parse(source))
 
     def _visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.Raise | ast.JoinedStr) or _is_all(node) or _declares(node):
             return
+        if node in self.alike or (isinstance(node, ast.keyword) and node.arg == "strict"):
+            return
+        if _called(node) == "reshape":
+            self.alike |= {n.operand for n in ast.walk(node) if _is_minus_one(n)}
         for start, end, new in self._here(node):
             old = self.source[start:end].decode()
             line = self.source.count(b"\n", 0, start) + 1
@@ -100,10 +106,9 @@ class _Finder:
             elif isinstance(node.value, int | float):
                 yield self._start(node), self._end(node), repr(node.value + 1)
         elif isinstance(node, ast.Call):
-            name = node.func
-            word = getattr(name, "id", getattr(name, "attr", ""))
+            word = _called(node)
             if word in NAMES:
-                end = self._end(name)
+                end = self._end(node.func)
                 yield end - len(word), end, NAMES[word]
 
     def _between(self, left: ast.AST, right: ast.AST, signs) -> Iterator[tuple[int, int, str]]:
@@ -136,8 +141,18 @@ def _text(node: ast.AST) -> bool:
 
 def _declares(node: ast.AST) -> bool:
     """`dataclass(frozen=True)`, `njit(nogil=True)`: how fast or how strict, not what."""
+    return _called(node) in ("dataclass", "njit")
+
+
+def _called(node: ast.AST) -> str:
+    """The name of what a call calls."""
     name = getattr(node, "func", None)
-    return getattr(name, "id", getattr(name, "attr", "")) in ("dataclass", "njit")
+    return getattr(name, "id", getattr(name, "attr", ""))
+
+
+def _is_minus_one(node: ast.AST) -> bool:
+    minus = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+    return minus and isinstance(node.operand, ast.Constant) and node.operand.value == 1
 
 
 def _is_all(node: ast.AST) -> bool:

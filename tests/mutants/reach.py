@@ -1,8 +1,8 @@
 """Which tests reach a line, and in which order they are worth trying.
 
 A kernel's lines aren't seen by coverage: Numba compiles them. They are reached by what reaches a
-line that names the kernel, in Python or, in turn, in another kernel. A line that runs on import is
-reached by whatever reaches its module, or names what it defines.
+line that names the kernel, in Python or, in turn, in another kernel, and by tests that name it. A
+line that runs on import is reached by whatever reaches its module, or names what it defines.
 """
 
 import ast
@@ -67,7 +67,9 @@ class Reach:
         found: set[str] = set()
         seen, waiting = {name}, [name]
         while waiting:
-            for file, line in _mentions(self.root, tuple(self.lines)).get(waiting.pop(), ()):
+            name = waiting.pop()
+            found |= {test for test in self.seconds if name in _named_by(self.root, test)}
+            for file, line in _mentions(self.root, tuple(self.lines)).get(name, ()):
                 found |= self.lines[file].get(line, frozenset())
                 outer = _defined_at(self.root / file, line)
                 python = _python_functions(self.root / file, line)
@@ -151,6 +153,16 @@ def _mentions(root: Path, files: tuple[str, ...]) -> dict[str, list[tuple[str, i
             elif isinstance(node, ast.Attribute):
                 found[node.attr].append((file, node.lineno))
     return found
+
+
+@cache
+def _named_by(root: Path, test: str) -> frozenset[str]:
+    """The names and attributes in a test function."""
+    file, _, name = test.partition("::")
+    nodes = ast.walk(_tree(root / file)) if (root / file).exists() else ()
+    found = [n for n in nodes if isinstance(n, ast.FunctionDef) and n.name == name]
+    inside = (n for function in found for n in ast.walk(function))
+    return frozenset(getattr(n, "id", getattr(n, "attr", "")) for n in inside)
 
 
 def _python_functions(path: Path, line: int) -> list[range]:

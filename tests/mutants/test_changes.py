@@ -42,6 +42,10 @@ def inner(a):
 
 def caller(a):
     return kernel(a)
+
+
+def alike(a, b):
+    return a.reshape(2, -1), zip(a, b, strict=True)
 '''
 
 
@@ -73,6 +77,8 @@ def test_each_operator_constant_and_name_in_turn(root):
         (19, "True", "False"),
         (29, "<<", ">>"),
         (29, "1", "2"),
+        (37, "2", "3"),
+        (37, "-", ""),
     ]
 
 
@@ -97,6 +103,13 @@ def test_what_reaches_a_line(root):
     assert reach.tests_of("m.py", 29) == [slow]  # inner, by kernel, by caller
     assert reach.tests_of("m.py", 19) == [own, quick, slow]  # f: a case may that wasn't measured
     assert reach.tests_of("m.py", 6) == [own, quick, slow]  # LIMIT: nobody reads it
+
+
+def test_a_test_that_names_a_kernel_reaches_its_lines(root):
+    (root / "tests").mkdir()
+    (root / "tests" / "test_k.py").write_text("def one():\n    m.inner(2)\ndef two():\n    m.f()")
+    seconds = {"tests/test_k.py::one": 1.0, "tests/test_k.py::two": 1.0}
+    assert Reach(root, {"m.py": {}}, seconds).tests_of("m.py", 29) == ["tests/test_k.py::one"]
 
 
 def test_what_may_reach_a_line_by_a_case_that_was_not_measured(root):
