@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from xbarc.ir.analysis.bipartite import groups
-from xbarc.ir.analysis.cluster_layout import clustered, dense_tiles, occupied_tiles
+from xbarc.ir.analysis.cluster_layout import (
+    _by_windows,
+    clustered,
+    dense_tiles,
+    occupied_tiles,
+)
 from xbarc.ir.analysis.clusters import Remainder, Room, find_clusters, windows
 from xbarc.ir.analysis.compaction import Layout, best_layout
 from xbarc.ir.analysis.order import folded, pieces
@@ -193,6 +198,16 @@ def test_of_as_few_tiles_those_without_clusters_win():
     blocks_ = np.kron(np.eye(2, dtype=bool), np.ones((4, 4), bool))
     found = clustered(blocks_, (4, 4), (0.7,))
     assert (len(found.layout.tiles), found.unclustered_tiles, found.clusters) == (2, 2, 0)
+
+
+@pytest.mark.parametrize(("fewer_than", "windows_found"), [(37, None), (38, 32)])
+def test_what_is_to_come_is_judged_by_the_last_sixteen_windows(fewer_than, windows_found):
+    """One full window, then weights that stand alone: after 16 of 31, 15 / 0.75 are expected."""
+    rest = np.zeros((50, 50), bool)
+    rest[:8, :8] = True
+    rest[range(8, 39), range(8, 39)] = True
+    found = _by_windows(rest, (8, 8), fewer_than)
+    assert (found if found is None else len(found)) == windows_found
 
 
 # --- the order of columns and of the rows behind them ---------------------------------------------
