@@ -39,3 +39,11 @@ def xbarc(monkeypatch, capsys):
         return code, out.out, out.err
 
     return run
+
+
+@pytest.fixture
+def same_numbers():
+    """The random numbers of `relay_operators`, the same for each test in any order."""
+    from relay_operators import restart
+
+    restart()
