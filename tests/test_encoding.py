@@ -75,6 +75,10 @@ def test_codes_out_of_range(x, bits, signed):
         encoding.check_inputs(x, bits, signed)
 
 
+def test_no_codes_are_in_range():
+    encoding.check_inputs(np.zeros((3, 0), np.int64), 8, signed=False)
+
+
 def test_weights_out_of_range():
     q = np.array([-128], np.int8)
     encoding.check_weights(q, 8, "offset")

@@ -19,7 +19,9 @@ from xdsl.utils.exceptions import VerifyException
 
 import xbarc
 from xbarc.cli.compile import summary
+from xbarc.hw.quantization import InputScale
 from xbarc.ir.dialect import DigitalOp, MvmOp, QuantizeOp, WeightsOp
+from xbarc.lowering.lower import accumulator_bits
 from xbarc.report.page.overview import notes
 from xbarc.support.errors import XbarcError
 
@@ -333,6 +335,22 @@ def test_quantised_activations_of_16_bits():
         opset=21,
     )
     check(model, crossbar=1)
+
+
+def test_inputs_of_16_bits_are_the_codes():
+    model = text_model(
+        """g (uint16[N,40] q) => (float[N,5] y) <float s = {0.001}, uint16 z = {30000}, float[40,5] w>
+        { d = DequantizeLinear(q, s, z) y = MatMul(d, w) }"""
+    )
+    (layer,) = check(model, crossbar=1).inspect()["layers"]
+    assert layer["inputs"] == "ui16" and layer["zero_point"] == 30000
+
+
+@pytest.mark.parametrize(("rows", "bits"), [(1, 32), (1 << 16, 32), ((1 << 16) + 1, 64)])
+def test_sums_have_32_bits_where_all_of_a_column_fit(rows, bits):
+    """8 bits of an input, 7 of a weight without its sign, and one for each time that rows double:
+    31 fit beside the sign."""
+    assert accumulator_bits(InputScale(1.0, 8, signed=False), 8, rows) == bits
 
 
 def test_a_quantised_model_keeps_its_own_integers():

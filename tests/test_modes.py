@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import xbarc
 from xbarc.cli import app
 from xbarc.cost.components import components
+from xbarc.cost.components.leakage import PUMA, REGISTERS
 from xbarc.cost.rollup import occupied
 from xbarc.hw.target import load_target, target_names
 from xbarc.report import report_page
@@ -187,6 +188,21 @@ def test_leakage_by_the_named_model():
     leaks = [found["totals"]["modes"][m]["energy_uj"]["leakage"] for m in ("stream", "single")]
     expected = [found["totals"]["leakage_mw"], *(uj * 1e-3 for uj in leaks)]
     assert said_to_be == pytest.approx(expected, rel=1e-3)
+
+
+def test_shares_of_the_named_model():
+    """Leakage and power at full load of PUMA's simulator, in mW; MACs and pools as its ALU."""
+    alu = (0.192, 1.90)
+    published = {
+        **{"adc": (0.2, 2.0), "dac": (0.000390625, 0.003896875), "crossbar": (0, 0.3)},
+        **{"sample_hold": (0.1, 1), "shift_add": (0.005, 0.05), "bus": (1, 7)},
+        **dict.fromkeys(("buffer", "core_buffer", "chip_buffer"), (2, 18)),
+        **{"router": (0.41, 16.54), "activation": (0.026, 0.26)},
+        **dict.fromkeys(("vector_unit", "pooling", "multiplier"), alu),
+    }
+    assert pytest.approx({n: leaks / full for n, (leaks, full) in published.items()}) == PUMA
+    sizes = {256: (0.044, 0.204), 512: (0.078, 0.318), 1024: (0.147, 0.477), 2048: (0.33, 0.9)}
+    assert pytest.approx({n: leaks / full for n, (leaks, full) in sizes.items()}) == REGISTERS
 
 
 def test_the_named_model_of_leakage_is_of_32_nm():

@@ -18,7 +18,7 @@ from xbarc.graph.compress.matrices import find_matrices
 from xbarc.graph.query import constant
 from xbarc.graph.run import Session, random_inputs, same_function
 from xbarc.graph.serialize import to_proto
-from xbarc.ir.analysis.compaction import best_layout
+from xbarc.ir.analysis.compaction import best_layout, fewest_tiles
 from xbarc.ir.analysis.coverage import check_numbers
 from xbarc.ir.dialect import MvmOp, TileListAttr
 from xbarc.passes.prune import Prune
@@ -347,6 +347,24 @@ def test_groups_of_zeros_take_no_crossbar():
     counts = [p.cost()["layers"][1]["crossbars"] for p in (dense, compact)]
     assert counts == [4, 3]
     np.testing.assert_array_equal(dense.run(x)["y"], compact.run(x)["y"])
+
+
+@pytest.mark.parametrize(
+    ("empty", "rows", "width", "tiles"),
+    [
+        ([], 6, 4, 2),  # two groups of four in a tile
+        ([0, 1, 3], 6, 4, 1),
+        ([0, 1, 2, 3], 6, 4, 2),  # no weight at all: as the dense layer
+        ([], 2, 4, 8),  # a group in two tiles of rows
+        ([3], 2, 1, 12),  # three groups, in two of rows and two of columns
+        ([], 6, 0, 0),  # no weight fits
+    ],
+)
+def test_the_fewest_tiles_of_groups(empty, rows, width, tiles):
+    nonzero = np.ones((3, 8), bool)
+    for group in empty:
+        nonzero[:, 2 * group : 2 * group + 2] = False
+    assert fewest_tiles(nonzero, 4, rows, width) == tiles
 
 
 @settings(max_examples=60, deadline=None)

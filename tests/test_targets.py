@@ -148,6 +148,8 @@ def test_set_what_the_file_leaves_out():
         ("node.core=3", "node has no key 'core': did you mean 'cores'"),
         ("core.crossbars=0", "core.crossbars = 0"),
         ("cost.adc=5", "cost.adc is a table; name a key of it"),
+        ("adc.bits.lsb=5", "'bits' is a value, not a table"),
+        ("cost.adc.options.phase.bits=5", "'options' is a value, not a table"),
     ],
 )
 def test_wrong_overrides(override, message):

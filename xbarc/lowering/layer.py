@@ -4,7 +4,6 @@ An operator does where one side of it is static. What doesn't has a reason, in w
 `xbarc compile` shows.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,7 +140,7 @@ def _incoming_codes(value: ir.Value) -> tuple[InputScale | None, ir.Value]:
     if scale is None or zero is None or scale.size != 1:
         return None, value
     factor = float(scale.reshape(()))
-    if not 0 < factor < math.inf:
+    if not factor > 0:
         return None, value
     # A custom operator's result has no type that ONNX knows, but its zero point has the same one.
     dtype = np.dtype(quantized.dtype.numpy()) if quantized.dtype is not None else zero.dtype
