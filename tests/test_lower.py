@@ -340,7 +340,8 @@ def test_quantised_activations_of_16_bits():
 def test_inputs_of_16_bits_are_the_codes():
     model = text_model(
         """g (uint16[N,40] q) => (float[N,5] y) <float s = {0.001}, uint16 z = {30000}, float[40,5] w>
-        { d = DequantizeLinear(q, s, z) y = MatMul(d, w) }"""
+        { d = DequantizeLinear(q, s, z) y = MatMul(d, w) }""",
+        opset=21,
     )
     (layer,) = check(model, crossbar=1).inspect()["layers"]
     assert layer["inputs"] == "ui16" and layer["zero_point"] == 30000
