@@ -43,8 +43,8 @@ def observed(program, x):
     """The statistics, and every mvm with all its codes [K, v]."""
     counter, blocks = ActivityCounter(program), {}
 
-    def observe(op, codes):
-        counter.observe(op, codes)
+    def observe(op, codes, first):
+        counter.observe(op, codes, first)
         blocks.setdefault(op, []).append(codes.copy())
 
     simulator = Simulator(program, observe=observe)

@@ -366,7 +366,7 @@ def test_converters_see_the_sums_of_each_tile(scheme, encoding, adc):
     x.flat[0], w[::2, :, 0, 0] = 255, 127
     program = compiled(text_model(text, w=w), x, scheme, (), target)
     op, codes = the(program, MvmOp), []
-    simulator = Simulator(program, observe=lambda _, block: codes.append(block.copy()))
+    simulator = Simulator(program, observe=lambda _, block, __: codes.append(block.copy()))
     found = simulator.run({"x": x}, batch=2)["y"]
     placed = coverage_of(op, program.weights)
     k, n = op.matrix

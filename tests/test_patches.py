@@ -116,7 +116,9 @@ def test_converters_see_the_whole_physical_column(
     module = mapped_or_refused(target, conv, passes, x)
     result = simulated(module, target, q, x)
     # Seen block by block, each patch is simulated with the window that it has on crossbars.
-    assert np.array_equal(result, simulated(module, target, q, x, observe=lambda op, block: None))
+    assert np.array_equal(
+        result, simulated(module, target, q, x, observe=lambda op, block, first: None)
+    )
     gather, mvm, scatter = (
         next(op for op in module.walk() if isinstance(op, kind))
         for kind in (GatherOp, MvmOp, ScatterOp)

@@ -77,8 +77,8 @@ def test_energy_by_values_follows_the_coding(coding, dac_bits):
     blocks = []
     counter = ActivityCounter(program)
 
-    def observe(op, codes):
-        counter.observe(op, codes)
+    def observe(op, codes, first):
+        counter.observe(op, codes, first)
         blocks.append(codes.astype(np.int64))
 
     Simulator(program, observe=observe).run({"x": x})

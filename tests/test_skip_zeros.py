@@ -46,6 +46,18 @@ def test_pulses_that_are_not_there(x):
     assert np.array_equal(plain.run(x)["y"], skips.run(x)["y"])
 
 
+@pytest.mark.parametrize("shape", [(), (12, 3)])
+def test_an_input_that_all_samples_share(x, shape):
+    """A number, or a fixed matrix: it is whole where rows are counted."""
+    side = f"float[{','.join(map(str, shape))}] s" if shape else "float s"
+    text = f"g (float[N,40] x, {side}) => (float[N,6] y) <float[40,6] w> {{"
+    model = text_model(text + " p = MatMul(x, w) t = ReduceSum<keepdims=0>(s) y = Add(p, t) }")
+    feeds = {"x": np.tile(x, (4, 1)), "s": np.ones(shape, np.float32)}
+    keys = ["inputs.skip_zeros=true"]
+    program = xbarc.compile(model, "mca128", calibration=feeds, overrides=keys)
+    assert 0.1 < program.report["layers"][0]["driven_rows"] < 0.6
+
+
 def test_it_lasts(x, tmp_path):
     """Explained, saved, and given new weights."""
     skips = compiled(x, "inputs.skip_zeros=true")

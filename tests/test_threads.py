@@ -12,6 +12,7 @@ import pytest
 from models import text_model
 
 import xbarc
+from xbarc.ir.dialect import MvmOp
 from xbarc.simulator.exact.engine import ExactEngine
 from xbarc.simulator.interpreter import Simulator
 from xbarc.support.errors import UsageError
@@ -46,6 +47,19 @@ def test_no_result_depends_on_threads(program, samples, batch, monkeypatch):
     for threads in (2, 5):
         np.testing.assert_array_equal(results[threads], results[1])
         assert simulators[threads].statistics() == simulators[1].statistics()
+
+
+@pytest.mark.parametrize("ranges", ["percentile", "least-squares"])
+def test_no_calibrated_converter_depends_on_threads(ranges, monkeypatch):
+    x = np.random.default_rng(0).random((32, 3, 32, 32)).astype(np.float32)
+    keys = ["adc.mode=calibrated", "adc.bits=5", f"adc.ranges={ranges}"]
+    found = []
+    for threads in (1, 2, 32):
+        monkeypatch.setenv(VARIABLE, str(threads))
+        model = text_model(TEXT.replace("9,9", "32,32"))
+        program = xbarc.compile(model, "mca128", calibration=x, overrides=keys)
+        found.append([op.adc for op in program.module.walk() if isinstance(op, MvmOp)])
+    assert found[0] == found[1] == found[2]
 
 
 class Cancelling:

@@ -269,7 +269,7 @@ def test_all_layers_but_one_are_exact(made):
         """The codes that meet the second layer, the outputs, and which layers are exact."""
         seen = []
 
-        def observe(op, codes):
+        def observe(op, codes, first):
             if len(codes) == 16:
                 seen.append(codes.copy())
 

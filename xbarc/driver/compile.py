@@ -50,7 +50,7 @@ from xbarc.pipeline import (
     schemes,
     split_tile_passes,
 )
-from xbarc.support.data import Array, Feeds
+from xbarc.support.data import Array, Feeds, first_samples
 from xbarc.support.document import finite
 from xbarc.support.errors import UsageError, XbarcError, nearest
 from xbarc.support.garbage import rare_collections
@@ -273,10 +273,10 @@ def _driven(program: CompiledProgram, feeds: Feeds) -> dict[str, float]:
     if not program.target.inputs.skip_zeros:
         return {}
     from xbarc.simulator.activity import ActivityCounter
-    from xbarc.simulator.interpreter import Simulator
+    from xbarc.simulator.interpreter import Simulator, input_specs
 
     counter = ActivityCounter(program)
-    few = {name: array[:MEASURED] for name, array in feeds.items()}
+    few = first_samples(input_specs(program), feeds, MEASURED)
     Simulator(program, observe=counter.observe).run(few)
     return {
         name: counts["driven_row_pulses"] / counts["row_pulses"]

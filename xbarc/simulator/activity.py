@@ -89,7 +89,7 @@ class ActivityCounter:
         self._programmed: dict[MvmOp, Programmed] = {}
         self._seen: dict[MvmOp, _Seen] = {}
 
-    def observe(self, op: MvmOp, x: Array) -> None:
+    def observe(self, op: MvmOp, x: Array, _first: int) -> None:
         """Take in a block of codes [K, v]; one call at a time."""
         if op not in self._seen:
             self._begin(op, x)

@@ -16,14 +16,15 @@ from xbarc.ir.analysis.coverage import coverage_of
 from xbarc.ir.dialect import MvmOp, StreamType, weights_of
 from xbarc.ir.dialect.assembly import reals
 from xbarc.simulator.exact.segments import merged
-from xbarc.simulator.interpreter import Simulator
-from xbarc.support.data import Array, Feeds
+from xbarc.simulator.interpreter import Simulator, input_specs
+from xbarc.simulator.sampled import looked_at
+from xbarc.support.data import Array, Feeds, first_samples, sample_count
 
 SAMPLES = 64
 """Calibration samples that are run."""
 
-VECTORS = 64
-"""Vectors of a block that are looked at, evenly spaced."""
+VECTORS = 512
+"""Vectors of a layer that are looked at, as many of each sample (`looked_at`)."""
 
 
 def calibrate_converters(program: CompiledProgram, feeds: Feeds) -> None:
@@ -31,18 +32,19 @@ def calibrate_converters(program: CompiledProgram, feeds: Feeds) -> None:
 
     The program is run with lossless converters on the first `SAMPLES` of `feeds`.
     """
+    specs = input_specs(program)
+    few = first_samples(specs, feeds, SAMPLES)
+    each = -(-VECTORS // sample_count(specs, few))
     counts: dict[MvmOp, Counter[int]] = {}
 
-    def observe(op: MvmOp, x: Array) -> None:
-        step = max(1, x.shape[1] // VECTORS)
-        sums = column_sums(op, program.weights, x[:, ::step], program.target)
-        counts.setdefault(op, Counter()).update(counted(sums))
+    def observe(op: MvmOp, x: Array, first: int) -> None:
+        of_input = cast(StreamType, op.input.type).vectors.data
+        some = x[:, looked_at(first, x.shape[1], of_input, each)]
+        if some.size:
+            sums = column_sums(op, program.weights, some, program.target)
+            counts.setdefault(op, Counter()).update(counted(sums))
 
-    simulator = Simulator(program, ideal=True, observe=observe)
-    batched = {s.name: s for s in simulator.inputs if s.batched}
-    simulator.run(
-        {n: batched[n].part(a, 0, SAMPLES) if n in batched else a for n, a in feeds.items()}
-    )
+    Simulator(program, ideal=True, observe=observe).run(few)
     for op, seen in counts.items():
         adc = program.target.for_layer(weights_of(op).symbol).adc
         op.adc = reals(converter_range(seen, adc))

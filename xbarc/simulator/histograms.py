@@ -3,15 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from xbarc.artifact import CompiledProgram
-from xbarc.ir.dialect import MvmOp, weights_of
+from xbarc.ir.dialect import MvmOp, StreamType, weights_of
 from xbarc.simulator.calibrate import VECTORS, column_sums
-from xbarc.simulator.interpreter import Simulator
-from xbarc.support.data import Array, Feeds
+from xbarc.simulator.interpreter import Simulator, input_specs
+from xbarc.simulator.sampled import looked_at
+from xbarc.support.data import Array, Feeds, sample_count
 
 BINS = 64
 """Bins of a histogram at most: each holds the same number of integers."""
@@ -41,8 +43,8 @@ class Histogram:
 def histograms(program: CompiledProgram, layer: str, feeds: Feeds) -> dict[str, Histogram]:
     """`weights`, `codes` and `column_sums` of a layer for these inputs, with ideal devices.
 
-    Codes and sums are those of up to `VECTORS` vectors of each block, evenly spaced; sums are what
-    converters see, in steps of one level.
+    Codes and sums are those of some `VECTORS` vectors, as many of each input (`looked_at`); sums
+    are what converters see, in steps of one level.
     """
     codes: Counter[int] = Counter()
     sums: Counter[int] = Counter()
@@ -51,10 +53,13 @@ def histograms(program: CompiledProgram, layer: str, feeds: Feeds) -> dict[str, 
         found, counts = np.unique(values, return_counts=True)
         into.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
 
-    def observe(op: MvmOp, x: Array) -> None:
+    each = -(-VECTORS // sample_count(input_specs(program), feeds))
+
+    def observe(op: MvmOp, x: Array, first: int) -> None:
         if weights_of(op).symbol != layer:
             return
-        some = x[:, :: max(1, x.shape[1] // VECTORS)]
+        of_input = cast(StreamType, op.input.type).vectors.data
+        some = x[:, looked_at(first, x.shape[1], of_input, each)]
         count(codes, some)
         for part in column_sums(op, program.weights, some, program.target):
             count(sums, part)

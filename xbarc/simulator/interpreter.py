@@ -74,10 +74,9 @@ class Simulator:
     ):
         """Prepare `program`; `ideal` replaces its converters by lossless ones.
 
-        `observe` is shown each block of codes [K, v] that an mvm meets, one at a time. `codes`
-        counts what quantising clips. `engine`
-        computes the arrays, the exact one unless another is given; `seed` is that of all that is
-        random in them.
+        `observe` is shown each block of codes [K, v] that an mvm meets, one at a time, and the
+        number of its first vector. `codes` counts what quantising clips. `engine` computes the
+        arrays, the exact one unless another is given; `seed` is that of all that is random in them.
 
         Raises `XbarcError` where a layer isn't mapped, or onnxruntime refuses a digital part.
         """

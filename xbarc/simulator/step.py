@@ -18,8 +18,9 @@ from xbarc.support.plugins import Group
 Each = Callable[..., Iterator[Any]]
 """`map`, or a thread pool's."""
 
-Observer = Callable[[MvmOp, Array], None]
-"""Is shown each block of codes [K, v] that an mvm meets, one at a time."""
+Observer = Callable[[MvmOp, Array, int], None]
+"""Is shown each block of codes [K, v] that an mvm meets, one at a time, and the number of its first
+vector in the run."""
 
 BLOCK = 1 << 21
 """Codes gathered at a time: a block stays in the second-level cache, or near."""
@@ -54,7 +55,7 @@ class Preparation:
     target: Target
     engine: Engine
     seed: int = 0
-    observe: Callable[[MvmOp, Array], None] | None = None
+    observe: Observer | None = None
     codes: CodeCounter | None = None
     programmed: dict[str, list[Programmed]] = field(default_factory=dict)
 

@@ -21,19 +21,21 @@ def prepare(op: MvmOp, at: Preparation) -> Step:
     watching = threading.Lock()
 
     def step(batch: Batch, stream: Stream) -> list[Product]:
-        seen = watched(stream, op, observe, watching)
-        return [Product(seen, matrix, batch.first * per_input)]
+        first = batch.first * per_input
+        return [Product(watched(stream, op, first, observe, watching), matrix, first)]
 
     return step
 
 
-def watched(stream: Stream, op: MvmOp, observe: Observer, watching: threading.Lock) -> Stream:
-    """A stream whose blocks an observer is shown, one at a time."""
+def watched(
+    stream: Stream, op: MvmOp, first: int, observe: Observer, watching: threading.Lock
+) -> Stream:
+    """A stream whose blocks an observer is shown, one at a time; `first`: of its first vector."""
 
     def block(start: int, stop: int) -> Array:
         codes = stream.block(start, stop)
         with watching:
-            observe(op, codes)
+            observe(op, codes, first + start)
         return codes
 
     return Stream(stream.count, block)
