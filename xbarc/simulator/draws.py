@@ -31,7 +31,7 @@ class Draw:
         return replace(self, pulse=0)
 
     def generator(self, *of: int) -> np.random.Generator:
-        """A generator; `of` tells the draws of one array apart."""
+        """A generator, which begins anew in each call; `of` tells the draws of one array apart."""
         return np.random.Generator(np.random.Philox(key=int.from_bytes(self._key(of), "little")))
 
     def words(self) -> npt.NDArray[np.uint32]:

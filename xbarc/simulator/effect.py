@@ -55,7 +55,9 @@ class Effect(ArgSpecConvertible):
 
     Each method is one moment and does nothing unless an effect says otherwise. `g` are the
     conductances of one physical array in uS, [rows, bit lines]; `draw` gives random numbers that
-    belong to this effect in this array.
+    belong to this effect in this array. `draw.generator()` begins the same numbers anew at each
+    moment, so that an effect can meet at one what it drew at another; `draw.generator(1)` has
+    others.
     """
 
     name: ClassVar[str]
