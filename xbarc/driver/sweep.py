@@ -218,22 +218,17 @@ def run_sweep(
     """
     grid = sweep.grid()
     with extensions.using(sweep.settings.plugins):
-        decided = [_decided(sweep, point) for point in grid]
+        faults = [d for point in grid if isinstance(d := _decided(sweep, point), UsageError)]
+        if len(faults) == len(grid):
+            raise faults[0]
         settings = sweep.settings
-        refused = {i: d for i, d in enumerate(decided) if isinstance(d, UsageError)}
-        if len(refused) == len(grid):
-            raise refused[0]
         imported = import_model(
             sweep.model,
             sweep.calibration,
             inputs=settings.inputs,
             weights=settings.weights,
         )
-        if carried_ranges(imported.model):
-            # Trained for its codes: nothing is fitted, as `compile` does.
-            sweep = replace(sweep, settings=replace(settings, quantization=Quantization()))
-            decided = [_decided(sweep, point) for point in grid]
-        sweep = replace(sweep, settings=fitting_to(imported, sweep.settings))
+        sweep = _fitting_to(imported, sweep)
         decided = [_decided(sweep, point) for point in grid]
         content = _content(sweep, imported)
         keys = ["" if isinstance(d, UsageError) else _key(content, sweep, d) for d in decided]
@@ -243,8 +238,10 @@ def run_sweep(
             for i, key in enumerate(keys)
             if key in known
         }
-        for i, error in refused.items():
-            found[i] = Point(key="", settings=grid[i], error=" ".join(str(error).split()))
+        for i, settled in enumerate(decided):
+            if isinstance(settled, UsageError):
+                error = " ".join(str(settled).split())
+                found[i] = Point(key="", settings=grid[i], error=error)
         bench = _Bench(sweep, imported, threads)
 
         def tell() -> None:
@@ -274,6 +271,14 @@ def run_sweep(
     if all(axis.key != TARGET for axis in sweep.axes):
         base = resolve_target(sweep.settings.target, sweep.settings.overrides).name
     return Swept(sweep.axes, sweep.model.name, base, samples, metric, figures, points)
+
+
+def _fitting_to(imported: Imported, sweep: Sweep) -> Sweep:
+    """The sweep with what the model itself decides: one trained for its codes is never fitted."""
+    settings = sweep.settings
+    if carried_ranges(imported.model):
+        settings = replace(settings, quantization=Quantization())
+    return replace(sweep, settings=fitting_to(imported, settings))
 
 
 def _decided(sweep: Sweep, point: Mapping[str, Setting]) -> Decided | UsageError:
