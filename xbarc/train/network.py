@@ -7,7 +7,7 @@ those of the compiled program. What is learned goes back into that graph.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import onnx_ir as ir
 import torch
@@ -54,6 +54,13 @@ class TrainedLayer:
     weight: nn.Parameter
     weight_name: str
     mask: Tensor | None = None
+
+    @classmethod
+    def of(cls, name: str, crossbar: Crossbar, weight: nn.Parameter, weight_name: str) -> Self:
+        """A layer whose zeros stay zero."""
+        zero = weight.detach() == 0
+        mask = (~zero).to(weight.dtype) if bool(zero.any()) else None
+        return cls(name, crossbar, weight, weight_name, mask)
 
     @property
     def groups(self) -> int:
@@ -279,36 +286,21 @@ def build(
     }
     crossbars: dict[ir.Node, nn.Module] = {}
     trained: list[tuple[Layer, Crossbar, str]] = []
-    layers_of = _layers(calibrated, lowered)
-    if not layers_of:
-        raise XbarcError("no layer of the model stands on crossbars: there is nothing to train")
-    for layer, weights in layers_of:
-        if layer.codes is not None or not is_static(layer.product.weights):
-            what = f"{layer.node.op_type} {layer.name!r}"
-            raise XbarcError(f"{what}: the model is quantised already: give the float model")
-        symbol, name = weights.symbol, layer.product.weights.name or ""
+    for layer, weights in _float_layers(calibrated, lowered):
         scale = codes_of(layer, calibrated.shown, target, kinds.get(layer.name))
         source = layer.source.name or ""
         key = source if not scale.signed else f"{source}, signed"  # layers may differ in it
         quantiser = quantisers.setdefault(key, Quantiser(source, scale, learned=learned))
-        crossbar = Crossbar(
-            layer,
-            axes[symbol],
-            quantiser,
-            Hardware(program, symbol, made),
-            weights.weight_bits,
-        )
+        hardware = Hardware(program, weights.symbol, made)
+        crossbar = Crossbar(layer, axes[weights.symbol], quantiser, hardware, weights.weight_bits)
         crossbars[layer.node] = crossbar
-        trained.append((layer, crossbar, name))
+        trained.append((layer, crossbar, layer.product.weights.name or ""))
     names = [n for layer, _, name in trained for n in (name, *_biases(layer))]
     module = Graph(calibrated.model, names, crossbars).to(device)
     layers = {
-        layer.name: TrainedLayer(layer.name, crossbar, module.weights[name], name)
+        layer.name: TrainedLayer.of(layer.name, crossbar, module.weights[name], name)
         for layer, crossbar, name in trained
     }
-    for one in layers.values():
-        zero = one.weight.detach() == 0
-        one.mask = (~zero).to(one.weight.dtype) if bool(zero.any()) else None
     network = Network(
         calibrated,
         target,
@@ -336,11 +328,20 @@ def _mapped(lowered: Lowered, decided: Decided, target: Target, feeds: Feeds) ->
     return mapped.program
 
 
-def _layers(calibrated: Calibrated, lowered: Lowered) -> list[tuple[Layer, WeightsOp]]:
-    """The layers, and their weights in the tile IR: both stand in the order of the steps."""
+def _float_layers(calibrated: Calibrated, lowered: Lowered) -> list[tuple[Layer, WeightsOp]]:
+    """The layers, and their weights in the tile IR: both stand in the order of the steps.
+
+    Raises `XbarcError` where there is none, or one that is quantised already.
+    """
     planned = calibrated.planned
     firsts = (step.nodes[0] for step in planned.steps)
     layers = [planned.layers[node] for node in firsts if node in planned.layers]
+    if not layers:
+        raise XbarcError("no layer of the model stands on crossbars: there is nothing to train")
+    for layer in layers:
+        if layer.codes is not None or not is_static(layer.product.weights):
+            what = f"{layer.node.op_type} {layer.name!r}"
+            raise XbarcError(f"{what}: the model is quantised already: give the float model")
     symbols = [op for op in lowered.module.walk() if isinstance(op, WeightsOp)]
     return list(zip(layers, symbols, strict=True))
 
