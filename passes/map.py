@@ -196,7 +196,7 @@ class _Trial:
         for scheme, mapping in self.schemes.items():
             if mapping.takes and layer.name not in mapping.takes:
                 continue
-            key = (scheme, *kind_of(layer))
+            key = (scheme, *kind_of(layer, self.target))
             if key not in self._known:
                 candidate, depends = self._try(scheme, mapping, layer)
                 if depends:

@@ -181,6 +181,28 @@ def test_layers_alike_but_for_their_zeros_are_told_apart():
     ]
 
 
+def test_layers_alike_but_for_their_converters_are_told_apart():
+    """What `layers` says of a layer counts in its figures, as it does in the report."""
+    text = """g (float[N,8,8,8] x) => (float[N,8,8,8] z) <float[8,8,3,3] a, float[8,8,3,3] b,
+    float[8,8,3,3] c, float[8,8,3,3] d> { p = Conv<pads=[1,1,1,1]>(x, a) q = Relu(p)
+    r = Conv<pads=[1,1,1,1]>(q, b) s = Relu(r) t = Conv<pads=[1,1,1,1]>(s, c) u = Relu(t)
+    z = Conv<pads=[1,1,1,1]>(u, d) }"""
+    rest = {}
+    for bits in (8, 4):
+        own = target(128, f'layers."Conv_1".adc.bits={bits}')
+        report = mapped(text, "map{by=energy schemes=im2col,window}", own).report
+        tried = [report["mapping_choices"][n]["candidates"] for n in ("Conv_1", "Conv_2")]
+        for first, second in zip(*tried, strict=True):
+            assert (first["energy_pj"] == second["energy_pj"]) == (bits == 8)
+        for layer in report["layers"][1:3]:
+            found = report["mapping_choices"][layer["name"]]
+            known = of(found, found["chosen"])["energy_pj"]
+            assert known == pytest.approx(sum(layer["energy_pj"].values()), rel=0.01)
+            rest[bits, layer["name"]] = sum(layer["energy_pj"].values()) - known
+    # What a layer alone hasn't got, such as the activation behind it, is as much in each.
+    assert len({round(pj, 3) for pj in rest.values()}) == 1
+
+
 PICKY = """
 from dataclasses import dataclass
 from xbarc.pipeline import MappingScheme

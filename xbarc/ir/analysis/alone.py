@@ -7,6 +7,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Region
 
+from xbarc.hw.target import LayerKeys, Target
 from xbarc.ir.dialect import (
     CROSSBAR,
     ConvOp,
@@ -45,9 +46,13 @@ def alone(layer: LayerOp) -> ModuleOp:
     return ModuleOp([weights_of(layer).clone(), main], attributes={CROSSBAR: crossbar})
 
 
-def kind_of(layer: LayerOp) -> tuple[Any, ...]:
-    """All of a layer that what a mapping costs depends on, but for its name and its weights."""
+def kind_of(layer: LayerOp, target: Target) -> tuple[Any, ...]:
+    """All of a layer that what a mapping costs depends on, but for its name and its weights.
+
+    That includes what the target's `layers` say of it. The rest of the target is every layer's.
+    """
     weights = weights_of(layer)
+    own = target.for_layer(weights.symbol)
     properties = sorted((k, v) for k, v in layer.properties.items() if k not in FREE)
     return (
         layer.name,
@@ -57,6 +62,7 @@ def kind_of(layer: LayerOp) -> tuple[Any, ...]:
         weights.stored_shape,
         weights.group_count,
         weights.weight_bits,
+        *(getattr(own, part) for part in LayerKeys.model_fields),
     )
 
 
