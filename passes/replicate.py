@@ -1,17 +1,20 @@
 """replicate: copies of slow layers' crossbars, so that the pipeline is balanced."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, NamedTuple
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from xbarc.cost.components import adc_gsps, components
-from xbarc.cost.time import cycle_counts, cycles
+from xbarc.cost.components import components
+from xbarc.cost.time import cycle_counts, cycle_ns, cycles, rates_of
 from xbarc.hw.mesh import mesh_for
+from xbarc.hw.target import Target
 from xbarc.ir.analysis.stages import mapped_layers
 from xbarc.ir.dialect import MvmOp, clear_places, clear_schedule, set_copies, weights_of
 from xbarc.pipeline import XbarContext
@@ -35,14 +38,16 @@ class Replicate(ModulePass):
         %3 = xbar.mvm %2, @conv1 by "im2col" grid [128, 16] copies 3 : ...      // 1 crossbar each
         %8 = xbar.mvm %7, @conv2 by "im2col" grid [128, 16] copies 2 : ...      // 2 crossbars each
 
-    A layer with n copies takes ceil(vectors / n) x input slices cycles. The pass goes by a stream
-    of inputs, whose interval the slowest layer sets. One input alone gets faster as well, layer by
-    layer.
+    A layer with n copies takes ceil(vectors / n) x input slices cycles, each as long as in the cost
+    report (a converter may be slower for inputs without a sign). Layers on the same crossbars take
+    turns. The pass goes by a stream of inputs, whose interval the slowest layer sets. One input
+    alone gets faster as well, layer by layer.
 
     `budget`, in crossbars, makes the slowest layer as fast as that many crossbars allow, with the
     fewest crossbars. This is exact: each layer's need follows from the time alone (as in the chain
-    partitioning problem), and the pass bisects over that time. Without an option the budget is the
-    capacity of as many of the target's chips as one copy of every layer takes.
+    partitioning problem), and the pass bisects over the times that layers can take. Without an
+    option the budget is the capacity of as many of the target's chips as one copy of every layer
+    takes.
 
     `target_throughput`, in inputs a second, takes the fewest crossbars whose layers reach it.
     Digital units and the mesh may still be slower; the cost report says so.
@@ -71,12 +76,11 @@ class Replicate(ModulePass):
         """Raises `XbarcError` where the budget is below one copy each, or the rate out of reach."""
         target = XbarContext.of(ctx).target
         mvms = mapped_layers(op)
-        layers = _layers(mvms, {o: cycle_counts(o, target) for o in mvms})
+        layers = _layers(mvms, target)
         if not layers:
             return
         if self.target_throughput is not None:
-            cycle_ns = target.cycle_ns(adc_gsps(components(target)))
-            copies = for_rate(layers, self.target_throughput, cycle_ns)
+            copies = for_rate(layers, self.target_throughput)
             total = sum(n * la.crossbars for n, la in zip(copies, layers, strict=True))
             mesh_for(target, total)  # which refuses what the target's chips don't hold
         else:
@@ -90,40 +94,71 @@ class Replicate(ModulePass):
             set_copies(mvm, by_name[_home(mvm)])
 
 
+class Stream(NamedTuple):
+    """What one mvm works through: input vectors, cycles of each, and the time of a cycle."""
+
+    vectors: int
+    slices: int
+    cycle_ns: float
+
+    def time(self, copies: int) -> float:
+        """Time of one image in ns, counted as the cost model does."""
+        return cycles(self.vectors, self.slices, copies) * self.cycle_ns
+
+
 @dataclass(frozen=True)
 class Layer:
-    """A layer: crossbars of one copy, and input vectors and input slices of each of its mvms."""
+    """A layer: the crossbars of one copy, and the streams of each of its mvms.
+
+    These are the mvm's own stream and those of the mvms beside it, which wait for each other.
+    """
 
     name: str
     crossbars: int
-    streams: tuple[tuple[int, int], ...]
+    turns: tuple[tuple[Stream, ...], ...]
 
-    def time(self, copies: int) -> int:
-        """Cycles of one image."""
-        return max(cycles(vectors, slices, copies) for vectors, slices in self.streams)
+    def time(self, copies: int) -> float:
+        """Time of one image in ns."""
+        return max(sum(stream.time(copies) for stream in turn) for turn in self.turns)
 
-    def copies(self, time: int) -> int:
-        """The fewest copies that take at most `time` cycles, which one vector must fit into."""
-        return max(math.ceil(vectors / (time // slices)) for vectors, slices in self.streams)
+    @cached_property
+    def steps(self) -> tuple[tuple[int, float], ...]:
+        """Rising numbers of copies with their times: all at which the time falls, and some more."""
+        found = {n for turn in self.turns for stream in turn for n in _steps(stream.vectors)}
+        return tuple((n, self.time(n)) for n in sorted(found))
+
+    def copies(self, time: float) -> int:
+        """The fewest copies that take at most `time`, which is at least `least`."""
+        return self.steps[bisect_left(self.steps, -time, key=lambda step: -step[1])][0]
 
     @property
-    def least(self) -> int:
-        """Cycles with a copy for every vector."""
-        return max(slices for _, slices in self.streams)
+    def least(self) -> float:
+        """Time with a copy for every vector."""
+        return self.steps[-1][1]
 
 
-def _layers(mvms: Sequence[MvmOp], counts: Mapping[MvmOp, tuple[int, int]]) -> list[Layer]:
+def _steps(vectors: int) -> set[int]:
+    """Copies at which ceil(vectors / copies) falls, which are ceil(vectors / k), and some more.
+
+    From k = sqrt(vectors) on they are at most that many: so all numbers up to there are taken.
+    """
+    root = math.isqrt(vectors) + 1
+    return {*range(1, root + 1), *(math.ceil(vectors / k) for k in range(1, root + 1))}
+
+
+def _layers(mvms: Sequence[MvmOp], target: Target) -> list[Layer]:
     """A layer each symbol: all its mvms, and those that stand beside them, are copied together."""
-    layers: dict[str, Layer] = {}
+    rates = rates_of(target, components(target))
+    crossbars: dict[str, int] = {}
+    turns: dict[str, dict[MvmOp, tuple[Stream, ...]]] = {}
     for op in mvms:
-        name = _home(op)
-        old = layers.get(name, Layer(name, 0, ()))
-        layers[name] = replace(
-            old,
-            crossbars=old.crossbars + op.crossbars(),
-            streams=(*old.streams, counts[op]),
-        )
-    return list(layers.values())
+        name, own = _home(op), op.host or op
+        stream = Stream(*cycle_counts(op, target), cycle_ns(op, target, rates))
+        crossbars[name] = crossbars.get(name, 0) + op.crossbars()
+        found = turns.setdefault(name, {})
+        found[own] = (*found.get(own, ()), stream)
+    # Many mvms of a layer work through streams alike: one of each is enough.
+    return [Layer(n, crossbars[n], tuple(dict.fromkeys(f.values()))) for n, f in turns.items()]
 
 
 def _home(op: MvmOp) -> str:
@@ -135,35 +170,40 @@ def balance(layers: Sequence[Layer], budget: int) -> list[int]:
     """Copies of each layer: the slowest as fast as `budget` crossbars allow, with the fewest.
 
     What a time needs falls as the time grows, and at the least feasible time some layer takes
-    exactly that long; so bisection over whole cycles finds the optimum. Raises `XbarcError` where
-    one copy of each is too much.
+    exactly that long; so bisection over the times of all layers finds the optimum. Raises
+    `XbarcError` where one copy of each is too much.
     """
     _need_one_each(layers, budget)
-    low = max(la.least for la in layers)
-    high = max(la.time(1) for la in layers)
-    while low < high:
-        middle = (low + high) // 2
-        if sum(la.copies(middle) * la.crossbars for la in layers) <= budget:
-            high = middle
-        else:
-            low = middle + 1
-    return [la.copies(high) for la in layers]
+    times = _times(layers)
+    fits = bisect_left(
+        times,
+        True,
+        key=lambda time: sum(la.copies(time) * la.crossbars for la in layers) <= budget,
+    )
+    return [la.copies(times[fits]) for la in layers]
 
 
-def for_rate(layers: Sequence[Layer], inputs_per_second: float, cycle_ns: float) -> list[int]:
+def for_rate(layers: Sequence[Layer], inputs_per_second: float) -> list[int]:
     """The fewest copies of each layer that take so many inputs a second.
 
-    Raises `XbarcError` where one vector alone takes longer than that allows.
+    Raises `XbarcError` where a copy for every vector isn't enough.
     """
-    time = math.floor(1e9 / inputs_per_second / cycle_ns)
-    slowest = max(layers, key=lambda la: la.least)
-    if time < slowest.least:
+    # The report divides as well: a rate that it shows can be asked for.
+    reached = [time for time in _times(layers) if 1e9 / time >= inputs_per_second]
+    if not reached:
+        slowest = max(layers, key=lambda la: la.least)
         raise XbarcError(
-            f"{inputs_per_second:g} inputs/s leave {time} cycles of {cycle_ns:g} ns, one vector of "
-            f"{slowest.name} alone takes {slowest.least}: at most "
-            f"{1e9 / (slowest.least * cycle_ns):g} inputs/s"
+            f"{inputs_per_second:g} inputs/s leave {1e9 / inputs_per_second:g} ns, with a copy for "
+            f"every input vector {slowest.name} still takes {slowest.least:g} ns: at most "
+            f"{1e9 / slowest.least:g} inputs/s"
         )
-    return [la.copies(time) for la in layers]
+    return [la.copies(reached[-1]) for la in layers]
+
+
+def _times(layers: Sequence[Layer]) -> list[float]:
+    """All times that the slowest layer can take, rising."""
+    least = max(la.least for la in layers)
+    return sorted({time for la in layers for _, time in la.steps if time >= least})
 
 
 def _need_one_each(layers: Sequence[Layer], budget: int) -> None:

@@ -19,7 +19,7 @@ from xbarc.cost.time.programming import (
     programming_totals,
     verify_energy_uj,
 )
-from xbarc.cost.time.rates import Rates, cycle_counts, cycles, rates_of
+from xbarc.cost.time.rates import Rates, cycle_counts, cycle_ns, cycles, rates_of
 from xbarc.cost.time.traffic import Transfer, hosts, in_order, placed, placed_hops, transfers
 from xbarc.cost.time.work import Bottleneck, Demand, Work, demand, digital_work
 
@@ -34,6 +34,7 @@ __all__ = [
     "Work",
     "Writing",
     "cycle_counts",
+    "cycle_ns",
     "cycles",
     "demand",
     "digital_work",
