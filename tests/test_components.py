@@ -243,7 +243,7 @@ def test_adc_neurosim():
     ohm = 1 / (128 * (10 + 0.588) / 2 * 1e-6)
     power_uw = 1.1294 * 6 + 8.8998 + 79449 * math.exp(-2.297 * math.log10(ohm))
     assert adc.energy_pj == pytest.approx(power_uw * 7 * 1e-3)
-    assert adc.latency_ns == 7
+    assert adc.rate_gps == pytest.approx(1 / 7)
     own = "technology.node_nm=22", "cost.adc.options.active_rows=64", "cost.adc.options.area_um2=9"
     spec = Spec("adc", load_target("isaac", ["cost.adc.model=neurosim-sar", *cells, *own]))
     power_uw = 0.538 * 8 + 4.3753 + 72341 * math.exp(-2.303 * math.log10(2 * ohm))
@@ -257,7 +257,20 @@ def test_adc_neurosim():
 def test_adc_mnsim(bits, power, area, rate):
     adc = part("adc", "cost.adc.model=mnsim", "adc.mode=saturate", f"adc.bits={bits}")
     assert (adc.full_power_mw, adc.area_um2) == (pytest.approx(power), area)
-    assert adc.latency_ns == pytest.approx((bits + 2) / rate)
+    assert adc.rate_gps == pytest.approx(rate / (bits + 2))
+    assert adc.energy_pj == pytest.approx(power * (bits + 2) / rate)
+
+
+def test_mnsims_models_are_as_its_target_has_them():
+    """Model and constants have one source: power for (bits + 2) / rate."""
+    target = load_target("mnsim")
+    adc = components(target)["adc"].unit
+    power_mw, rate = 4.0, target.adc.rate_gsps  # another converter of 8 bits
+    assert adc.energy_pj == pytest.approx(power_mw * (8 + 2) / rate, rel=1e-4)
+    assert adc.rate_gps == pytest.approx(rate / (8 + 2))
+    dac, model = components(target)["dac"].unit, part("dac", "cost.dac.model=mnsim", target="mnsim")
+    for figure in ("area_um2", "energy_pj", "rate_gps", "full_power_mw"):
+        assert getattr(model, figure) == pytest.approx(getattr(dac, figure), rel=1e-4), figure
 
 
 def test_adc_mnsim_has_three():
@@ -344,7 +357,7 @@ def test_a_node_by_scaling():
     of = factors(32, 22)
     assert there.area_um2 == pytest.approx(here.area_um2 * of.area)
     assert there.energy_pj == pytest.approx(here.energy_pj * of.energy)
-    assert there.latency_ns == pytest.approx(here.latency_ns * of.delay)
+    assert there.rate_gps == pytest.approx(here.rate_gps / of.delay)
     assert "scaled from 32 to 22 nm (Stillmaker & Baas 2017)" in there.source
     # What knows its node isn't scaled.
     murmann = part("adc", *keys, "cost.adc.model=murmann")

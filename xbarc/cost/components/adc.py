@@ -1,6 +1,6 @@
 """Analog-to-digital converters. Action: one conversion.
 
-Published figures differ by a factor of ten for the same bits, so a target says whose it takes.
+Published figures differ tenfold and more for the same bits, so a target says whose it takes.
 """
 
 import math
@@ -236,20 +236,23 @@ def _sar_area(spec: Spec, bits: int) -> tuple[float, str]:
 
 
 def mnsim(spec: Spec) -> Component:
-    """MNSIM 2.0's converters of 4, 6 and 8 bits; latency (bits + 2) / rate.
+    """MNSIM 2.0's converters of 4, 6 and 8 bits, by its code (`Hardware_Model/ADC.py`).
 
-    Raises `XbarcError` for other bits.
+    A conversion takes (bits + 2) samples, and the power all that time. Raises `XbarcError` for
+    other bits.
     """
     bits = spec.adc_bits()
     if bits not in MNSIM_TABLE:
         raise spec.fault(f"MNSIM has converters of 4, 6 and 8 bits, {spec.why_bits()}")
     power, area, rate = MNSIM_TABLE[bits]
+    time_ns = (bits + 2) / rate
     return Component(
         area,
-        power / rate,
-        latency_ns=(bits + 2) / rate,
-        rate_gps=rate,
-        source=f"MNSIM 2.0: {bits} bits, {power:g} mW at {rate:g} GS/s, {area:g} um2",
+        power * time_ns,
+        latency_ns=time_ns,
+        rate_gps=1 / time_ns,
+        source=f"MNSIM 2.0: {bits} bits, {power:g} mW for {bits + 2} samples at {rate:g} GS/s, "
+        f"{area:g} um2",
     )
 
 

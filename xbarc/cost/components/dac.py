@@ -46,7 +46,7 @@ def mnsim(spec: Spec) -> Component:
         0.166 * factor,
         0.0039 * factor * time_ns,
         latency_ns=time_ns,
-        rate_gps=1 / CYCLE_NS,
+        rate_gps=1 / time_ns,
         source=f"MNSIM 2.0: {bits} bits {0.0039 * factor:g} mW for {time_ns} ns, "
         f"{0.166 * factor:g} um2",
     )
