@@ -301,7 +301,7 @@ from xbarc.cost.components import Component, ComponentModel
 
 def ramp(spec):
     """2^b clocks a conversion."""
-    return Component(100, 0.002 * 2**spec.target.adc.bits, latency_ns=1.0, source="our own")
+    return Component(100, 0.002 * 2**spec.target.adc.bits, rate_gps=1.0, source="our own")
 
 MODEL = ComponentModel("adc", "ramp", ramp)
 '''

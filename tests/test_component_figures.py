@@ -21,7 +21,7 @@ NODES = (7, 10, 14, 32, 45, 65, 90, 130)
 AT = {target: (target, []) for target in TARGETS} | {
     f"neurosim22 at {nm} nm": ("neurosim22", [f"technology.node_nm={nm}"]) for nm in NODES
 }
-FIGURES = ("energy_pj", "area_um2", "rate_gps", "latency_ns", "leakage_mw", "clock_mw")
+FIGURES = ("energy_pj", "area_um2", "rate_gps", "leakage_mw", "clock_mw")
 
 
 def figures():

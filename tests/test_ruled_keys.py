@@ -114,6 +114,14 @@ def test_options_that_a_model_does_not_take_are_refused(target, key, message):
     assert f"unknown key {key.partition('=')[0]}: {message}" in str(error.value)
 
 
+def test_a_component_has_no_time_beside_its_rate():
+    """Times follow from rates: a latency of a component would change nothing."""
+    with pytest.raises(UsageError) as error:
+        xbarc.compile(text_model(DENSE), "mnsim", overrides=["cost.shift_add.latency_ns=5000"])
+    assert "cost.shift_add has no key 'latency_ns': known: area_um2" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_options_of_a_file(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('base = "neurram"\n[cost.adc]\noptions.phase_bit = 2\n')

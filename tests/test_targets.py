@@ -250,6 +250,7 @@ def test_what_is_set_has_no_borrowed_source():
         (BASE + "array.rowz = 5", "target {}: unknown key array.rowz: did you mean 'rows'"),
         (BASE + "array.rows = 0", "target {}: array.rows = 0"),
         (BASE + "cost.adc.modle = 'x'", "target {}: unknown key cost.adc.modle: did you mean"),
+        (BASE + "cost.dac.latency_ns = 1.0", "target {}: unknown key cost.dac.latency_ns: known"),
         (BASE + "cost.adc = { energy_pj = 1.0 }", "target {}: cost.adc: model = .* needs area_um2"),
         (BASE + "array = 5", "target {}: array = 5"),
         (BASE + "cost.adc = 5", "target {}: cost.adc = 5"),

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from xbarc.ir.analysis.zero_point import InputCodes
 
-SCHEMA = 2
+SCHEMA = 3
 """Changes when a key changes its meaning or goes; keys may be added without a change."""
 
 Count = Annotated[int, Field(ge=0)]
@@ -258,7 +258,6 @@ class ComponentFigures(Table):
     energy_pj: Amount = _key("energy of one action")
     leakage_mw: Amount = _maybe("power while it does nothing; only where its source has it")
     clock_mw: Amount = _maybe("power of its clock")
-    latency_ns: Amount = _key("time of one action")
     rate_gps: Amount = _key("most actions in a second; 0 where there is no limit that matters")
     power_mw: Amount = _maybe("published power at full load, where there is one")
     source: str = _key("where the figures come from")

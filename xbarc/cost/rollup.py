@@ -175,7 +175,7 @@ def constants(target: Target, parts: Parts) -> list[dict[str, Any]]:
             if key != "source" and value is not None
         ]
     for name, part in parts.items():
-        figures = ("area_um2", "energy_pj", "leakage_mw", "latency_ns", "rate_gps")
+        figures = ("area_um2", "energy_pj", "leakage_mw", "rate_gps")
         values = {key: getattr(part.unit, key) for key in figures}
         values["power_mw"] = part.unit.full_power_mw
         rows += [

@@ -10,7 +10,6 @@ def isaac(spec: Spec) -> Component:
     return Component(
         300.0,
         0.26 / clock,
-        latency_ns=1 / clock,
         rate_gps=clock,
         source="ISAAC: 2 sigmoid units 0.52 mW, 0.0006 mm2; model: one value a clock",
     )

@@ -75,7 +75,6 @@ def isaac(spec: Spec) -> Component:
     return Component(
         area,
         energy,
-        latency_ns=1 / rate,
         rate_gps=rate,
         power_mw=energy * ISAAC_RATES[0],
         source="ISAAC: 8 ADCs of 8 bits 16 mW at 1.2 GS/s, 0.0096 mm2"
@@ -118,7 +117,6 @@ def isaac_extended(spec: Spec) -> Component:
     return Component(
         area,
         energy,
-        latency_ns=1 / rate,
         rate_gps=rate,
         power_mw=energy * power_rate,
         source=source,
@@ -171,7 +169,6 @@ def murmann(spec: Spec) -> Component:
     return Component(
         murmann_area_um2(energy, node, rate * 1e9),
         energy,
-        latency_ns=1 / rate,
         rate_gps=rate,
         source=f"fit to the Murmann ADC survey, arXiv 2404.06553: {bits} bits, {node:g} nm, "
         f"{rate:g} GS/s",
@@ -216,7 +213,6 @@ def neurosim_sar(spec: Spec) -> Component:
     return Component(
         area,
         energy_pj,
-        latency_ns=time_ns,
         rate_gps=1 / time_ns,
         source=f"NeuroSim 1.4, SAR at {node:g} nm LSTP, a column of {1 / siemens:.3g} ohm (model: "
         f"{rows:g} rows at the mean conductance)"
@@ -249,7 +245,6 @@ def mnsim(spec: Spec) -> Component:
     return Component(
         area,
         power * time_ns,
-        latency_ns=time_ns,
         rate_gps=1 / time_ns,
         source=f"MNSIM 2.0: {bits} bits, {power:g} mW for {bits + 2} samples at {rate:g} GS/s, "
         f"{area:g} um2",
@@ -269,7 +264,6 @@ def puma(spec: Spec) -> Component:
         1200.0,
         1.8 * 100 / 128,
         leakage_mw=0.2,
-        latency_ns=100 / 128,
         rate_gps=1.28,
         power_mw=2.0,
         source="PUMA's simulator: 8 bits 1.8 mW and 0.2 mW leakage, 0.0012 mm2; model: 128 columns "

@@ -20,18 +20,17 @@ LEVELS: tuple[Level, ...] = ("core", "node", "chip")
 class Component:
     """One unit of a component.
 
-    `area_um2` is the area of one unit, `energy_pj` and `latency_ns` are those of one action,
-    `leakage_mw` is drawn while the unit is powered; None where the source has none, so that it
-    isn't modelled. `clock_mw` is drawn while its clock runs. `rate_gps` is the highest rate of
-    actions, in 1e9 a second (0: no limit). `power_mw` is the published power at full load, if that
-    isn't leakage + clock + energy x rate. `source` names the paper and table, and says "model" for
-    our own reconstructions.
+    `area_um2` is the area of one unit, `energy_pj` the energy of one action, `leakage_mw` is drawn
+    while the unit is powered; None where the source has none, so that it isn't modelled. `clock_mw`
+    is drawn while its clock runs. `rate_gps` is the highest rate of actions, in 1e9 a second (0: no
+    limit); times follow from it. `power_mw` is the published power at full load, if that isn't
+    leakage + clock + energy x rate. `source` names the paper and table, and says "model" for our
+    own reconstructions.
     """
 
     area_um2: float
     energy_pj: float
     leakage_mw: float | None = None
-    latency_ns: float = 0.0
     rate_gps: float = 0.0
     power_mw: float | None = None
     source: str = ""
@@ -240,7 +239,6 @@ def constant(spec: Spec) -> Component:
         energy_pj=table.energy_pj or 0.0,
         leakage_mw=table.leakage_mw,
         clock_mw=table.clock_mw or 0.0,
-        latency_ns=table.latency_ns or 0.0,
         rate_gps=table.rate_gps or 0.0,
         power_mw=table.power_mw,
         source=table.source or "",

@@ -15,7 +15,6 @@ def isaac(spec: Spec) -> Component:
     return Component(
         83000.0 * share,
         EDRAM_PJ_PER_BIT,
-        latency_ns=1.0,
         rate_gps=256.0,
         power_mw=20.7 * share,
         source="ISAAC: eDRAM 64 KB 20.7 mW, 0.083 mm2, 20.45 pJ per 256 b; model: 256 b a ns"
@@ -36,7 +35,6 @@ def puma(spec: Spec) -> Component:
         area,
         EDRAM_PJ_PER_BIT,
         leakage_mw=leakage,
-        latency_ns=1.0,
         rate_gps=256.0,
         power_mw=power,
         source=f"PIMCOMP Table I: {size:g} KB {power:g} mW, {area * 1e-6:g} mm2"

@@ -11,7 +11,6 @@ def isaac(spec: Spec) -> Component:
     return Component(
         90000.0 * share,
         0.054,
-        latency_ns=1 / clock,
         rate_gps=bits * clock,
         power_mw=7.0 * share,
         source="ISAAC: 384 b 7 mW, 0.090 mm2, 0.054 pJ/b; model: its width a clock"

@@ -34,7 +34,6 @@ def _by_cells(spec: Spec, source: str, leakage_mw: float | None = None) -> Compo
         25.0 * share,
         30.0 * share,
         leakage_mw=leakage_mw,
-        latency_ns=spec.target.device.read_pulse_ns,
         rate_gps=0.01,
         source=source + ("" if share == 1 else f"; model: x {share:g} by the cells"),
     )
@@ -55,7 +54,6 @@ def device(spec: Spec) -> Component:
     return Component(
         cells * area_f2 * side_um**2,
         energy,
-        latency_ns=cell.read_pulse_ns,
         rate_gps=1 / spec.target.cycle_ns(),
         source=f"model: V^2 G t, all rows at the mean conductance; cells of {area_f2:g} F^2"
         + (f" ({spec.table.options['source']})" if "source" in spec.table.options else ""),

@@ -22,7 +22,6 @@ def isaac(spec: Spec) -> Component:
     return Component(
         area * bits,
         power * bits * CYCLE_NS,
-        latency_ns=spec.target.device.read_pulse_ns,
         rate_gps=1 / CYCLE_NS,
         source=source if bits == 1 else f"{source}; model: x {bits} for {bits} bits",
     )
@@ -45,7 +44,6 @@ def mnsim(spec: Spec) -> Component:
     return Component(
         0.166 * factor,
         0.0039 * factor * time_ns,
-        latency_ns=time_ns,
         rate_gps=1 / time_ns,
         source=f"MNSIM 2.0: {bits} bits {0.0039 * factor:g} mW for {time_ns} ns, "
         f"{0.166 * factor:g} um2",
@@ -60,7 +58,6 @@ def puma(spec: Spec) -> Component:
         0.167,
         (0.0039 - leakage) * CYCLE_NS,
         leakage_mw=leakage,
-        latency_ns=spec.target.device.read_pulse_ns,
         rate_gps=1 / CYCLE_NS,
         source="PUMA's simulator: 0.0039 mW, of it 0.00039 mW leakage, 1.67e-7 mm2, for 1 to 16 "
         "bits; 100 ns an MVM",

@@ -18,7 +18,6 @@ def isaac(spec: Spec) -> Component:
         energy,
         leakage_mw=0.0,
         clock_mw=10400 / 4 - energy * RATE_GBPS,
-        latency_ns=1 / RATE_GBPS,
         rate_gps=RATE_GBPS,
         source="ISAAC: HyperTransport, 4 links of 6.4 GB/s 10.4 W, 22.88 mm2, 26 pJ per 128 b; "
         "model: the rest of the power is drawn while its clock runs, leakage with it",

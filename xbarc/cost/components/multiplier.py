@@ -33,7 +33,6 @@ def horowitz(spec: Spec) -> Component:
     return Component(
         area * scale,
         energy * scale,
-        latency_ns=1 / clock,
         rate_gps=clock,
         source=f"Horowitz, ISSCC 2014: multipliers of 8 and 32 bits 0.2 and 3.1 pJ, 282 and 3495 "
         f"um2, a 32-bit adder 0.1 pJ, 137 um2, at 45 nm; model: {bits} bits by the power between "

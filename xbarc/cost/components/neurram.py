@@ -91,7 +91,6 @@ def adc(spec: Spec) -> Component:
     return Component(
         400.0,
         STEP_PJ * of.steps,
-        latency_ns=of.time_ns,
         rate_gps=1 / of.time_ns,
         source=f"NeuRRAM: {of.steps} steps in {of.phases} phase{'s' * (of.phases > 1)}, "
         f"{of.integrations} integrations; {STEP_PJ} pJ and {STEP_NS} ns a step, "
@@ -118,7 +117,6 @@ def dac(spec: Spec) -> Component:
     return Component(
         DRIVERS * CORE_UM2 / rows,
         PULSE_PJ * of.bits,
-        latency_ns=of.time_ns,
         rate_gps=1 / of.time_ns,
         source=f"NeuRRAM: {of.bits} pulses of {PULSE_PJ} pJ, cells included, {FITTED}; array "
         f"drivers are 21 % of a core (Wan, Fig. 11), spread over {rows} rows (model)",
@@ -144,7 +142,6 @@ def crossbar(spec: Spec) -> Component:
     return Component(
         array.rows * array.cols * CELL_F2 * 0.130**2,
         0.0,
-        latency_ns=of.time_ns,
         rate_gps=1 / of.time_ns,
         source=f"CiMLoop (Wan): cells of {CELL_F2} F^2; their energy is in cost.dac, measured "
         "together",

@@ -10,7 +10,6 @@ def isaac(spec: Spec) -> Component:
     return Component(
         240.0,
         0.4 / clock,
-        latency_ns=1 / clock,
         rate_gps=clock,
         source="ISAAC: max pooling unit 0.4 mW, 0.00024 mm2; model: one value a clock",
     )

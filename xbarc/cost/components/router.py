@@ -33,7 +33,6 @@ def _router(
         PJ_PER_BIT,
         leakage_mw=leakage_mw,
         power_mw=power_mw,
-        latency_ns=1 / spec.target.technology.clock_ghz,
         rate_gps=power_mw / PJ_PER_BIT,
         source=f"{source}; model: one clock a hop, as many bits as the power allows",
     )

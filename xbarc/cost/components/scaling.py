@@ -132,7 +132,6 @@ def scaled(unit: Component, from_nm: float, to_nm: float) -> Component:
         energy_pj=unit.energy_pj * by.energy,
         leakage_mw=None if unit.leakage_mw is None else unit.leakage_mw * power,
         clock_mw=unit.clock_mw * power,
-        latency_ns=unit.latency_ns * by.delay,
         rate_gps=unit.rate_gps / by.delay,
         power_mw=None if unit.power_mw is None else unit.power_mw * power,
         source=f"{unit.source}; scaled from {from_nm:g} to {to_nm:g} nm ({SOURCE}): area x "

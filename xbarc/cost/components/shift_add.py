@@ -11,7 +11,6 @@ def isaac(spec: Spec) -> Component:
     return Component(
         60.0,
         0.021,
-        latency_ns=1 / clock,
         rate_gps=clock,
         power_mw=0.05,
         source="ISAAC: 4 units 0.2 mW, 0.00024 mm2; 0.021 pJ an action; model: one a clock",
@@ -32,7 +31,6 @@ def puma(spec: Spec) -> Component:
         area,
         0.9 * power * 100 / (8 * 128),
         leakage_mw=0.1 * power,
-        latency_ns=1 / spec.target.technology.clock_ghz,
         rate_gps=8 * 128 / 100,
         source="model: rest of an MVMU (PIMCOMP Table I: 1221.76 mW for 64; PUMA: 0.012 mm2 each) "
         "after 8 crossbars, 8 ADCs and 128 DACs; S+H, S+A and registers together; PUMA's "

@@ -19,7 +19,6 @@ def puma(spec: Spec) -> Component:
         4000.0,
         (1.90 - LEAKAGE_MW) / clock,
         leakage_mw=LEAKAGE_MW,
-        latency_ns=1 / clock,
         rate_gps=clock,
         source="PIMCOMP Table I: 12 vector units 22.80 mW, 0.048 mm2; PUMA's simulator: of it "
         f"{LEAKAGE_MW:g} mW leakage each; model: one value a clock",

@@ -398,7 +398,6 @@ CONSTANTS = (
     "energy_pj",
     "leakage_mw",
     "clock_mw",
-    "latency_ns",
     "rate_gps",
     "power_mw",
     "source",
@@ -409,10 +408,10 @@ CONSTANTS = (
 class ComponentTable(Section):
     """Where one component's figures come from: a `model` by name, or constants.
 
-    Constants are for one unit: area, energy of one action, leakage, power of its clock, time of one
-    action, the most actions a second (in 1e9), and the published power at full load where energy x
-    rate isn't it. Without `leakage_mw` its leakage isn't modelled; 0 says that it has none.
-    `options` go to the model.
+    Constants are for one unit: area, energy of one action, leakage, power of its clock, the most
+    actions a second (in 1e9), which times follow from, and the published power at full load where
+    energy x rate isn't it. Without `leakage_mw` its leakage isn't modelled; 0 says that it has
+    none. `options` go to the model.
     """
 
     model: str = "constant"
@@ -425,8 +424,6 @@ class ComponentTable(Section):
     """Leakage of one unit."""
     clock_mw: NonNegative | None = None
     """Power of its clock."""
-    latency_ns: NonNegative | None = None
-    """Time of one action."""
     rate_gps: NonNegative | None = None
     """Actions a second at most, in 1e9."""
     power_mw: NonNegative | None = None
