@@ -44,6 +44,19 @@ def test_every_package_is_installed():
         importlib.import_module(package)
 
 
+def test_the_layers_of_the_docs_are_those_that_are_checked():
+    """docs/design.md draws the import contract of pyproject.toml, a line a layer."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (contract,) = (
+        c for c in project["tool"]["importlinter"]["contracts"] if c.get("containers") == ["xbarc"]
+    )
+    _, _, section = (ROOT / "docs" / "design.md").read_text().partition("## Layers")
+    drawn = [line.partition("  ")[0] for line in section.split("```")[1].strip().splitlines()]
+    assert [set(line.split(" | ")) for line in drawn] == [
+        set(layer.split(" | ")) for layer in contract["layers"]
+    ]
+
+
 def test_targets_lie_beside_their_package():
     import xbarc.targets
 
