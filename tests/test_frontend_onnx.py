@@ -1,6 +1,7 @@
 """The ONNX importer: what comes out runs, equals the original, and has one form."""
 
 import contextlib
+import io
 import os
 import shutil
 from pathlib import Path
@@ -22,6 +23,7 @@ from onnx.reference import ReferenceEvaluator
 from shared import SHARED, needs_shared
 
 import xbarc
+from xbarc.cli.failure import fail
 from xbarc.driver.optimize import optimize
 from xbarc.frontends.onnx.importer import load
 from xbarc.graph.query import constant
@@ -669,10 +671,17 @@ def test_two_outputs_of_one_value_both_stay():
     assert_same(proto, model)
 
 
+def test_a_weight_without_a_type_is_named():
+    proto = qlinear_conv(per_channel=True, bias=True)
+    proto.graph.initializer[-1].ClearField("data_type")
+    with pytest.raises(XbarcError, match="initialiser 'b' has no element type: the model must"):
+        load(proto)
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_damaged_bytes_end_in_one_line(data):
-    """Whatever stands in the file: a model, or an XbarcError."""
+    """Whatever stands in the file: a model, or a line a cause and no traceback."""
     raw = bytearray(qlinear_conv(per_channel=True, bias=True).SerializeToString())
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -681,5 +690,22 @@ def test_damaged_bytes_end_in_one_line(data):
         proto.ParseFromString(bytes(raw))
     except google.protobuf.message.DecodeError:
         return
-    with contextlib.suppress(XbarcError):
+    try:
         load(proto)
+    except XbarcError as error:
+        check_lines(error)
+
+
+def check_lines(error):
+    """What users see of it: a line a cause, and no traceback."""
+    assert error.args
+    for said in map(str, error.args):
+        # As it was raised: what is printed has the ends of lines written out.
+        assert len(said) > 10 and len(said.splitlines()) == 1, said
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told), pytest.raises(SystemExit) as end:
+        fail(error, 1)
+    lines = told.getvalue().splitlines()
+    assert end.value.code == 1
+    assert len(lines) == len(error.args) and all(line.startswith("xbarc: ") for line in lines)
+    assert "Traceback" not in told.getvalue()

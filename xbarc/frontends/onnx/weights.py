@@ -39,10 +39,12 @@ def read_weights(model: ir.Model) -> None:
 
 
 def check_tensor(what: str, tensor: ir.TensorProtocol) -> None:
-    """Refuse a shape that nobody means, and data of another length.
+    """Refuse a shape that nobody means, data of no type or of another length.
 
     And files of no known folder, and pipes. `what` is the tensor in error lines.
     """
+    if tensor.dtype == ir.DataType.UNDEFINED:
+        raise XbarcError(f"{what} has no element type: the model must declare it")
     shape = tensor.shape.numpy()
     if any(dim < 0 for dim in shape) or math.prod(shape) > MAX_ELEMENTS:
         raise XbarcError(f"{what} has the absurd shape {list(shape)}")
