@@ -1,7 +1,8 @@
 """Whether tests notice a change: a process forked for it runs them in a changed copy of the tree.
 
 What takes long to import (numpy, onnxruntime, Numba) is imported before; xbarc itself isn't. For a
-change in a file of kernels none is used that was compiled before.
+change in a file of kernels, or of their constants, they are compiled in a folder of its own: in
+that of all they would be compiled again for the next change too.
 """
 
 import contextlib
@@ -35,6 +36,9 @@ On a busy machine a process waits long for its seconds: by the clock it has ten 
 
 COMPILING = 900.0
 """More seconds where all kernels are compiled anew."""
+
+KERNELS = (b"njit", b"FLOAT32_ROUNDER")
+"""What is in files that kernels are compiled from (`SOURCES` of `xbarc/simulator/cache.py`)."""
 
 HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "numba", "xdsl.ir", "pydantic", "typer", "rich",
          "safetensors.numpy", "hypothesis", "pytest", "networkx")  # fmt: skip
@@ -102,7 +106,7 @@ class Judge:
         compiled.unlink(missing_ok=True)
         path.write_bytes(change.apply(source))
         try:
-            if b"njit" in source:
+            if any(word in source for word in KERNELS):
                 with tempfile.TemporaryDirectory() as kernels:
                     yield kernels
             else:

@@ -4,25 +4,64 @@ They are kept in the package's own folder or in the user's cache. Where neither 
 read-only installation, no home), Numba refuses to define a kernel; then it is a temporary folder,
 this process's own.
 
-Numba compiles a kernel again when its own file changes. It doesn't see a change in a kernel of
-another file that it calls (`tables.py`, `normals.py`): `make clean` removes what it keeps.
+Numba compiles a kernel again when its own file changes. It doesn't see a change in another file
+that a kernel calls or takes a constant from. So the kernels here are compiled again when any of
+`SOURCES` changes, and what was kept before is overwritten.
 """
 
 import atexit
+import hashlib
 import shutil
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numba
-from numba import njit
 
-__all__ = ["njit"]
+__all__ = ["SOURCES", "njit"]
+
+SOURCES = (
+    "hw/converters.py",
+    "simulator/analog/kernels.py",
+    "simulator/exact/kernels.py",
+    "simulator/normals.py",
+    "simulator/tables.py",
+    "simulator/windows.py",
+)
+"""Files of the package with kernels, or with constants that kernels take."""
+
+
+def _hash() -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in SOURCES:
+        digest.update(hashlib.blake2b((Path(__file__).parents[1] / name).read_bytes()).digest())
+    return digest.hexdigest()
+
+
+STAMP = _hash()
+
+
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit` with these options; what is kept holds as long as `SOURCES` stay as they are."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        kernel = numba.njit(**options)(function)
+        # Numba has no public way to say what else a kernel depends on: its index has one stamp, of
+        # the kernel's file. There is none with NUMBA_DISABLE_JIT.
+        index = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
+        if index is not None:
+            index._source_stamp = (index._source_stamp, STAMP)
+        return kernel
+
+    return compiled
 
 
 def _ensure_folder() -> None:
     def kernel() -> None: ...
 
     try:
-        njit(cache=True)(kernel)
+        numba.njit(cache=True)(kernel)
     except RuntimeError:
         folder = tempfile.mkdtemp(prefix="xbarc-kernels-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -30,3 +69,4 @@ def _ensure_folder() -> None:
 
 
 _ensure_folder()
+"""Where compiled kernels are kept when no usual place can be written to."""
