@@ -20,5 +20,5 @@ def level_reads(seen: Visits, q: Array, bits: int, array: CrossbarArray) -> int:
     for begin in range(0, len(q), step):
         held = levels[q[begin : begin + step].astype(np.int32) - first].sum(axis=1, dtype=np.int64)
         above = held - zero * q.shape[1]
-        total += int(above @ seen.driven[begin : begin + step, 0])
+        total += int(above @ seen.read[begin : begin + step, 0])
     return total

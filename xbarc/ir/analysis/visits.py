@@ -21,6 +21,7 @@ from xbarc.ir.dialect import MvmOp, StreamType, Tiles, copies_of, shape_of, spat
 from xbarc.support.data import Array
 
 Counts = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,15 @@ class Visits:
     """An mvm's tiles [T, 4] and their use for one image.
 
     `programmed`: places of weights on crossbars, in all copies. `results`: values of the layer's
-    result. `driven` [Kg, 1]: how often the rows of a stored weight are driven, summed over all
-    places where it stands.
+    result. `read` [Kg, 1]: how often a stored weight is read, summed over all places where it
+    stands.
     """
 
     tiles: Tiles
     use: Use
     programmed: int
     results: int
-    driven: Counts
+    read: Counts
 
     @property
     def entries(self) -> int:
@@ -65,58 +66,70 @@ class Visits:
 
 
 @dataclass(frozen=True)
-class _Often:
-    """Over the vectors of an image: how often each row and column is needed, [K] and [N].
+class _Kinds:
+    """The vectors of an image by what they need: patches inside, at an edge, at a corner.
 
-    `patch` [O]: the same by patch position of an unrolled matrix.
+    What isn't cut in patches is of one kind. `vectors` [G] are those of each kind, `rows` [G, K]
+    and `columns` [G, N] what it needs; `patch` [G, O]: columns by patch position of an unrolled
+    matrix.
     """
 
-    rows: Counts
-    columns: Counts
-    patch: Counts
+    vectors: Counts
+    rows: Flags
+    columns: Flags
+    patch: Flags
+
+    @property
+    def of_patch(self) -> Counts:
+        """How often each patch position is on the map, [O]."""
+        return self.vectors @ self.patch
 
 
 def visits(op: MvmOp, arrays: Mapping[str, Array], target: Target) -> Visits:
     """Count an mvm's tiles. Raises `XbarcError` where its arrays don't fit."""
     vectors = cast(StreamType, op.input.type).vectors.data
     placed = coverage_of(op, arrays)
-    often = _often(op, vectors)
-    use = (_ungated if op.gated is None else _gated)(op, placed, often, arrays, target)
+    kinds = _kinds(op, vectors)
+    use = (_ungated if op.gated is None else _gated)(op, placed, kinds, arrays, target)
     copies = copies_of(op)
     # Where every patch of an image has crossbars of its own, they hold what that patch needs.
     patches = _patches(op)
     programmed = weights_on_tiles(op, arrays) * copies
     if copies == patches:
-        programmed = _products(op, often, vectors, arrays) * patches // vectors
+        programmed = _products(op, kinds, vectors, arrays) * patches // vectors
     return Visits(
         placed.tiles,
         use,
         programmed,
         _results(op, vectors),
-        _driven(placed, often),
+        _read(placed, kinds),
     )
 
 
-def _often(op: MvmOp, vectors: int) -> _Often:
+def _kinds(op: MvmOp, vectors: int) -> _Kinds:
     k, n = op.matrix
     scatter = scatter_of(op)
     if op.unroll is None or scatter is None or not is_side_by_side(scatter):
-        patch = np.full(1 if op.unroll is None else op.unroll.patch_size, vectors, np.int64)
-        return _Often(np.full(k, vectors, np.int64), np.full(n, vectors, np.int64), patch)
+        patch = np.ones((1, 1 if op.unroll is None else op.unroll.patch_size), bool)
+        return _Kinds(np.array([vectors]), np.ones((1, k), bool), np.ones((1, n), bool), patch)
     assert scatter.window is not None
     _, strides, _, _ = scatter.window.lists()
     spatial = spatial_size(shape_of(scatter.result), flat=scatter.flat is not None)
     positions = scatter.window.output_size(spatial)
-    windows, patches = np.ones(1, np.int64), np.ones(1, np.int64)
+    count, windows, patches = np.ones(1, np.int64), np.ones((1, 1), bool), np.ones((1, 1), bool)
     for axis, taps in enumerate(op.unroll.axis_taps()):
         places = np.arange(positions[axis] * strides[axis]).reshape(-1, strides[axis])
-        inside = places < spatial[axis]  # [positions, patch]
+        inside, alike = np.unique(places < spatial[axis], axis=0, return_counts=True)
         needed = inside.astype(np.int64) @ (taps >= 0).T.astype(np.int64) > 0
-        windows = np.multiply.outer(windows, needed.sum(0)).ravel()
-        patches = np.multiply.outer(patches, inside.sum(0)).ravel()
+        count = np.kron(count, alike)
+        windows, patches = np.kron(windows, needed), np.kron(patches, inside)
     items = vectors // math.prod(positions)
-    windows, patches = windows * items, patches * items
-    return _Often(np.tile(windows, k // len(windows)), np.tile(patches, n // len(patches)), patches)
+    return _Kinds(
+        count * items,
+        np.tile(windows, k // windows.shape[1]),
+        np.tile(patches, n // patches.shape[1]),
+        patches,
+    )
 
 
 def _patches(op: MvmOp) -> int | None:
@@ -129,34 +142,35 @@ def _patches(op: MvmOp) -> int | None:
     return math.prod(scatter.window.output_size(spatial))
 
 
-def _over(counts: Counts, ranges: Counts) -> Counts:
-    """The sum of `counts` over each range [T, 2]."""
-    total = np.concatenate([[0], np.cumsum(counts)])
-    return cast(Counts, total[ranges[:, 1]] - total[ranges[:, 0]])
+def _over(flags: Flags, ranges: Counts) -> Counts:
+    """How many of `flags` [G, L] are set in each range [T, 2]: [G, T]."""
+    total = np.pad(np.cumsum(flags, axis=1), ((0, 0), (1, 0)))
+    return cast(Counts, total[:, ranges[:, 1]] - total[:, ranges[:, 0]])
 
 
-def _products(op: MvmOp, often: _Often, vectors: int, arrays: Mapping[str, Array]) -> int:
+def _products(op: MvmOp, kinds: _Kinds, vectors: int, arrays: Mapping[str, Array]) -> int:
     """Products with weights that stand on tiles, zeros among them."""
     if op.unroll is None or op.sparse is not None:
         return vectors * weights_on_tiles(op, arrays)
     rows, cols = weights_of(op).stored_shape
     standing = np.count_nonzero(op.unroll.taps() >= 0, axis=0)
-    return rows // op.unroll.kernel_size * cols * int(standing @ often.patch)
+    return rows // op.unroll.kernel_size * cols * int(standing @ kinds.of_patch)
 
 
 def _ungated(
     op: MvmOp,
     placed: Coverage,
-    often: _Often,
+    kinds: _Kinds,
     arrays: Mapping[str, Array],
     target: Target,
 ) -> Use:
     """All rows and columns of a tile, whatever its weights are."""
     vectors = cast(StreamType, op.input.type).vectors.data
     tiles, array = placed.tiles, target.array
-    rows = _over(_standing(often.rows, placed.rows), tiles[:, :2])
-    columns = _over(_standing(often.columns, placed.columns), tiles[:, 2:])
-    places = rows * (tiles[:, 3] - tiles[:, 2])
+    rows = _over(_standing(kinds.rows, placed.rows), tiles[:, :2])
+    columns = _over(_standing(kinds.columns, placed.columns), tiles[:, 2:])
+    places = kinds.vectors @ (rows * columns)
+    rows, columns = kinds.vectors @ rows, kinds.vectors @ columns
     slices = array.slices(weights_of(op).weight_bits)
     return Use(
         np.full(len(tiles), vectors, np.int64),
@@ -165,22 +179,22 @@ def _ungated(
         places,
         int(columns.sum()) * slices * (1 if _analog(target) else array.polarities),
         int(places.sum()) * slices * array.polarities,
-        _products(op, often, vectors, arrays),
+        _products(op, kinds, vectors, arrays),
     )
 
 
 def _gated(
     op: MvmOp,
     placed: Coverage,
-    often: _Often,
+    kinds: _Kinds,
     arrays: Mapping[str, Array],
     target: Target,
 ) -> Use:
     """Rows with a weight that isn't zero, and bit lines that it puts a cell above level 0 on."""
     vectors = cast(StreamType, op.input.type).vectors.data
     weights, array = weights_of(op), target.array
-    often_row = _standing(often.rows, placed.rows)
-    often_column = _standing(often.columns, placed.columns)
+    all_rows = _standing(kinds.rows, placed.rows)
+    all_columns = _standing(kinds.columns, placed.columns)
     counts = np.zeros((4, len(placed.tiles)), np.int64)
     conversions = cells = macs = 0
     for index, (r0, r1, c0, c1) in enumerate(placed.tiles.tolist()):
@@ -190,34 +204,38 @@ def _gated(
         lines[column] = live_lines(
             q[row][:, column], weights.weight_bits, array, analog=_analog(target)
         )
-        rows = int(often_row[r0:r1] @ row)
-        columns = int(often_column[c0:c1] @ column)
-        counts[:, index] = vectors * row.any(), rows, columns, rows * np.count_nonzero(column)
-        conversions += int(often_column[c0:c1] @ lines)
-        cells += rows * int(lines.sum()) * (array.polarities if _analog(target) else 1)
-        macs += int(np.count_nonzero(q, axis=0) @ often_column[c0:c1])
+        needed = all_columns[:, c0:c1].astype(np.int64)  # a product of flags counts nothing
+        rows = np.count_nonzero(all_rows[:, r0:r1] & row, axis=1)
+        columns, live = needed @ column, needed @ lines
+        counts[0, index] = vectors * row.any()
+        counts[1:, index] = [kinds.vectors @ v for v in (rows, columns, rows * columns)]
+        conversions += int(kinds.vectors @ live)
+        cells += int(kinds.vectors @ (rows * live)) * (array.polarities if _analog(target) else 1)
+        macs += int(kinds.vectors @ needed @ np.count_nonzero(q, axis=0))
     activations, driven, used, places = counts
     return Use(activations, driven, used, places, conversions, cells, macs)
 
 
-def _standing(counts: Counts, order: Counts | None) -> Counts:
-    """Counts of rows or columns in the order in which tiles count them."""
-    return counts if order is None else counts[order]
+def _standing(flags: Flags, order: Counts | None) -> Flags:
+    """Flags of rows or columns [G, L] in the order in which tiles count them."""
+    return flags if order is None else flags[:, order]
 
 
 def _analog(target: Target) -> bool:
     return target.adc.subtract == "analog"
 
 
-def _driven(placed: Coverage, often: _Often) -> Counts:
-    """How often the rows that a stored weight stands on are driven, [Kg, 1]."""
+def _read(placed: Coverage, kinds: _Kinds) -> Counts:
+    """How often a stored weight is read, at all places where it stands, [Kg, 1].
+
+    Where its column is on the map, its row is needed.
+    """
     kg = placed.stored[0]
     if placed.taps is None:
-        return often.rows[:kg, None]
-    window = len(placed.taps)
-    kernel = kg * window // placed.shape[0]
+        return np.full((kg, 1), kinds.vectors.sum())
+    kernel = kg * len(placed.taps) // placed.shape[0]
     u, p = np.nonzero(placed.taps >= 0)
-    places = np.bincount(placed.taps[u, p], often.rows[u], kernel).astype(np.int64)
+    places = np.bincount(placed.taps[u, p], kinds.of_patch[p], kernel).astype(np.int64)
     return np.tile(places, kg // kernel)[:, None]
 
 
