@@ -11,8 +11,9 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
-from xbarc.cost.time import in_order, transfers
-from xbarc.hw.mesh import Mesh, Spread, mean_hops, mesh_for
+from xbarc.cost.places import in_order
+from xbarc.cost.time import transfers
+from xbarc.hw.mesh import Mesh, Spread, check_room, mean_hops, mesh_for
 from xbarc.ir.analysis.stages import homes, stages_of
 from xbarc.ir.dialect import MESH, MeshAttr, MvmOp, clear_schedule, copies_of, set_ranges
 from xbarc.pipeline import XbarContext
@@ -78,7 +79,9 @@ class Place(ModulePass):
             if a != b:
                 known = graph.get_edge_data(a, b, {"bits": 0})["bits"]
                 graph.add_edge(a, b, bits=known + t.bits)
-        chosen = arrange(counts, graph, mesh_for(target, sum(counts.values())), self)
+        total = sum(counts.values())
+        check_room(target, total)
+        chosen = arrange(counts, graph, mesh_for(target, total), self)
         clear_schedule(op)
         op.attributes[MESH] = MeshAttr.of(chosen.mesh)
         places = in_order(chosen.mesh, {i: counts[i] for i in chosen.order})

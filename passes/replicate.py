@@ -13,7 +13,7 @@ from xdsl.passes import ModulePass
 
 from xbarc.cost.components import components
 from xbarc.cost.time import cycle_counts, cycle_ns, cycles, rates_of
-from xbarc.hw.mesh import mesh_for
+from xbarc.hw.mesh import check_room, mesh_for
 from xbarc.hw.target import Target
 from xbarc.ir.analysis.stages import mapped_layers
 from xbarc.ir.dialect import MvmOp, clear_places, clear_schedule, set_copies, weights_of
@@ -82,10 +82,13 @@ class Replicate(ModulePass):
         if self.target_throughput is not None:
             copies = for_rate(layers, self.target_throughput)
             total = sum(n * la.crossbars for n, la in zip(copies, layers, strict=True))
-            mesh_for(target, total)  # which refuses what the target's chips don't hold
+            check_room(target, total)
         else:
-            once = sum(la.crossbars for la in layers)
-            budget = self.budget or mesh_for(target, once).capacity
+            budget = self.budget
+            if budget is None:
+                once = sum(la.crossbars for la in layers)
+                check_room(target, once)
+                budget = mesh_for(target, once).capacity
             copies = balance(layers, budget)
         by_name = {la.name: n for la, n in zip(layers, copies, strict=True)}
         clear_schedule(op)

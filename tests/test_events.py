@@ -15,10 +15,13 @@ from xbarc.api import Program
 from xbarc.cost import report
 from xbarc.cost.components import components
 from xbarc.cost.digital import count_operations
-from xbarc.cost.events import COUNTS, Edge, chips_of, count_events, traffic
+from xbarc.cost.events import COUNTS, Edge, count_events, traffic
 from xbarc.cost.model import actions, batch_energy_uj, energy_pj
+from xbarc.cost.places import places_of
+from xbarc.hw.mesh import Mesh
 from xbarc.hw.target import load_target
 from xbarc.ir import parse_module
+from xbarc.ir.dialect import MESH, MeshAttr, MvmOp, set_ranges
 from xbarc.pipeline import XbarContext, load_registry, parse_passes, run_module_passes
 from xbarc.support.errors import XbarcError
 
@@ -197,11 +200,57 @@ def test_off_chip_bits(residual):
     small = load_target("mca128", ["core.crossbars=1", "node.cores=1", "chip.nodes=2"])
     events = count_events(residual.module, residual.weights, small)
     assert [la.crossbars for la in events] == [1, 2, 2]
-    assert chips_of(events, small) == {"Conv": range(1), "Conv_1": range(2), "MatMul": range(1, 3)}
+    mvms = [op for op in residual.module.walk() if isinstance(op, MvmOp)]
+    assert places_of(mvms, small).chips() == {"Conv": [0], "Conv_1": [0, 1], "MatMul": [1, 2]}
     # Conv_1 stands on chips 0 and 1 and reads two tensors from 0; MatMul on 1 and 2.
     assert [la.off_chip_bits for la in events] == [2 * 16 * 64 * 8, 256 * 8, 0]
     one_chip = count_events(residual.module, residual.weights, residual.target)
     assert sum(la.off_chip_bits for la in one_chip) == 0
+
+
+GATED = """g (float[N,64,6,6] x) => (float[N,64,6,6] z)
+<float[16,64,1,1] a, float[16] b, float[64,16,1,1] c, float[64] d, float[64,64,1,1] w> {
+  p = GlobalAveragePool(x)
+  f = Conv(p, a, b)
+  r = Relu(f)
+  e = Conv(r, c, d)
+  s = Sigmoid(e)
+  y = Mul(x, s)
+  z = Conv(y, w)
+}"""
+ONE_CROSSBAR_A_CHIP = ["core.crossbars=1", "node.cores=1", "chip.nodes=1", "array.cell_bits=7"]
+
+
+@pytest.mark.parametrize("placed", ["", ",place"])
+def test_a_guest_stands_on_its_hosts_chip(placed):
+    """The block fills a chip; the layer behind it stands on another."""
+    program = xbarc.compile(
+        text_model(GATED),
+        target="mca128",
+        overrides=ONE_CROSSBAR_A_CHIP,
+        passes=f"squeeze-excitation,im2col,share-crossbars{placed}",
+    )
+    first, second, last = program.report["layers"]
+    assert (first["crossbars"], second["crossbars"], last["crossbars"]) == (1, 0, 1)
+    assert program.report["totals"]["chips"] == 2
+    # From the guest, at whose chip the input is scaled, to the layer behind.
+    assert (first["off_chip_bits"], last["off_chip_bits"]) == (0, 0)
+    assert second["off_chip_bits"] == 64 * 36 * 8
+
+
+def test_off_chip_bits_go_by_the_written_places(residual):
+    """Places that `place` wrote, here each layer on a chip of its own from the last one on."""
+    small = load_target("mca128", ["core.crossbars=8", "node.cores=1", "chip.nodes=1"])
+    one_chip = count_events(residual.module, residual.weights, small)
+    assert [la.crossbars for la in one_chip] == [1, 2, 2]
+    assert sum(la.off_chip_bits for la in one_chip) == 0
+    module = residual.module.clone()
+    module.attributes[MESH] = MeshAttr.of(Mesh(3, 1, 1, 8, 1))
+    mvms = [op for op in module.walk() if isinstance(op, MvmOp)]
+    for chip, (op, layer) in enumerate(zip(reversed(mvms), reversed(one_chip), strict=True)):
+        set_ranges(op, [(chip, 0, 0, layer.crossbars)])
+    apart = count_events(module, residual.weights, small)
+    assert [la.off_chip_bits for la in apart] == [2 * 16 * 64 * 8, 256 * 8, 0]
 
 
 # --- Digital operations ---------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import make_target
 
-from xbarc.hw.mesh import Mesh, Spread, WireLoads, mean_hops, mesh_for, path, wire_loads
+from xbarc.hw.mesh import Mesh, Spread, WireLoads, check_room, mean_hops, mesh_for, path, wire_loads
 from xbarc.support.errors import XbarcError
 
 meshes = st.builds(
@@ -125,4 +125,4 @@ def test_too_few_chips():
     with pytest.raises(
         XbarcError, match=r"30 crossbars .* 2 chips of test hold 24: 6 are missing; 3"
     ):
-        mesh_for(target, 30)
+        check_room(target, 30)

@@ -6,7 +6,7 @@ to the layer whose results they take; if there are several, to the last one.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
 from xbarc.cost.digital import CLASSES, count_operations
+from xbarc.cost.places import places_of
 from xbarc.cost.reads import level_reads
 from xbarc.graph.operators import load_operators
 from xbarc.hw.target import Target
@@ -156,7 +157,7 @@ def count_events(
             _add(layers[stored.symbol], op, stored, target, weights)
     if layers:
         _add_digital(layers, module, digital or {})
-        _add_traffic(layers, traffic(module, target), target, hops)
+        _add_traffic(layers, module, target, hops)
         _add_spills(layers, module, target)
     return list(layers.values())
 
@@ -342,11 +343,14 @@ def _size(value: SSAValue) -> int:
 
 
 def _add_traffic(
-    layers: Mapping[str, LayerEvents], edges: Sequence[Edge], target: Target, hops: Hops
+    layers: Mapping[str, LayerEvents], module: ModuleOp, target: Target, hops: Hops
 ) -> None:
-    """Bits over the mesh count for the layer that they leave; they land in the other's buffer."""
-    chips = chips_of(list(layers.values()), target)
-    for edge in edges:
+    """Bits over the mesh count for the layer that they leave; they land in the other's buffer.
+
+    They leave from the last of a layer's chips, and go to each other chip of the reader (model).
+    """
+    chips = places_of([op for op in module.walk() if isinstance(op, MvmOp)], target).chips()
+    for edge in traffic(module, target):
         if edge.layer is None:
             continue
         layer = layers[edge.layer]
@@ -397,14 +401,3 @@ def _buffer_bits(crossbars: int, target: Target) -> int:
     if node.buffers:
         return int(math.ceil(cores / node.cores) * node.buffers * node.buffer_kb * 8192)
     return int(cores * core.buffers * core.buffer_kb * 8192)
-
-
-def chips_of(layers: Sequence[LayerEvents], target: Target) -> dict[str, range]:
-    """The chips that each layer stands on, filled in program order (model)."""
-    chips, begin = {}, 0
-    for layer in layers:
-        end = begin + layer.crossbars
-        last = max(end - 1, begin) // target.crossbars_per_chip
-        chips[layer.name] = range(begin // target.crossbars_per_chip, last + 1)
-        begin = end
-    return chips

@@ -220,18 +220,23 @@ def wire_loads(source: Spread, to: Spread) -> WireLoads:
 
 
 def mesh_for(target: Target, crossbars: int) -> Mesh:
-    """The mesh of the target's chips, as many as `crossbars` need, or all of `chip.chips`.
+    """The mesh of as many of the target's chips as `crossbars` need, and of no fewer than it has.
 
-    Raises `XbarcError` where the target has fewer chips; it says how many crossbars are missing.
+    Where it has fewer, `check_room` says so.
     """
-    needed = max(math.ceil(crossbars / target.crossbars_per_chip), 1)
-    chips = needed if target.chip.chips is None else target.chip.chips
+    chips = max(math.ceil(crossbars / target.crossbars_per_chip), target.chip.chips or 1)
     width = min(target.mesh()[1], target.chip.nodes)
-    mesh = Mesh(chips, target.chip.nodes, target.node.cores, target.core.crossbars, width)
-    if crossbars > mesh.capacity:
+    return Mesh(chips, target.chip.nodes, target.node.cores, target.core.crossbars, width)
+
+
+def check_room(target: Target, crossbars: int) -> None:
+    """Raise `XbarcError` where the target's chips have fewer crossbars; it says how many."""
+    chips = target.chip.chips
+    needed = math.ceil(crossbars / target.crossbars_per_chip)
+    if chips is not None and needed > chips:
+        has = chips * target.crossbars_per_chip
         raise XbarcError(
             f"{crossbars} crossbars are needed, {chips} chip{'s' * (chips > 1)} of {target.name} "
-            f"hold{'s' * (chips == 1)} {mesh.capacity}: {crossbars - mesh.capacity} are missing; "
+            f"hold{'s' * (chips == 1)} {has}: {crossbars - has} are missing; "
             f"{needed} chips would do"
         )
-    return mesh

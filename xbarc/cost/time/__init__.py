@@ -20,7 +20,7 @@ from xbarc.cost.time.programming import (
     verify_energy_uj,
 )
 from xbarc.cost.time.rates import Rates, cycle_counts, cycle_ns, cycles, rates_of
-from xbarc.cost.time.traffic import Transfer, hosts, in_order, placed, placed_hops, transfers
+from xbarc.cost.time.traffic import Transfer, hosts, placed, placed_hops, transfers
 from xbarc.cost.time.work import Bottleneck, Demand, Work, demand, digital_work
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "demand",
     "digital_work",
     "hosts",
-    "in_order",
     "in_turn",
     "placed",
     "placed_hops",

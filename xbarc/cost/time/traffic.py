@@ -7,39 +7,23 @@ from typing import Any, cast
 from xdsl.dialects.builtin import ModuleOp
 
 from xbarc.cost.events import Edge, Hops, one_hop
+from xbarc.cost.places import places_of
 from xbarc.cost.time.rates import Rates
-from xbarc.hw.mesh import Mesh, Range, Spread, WireLoads, mean_hops, mesh_for, wire_loads
+from xbarc.hw.mesh import Mesh, Range, Spread, WireLoads, check_room, mean_hops, wire_loads
 from xbarc.hw.target import Target
-from xbarc.ir.analysis.stages import INPUT, Stage, homes
-from xbarc.ir.dialect import MvmOp, StreamType, copies_of, mesh_of, ranges_of, weights_of
+from xbarc.ir.analysis.stages import INPUT, Stage
+from xbarc.ir.dialect import MvmOp, StreamType, copies_of
 
 
 def placed(stages: Sequence[Stage], target: Target) -> tuple[Mesh, dict[int, list[Range]]]:
     """The mesh and each layer's ranges on it, by the index of the stage.
 
-    Where not every layer is placed, all stand in program order along the plain snake. Raises
-    `XbarcError` where they don't fit the target's chips.
+    Raises `XbarcError` where the layers don't fit the target's chips.
     """
     layers = {i: s.op for i, s in enumerate(stages) if isinstance(s.op, MvmOp)}
-    ranges = {i: ranges_of(op) for i, op in layers.items()}
-    first = next(iter(layers.values()), None)
-    mesh = mesh_of(first) if first is not None else None
-    if mesh is not None and all(ranges.values()):
-        return mesh, ranges
-    own = homes(stages)
-    counts = {i: op.crossbars() * copies_of(op) for i, op in layers.items() if own[i] == i}
-    mesh = mesh_for(target, sum(counts.values()))
-    found = in_order(mesh, counts)
-    return mesh, {i: found[own[i]] for i in layers}
-
-
-def in_order(mesh: Mesh, counts: Mapping[int, int]) -> dict[int, list[Range]]:
-    """Ranges of `counts` crossbars each, one after the other from the first crossbar on."""
-    ranges, begin = {}, 0
-    for index, count in counts.items():
-        ranges[index] = [(*mesh.first(begin), count)]
-        begin += count
-    return ranges
+    check_room(target, sum(op.crossbars() * copies_of(op) for op in layers.values()))
+    found = places_of([*layers.values()], target)
+    return found.mesh, {i: found.ranges[op] for i, op in layers.items()}
 
 
 def hosts(stages: Sequence[Stage]) -> list[int | None]:
@@ -97,14 +81,12 @@ def placed_hops(module: ModuleOp, target: Target) -> Hops:
     The model's inputs and outputs count as one hop from everywhere, because the program doesn't say
     where they are. In a program that isn't placed, every distance is one hop.
     """
-    mvms = [op for op in module.walk() if isinstance(op, MvmOp)]
-    mesh = mesh_of(mvms[0]) if mvms else None
-    if mesh is None or not all(map(ranges_of, mvms)):
+    places = places_of([op for op in module.walk() if isinstance(op, MvmOp)], target)
+    if not places.written:
         return one_hop
-    by_name: dict[str | None, list[Range]] = {}
-    for op in mvms:
-        by_name.setdefault(weights_of(op).symbol, []).extend(ranges_of(op))
-    spreads = {name: mesh.spread(found) for name, found in by_name.items()}
+    spreads: dict[str | None, Spread] = {
+        name: places.mesh.spread(found) for name, found in places.by_layer().items()
+    }
 
     def hops(edge: Edge) -> float:
         if edge.source not in spreads or edge.dest not in spreads:
