@@ -141,6 +141,16 @@ def test_what_a_buffer_cannot_hold_spills():
     )
 
 
+@pytest.mark.parametrize(("dilation", "rows"), [(1, 3), (2, 5), (8, 17), (15, 31), (16, 32)])
+def test_a_dilated_window_needs_the_rows_that_it_skips(dilation, rows):
+    """2 KB hold two rows of 16 x 32 codes of 16 bits. The last kernel reaches over the edge."""
+    pads = "[1,0,0,0]" if dilation == 16 else "[0,0,0,0]"
+    model = f"""g (float[N,16,32,32] x) => (float[N,16,H,W] y) <float[16,16,3,3] w>
+    {{ y = Conv<dilations=[{dilation},1], pads={pads}>(x, w) }}"""
+    found = totals("isaac", "node.buffer_kb=2", model=model)
+    assert found["spill_bits"] == 2 * (16 * 32 * 32 * 16 * (rows - 2) // rows)
+
+
 BUFFER = (
     "core.buffer_kb=0.25",
     "cost.core_buffer.area_um2=1",

@@ -386,11 +386,14 @@ def _add_spills(layers: Mapping[str, LayerEvents], module: ModuleOp, target: Tar
 
 
 def _window_values(gather: GatherOp) -> int:
-    """Values of the rows under a window; of one row without a window; of a vector, all."""
+    """Values of the rows from a window's first to its last; of one without; of a vector, all."""
     shape = _one_item(gather.input) or (0,)
     if len(shape) < 3:
         return math.prod(shape)
-    rows = 1 if gather.window is None else gather.window.lists()[0][0]
+    rows = 1
+    if gather.window is not None:
+        kernel, _, _, dilations = gather.window.lists()
+        rows = (kernel[0] - 1) * dilations[0] + 1
     return math.prod(shape) // shape[2] * min(rows, shape[2])
 
 
