@@ -261,6 +261,19 @@ def test_a_verify_loop_reads_after_each_pulse():
     }
 
 
+@pytest.mark.parametrize("coding", ["pulses", "bit-pulses"])
+def test_a_verify_read_is_one_pulse_however_inputs_are_coded(coding):
+    device = {"write_pulses": 6}
+    amplitude, pulses = (
+        make_target(device=device, inputs={"dac_bits": 3, "coding": c})
+        for c in ("amplitude", coding)
+    )
+    assert verify_energy_uj(1000, pulses) == verify_energy_uj(1000, amplitude) > 0
+    # It takes a cycle as every read does.
+    verify = programming_time_ms(7, pulses)["verify"]
+    assert verify == pytest.approx(128 * 6 * pulses.cycle_ns() * 1e-6)
+
+
 # --- Large networks -----------------------------------------------------------------------------
 
 

@@ -49,7 +49,8 @@ def verify_energy_uj(
     """Energy of the reads of a verify loop that writes the cells once, in uJ.
 
     After each pulse each cell is read, V^2 G t at the mean conductance, and converted
-    (`conversion_pj`). `writing` is the target's without it.
+    (`conversion_pj`). One read pulse is enough for that, whatever pulses code an input
+    (`inputs.coding`). `writing` is the target's without it.
     """
     device, writing = target.device, writing or Writing.of(target)
     if not writing.verified:
