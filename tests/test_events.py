@@ -16,7 +16,7 @@ from xbarc.cost import report
 from xbarc.cost.components import components
 from xbarc.cost.digital import count_operations
 from xbarc.cost.events import COUNTS, Edge, count_events, traffic
-from xbarc.cost.model import actions, batch_energy_uj, energy_pj
+from xbarc.cost.model import actions, energy_pj
 from xbarc.cost.places import places_of
 from xbarc.hw.mesh import Mesh
 from xbarc.hw.target import load_target
@@ -371,13 +371,6 @@ def test_zero_layers_cost_zero():
     assert totals["area_mm2"]["total"] == totals["energy_uj"]["total"] == 0
     figures = ("crossbars", "cores", "nodes", "chips", "chip_area_mm2", "power_w", "latency_us")
     assert {name: totals[name] for name in figures} == dict.fromkeys(figures, 0)
-
-
-def test_doubling_the_batch_doubles_energy(residual):
-    energy = residual.report["totals"]["energy_uj"]
-    assert batch_energy_uj(energy, 2) == 2 * batch_energy_uj(energy, 1)
-    assert batch_energy_uj(energy, 1) == pytest.approx(energy["total"] - energy["leakage"])
-    assert batch_energy_uj(energy, 0) == 0
 
 
 def test_leakage_is_power_times_time():

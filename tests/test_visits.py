@@ -84,7 +84,7 @@ def of_each_patch(conv, patch, op, q, target):
     return found.tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     cut_convolutions(),
     st.sampled_from(["none", "channels"]),

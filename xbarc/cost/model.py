@@ -5,7 +5,7 @@ Dynamic energy is events times the energy of one; area is what is occupied; ever
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -73,14 +73,6 @@ def array_energies_uj(layers: Sequence[LayerEvents], target: Target) -> dict[str
             reads = sum(part.role.actions(layer, asked) for layer in layers)
             found[way] = reads * part.unit.energy_pj * 1e-6
     return found
-
-
-def batch_energy_uj(energy: Mapping[str, float], batch: int) -> float:
-    """Dynamic energy of `batch` images, in uJ: `batch` times that of one (`energy_uj` of totals).
-
-    Leakage isn't included: it depends on the time that a batch takes, not on its size.
-    """
-    return batch * sum(v for k, v in energy.items() if k not in ("total", "leakage"))
 
 
 def programming_energy_uj(write_pulses: float, target: Target) -> float:

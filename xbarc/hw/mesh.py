@@ -185,10 +185,6 @@ class WireLoads:
             self.up + factor * other.up,
         )
 
-    def total(self) -> float:
-        """The sum over all wires: bits x hops, where loads are bits."""
-        return float(sum(w.sum() for w in (self.right, self.left, self.down, self.up)))
-
     def slowness(self, mesh: Mesh, wire_ns: float, link_ns: float) -> "WireLoads":
         """Time on each wire for a load of 1: `wire_ns` within a chip, `link_ns` between chips."""
         rows, columns = mesh.shape

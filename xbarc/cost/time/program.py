@@ -41,7 +41,6 @@ class Times:
     schedule: Literal["rows", "layers"]
     interval_ns: float
     bottleneck: Bottleneck | None
-    bits_hops: float
 
     @property
     def latency_ns(self) -> float:
@@ -127,7 +126,6 @@ def times(stages: Sequence[Stage], target: Target, unit_work: UnitWork, rates: R
         "rows" if rows else "layers",
         asked.interval_ns,
         asked.bottleneck,
-        asked.bits_hops,
     )
 
 

@@ -102,13 +102,12 @@ class Wires:
 
     `each`: by stage and flow, the time of a transfer on the busiest wire that it takes, in ns;
     `busiest_ns`: the time of all transfers on the wire that is busiest with them; `most`: the stage
-    whose transfer asks most of that wire, None where there is none; `bits_hops`: bits x hops.
+    whose transfer asks most of that wire, None where there is none.
     """
 
     each: dict[tuple[int, int], float]
     busiest_ns: float
     most: int | None
-    bits_hops: float
 
 
 def wires_of(
@@ -123,7 +122,7 @@ def wires_of(
     spreads: dict[int, Spread] = {i: mesh.spread(r) for i, r in ranges.items()}
     pairs: dict[tuple[int, int], WireLoads] = {}
     wire_ns, link_ns = 1 / rates.wire_bits_per_ns, 1 / rates.link_bits_per_ns
-    total, hops = WireLoads.none(mesh.shape), 0.0
+    total = WireLoads.none(mesh.shape)
     each: dict[tuple[int, int], float] = {}
     for move in moves:
         key = (move.source, move.to)
@@ -133,10 +132,9 @@ def wires_of(
         slow = loads.slowness(mesh, wire_ns, link_ns).flat().max(initial=0.0)
         each[move.stage, move.flow] = float(slow) * move.bits
         total = total.plus(loads, move.bits)
-        hops += loads.total() * move.bits
     times = total.slowness(mesh, wire_ns, link_ns).flat()
     if not times.max(initial=0.0) > 0:
-        return Wires(each, 0.0, None, hops)
+        return Wires(each, 0.0, None)
     wire = int(times.argmax())
     most = max(moves, key=lambda m: pairs[m.source, m.to].flat()[wire] * m.bits)
-    return Wires(each, float(times[wire]), most.to, hops)
+    return Wires(each, float(times[wire]), most.to)

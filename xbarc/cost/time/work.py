@@ -58,8 +58,6 @@ class Demand:
 
     works: tuple[Work, ...]
     bottleneck: Bottleneck | None
-    bits_hops: float
-    """Bits x hops over the mesh."""
 
     @property
     def interval_ns(self) -> float:
@@ -137,7 +135,7 @@ def demand(stages: Sequence[Stage], target: Target, unit_work: UnitWork, rates: 
     ]
     if wires.most is not None:
         candidates.append(Bottleneck(stages[wires.most].name, "mesh", wires.busiest_ns))
-    return Demand(works, max(candidates, key=lambda b: b.ns, default=None), wires.bits_hops)
+    return Demand(works, max(candidates, key=lambda b: b.ns, default=None))
 
 
 def _crossbar_ns(stages: Sequence[Stage], target: Target, rates: Rates) -> dict[int, float]:
