@@ -28,6 +28,7 @@ DENSE = "g (float[N,8] x) => (float[N,2] y) <float[8,2] w> { y = MatMul(x, w) }"
         ("puma", "node.register_bytes=32", "node.registers"),
         ("puma", "core.input_register_bytes=1", "there are none"),
         ("mca128", "chip.buffer_kb=32", "chip.buffers"),
+        ("mca128", "device.programmings_per_day=10", "it needs device.endurance"),
     ],
 )
 def test_a_key_without_effect_is_refused(target, key, ruling):
@@ -47,6 +48,9 @@ def test_with_what_it_needs_a_key_has_effect():
     priced = load_target("isaac", ["adc.price=as-configured", "adc.bits=6"])
     assert priced.converter_bits() == 6
     assert load_target("mca128", ["array.columns_per_adc=64"]).columns_per_adc() == 64
+    written = ["device.endurance=1e6", "device.programmings_per_day=10"]
+    assert load_target("mca128", written).device.programmings_per_day == 10
+    assert load_target("mca128", ["device.cell=pcm", written[1]]).device.endurance == 1e9
 
 
 def test_a_converter_of_an_odd_number_of_columns_converts_a_pair_more():
@@ -78,10 +82,57 @@ def test_in_a_file(tmp_path):
         load_target(path)
 
 
+def test_a_choice_that_makes_no_difference_here_is_taken():
+    """Another key brings it out: docs/cost.md, No silent key."""
+    ways = ("amplitude", "pulses", "bit-pulses")
+    for bits, times in ((1, (1, 1, 1)), (2, (1, 3, 2))):
+        keys = [f"inputs.dac_bits={bits}", "device.read_pulse_ns=1"]
+        found = (load_target("mca128", [*keys, f"inputs.coding={way}"]) for way in ways)
+        assert tuple(target.read_ns() for target in found) == times
+    load_target("mca128", ["technology.gating=power"])
+    load_target("mca128", ["technology.scaling=stillmaker-baas"])
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.key)
 def test_rules_name_keys_that_there_are(rule):
     table, _, key = rule.key.partition(".")
     assert hasattr(getattr(make_target(), table), key)
+
+
+@pytest.mark.parametrize(
+    ("target", "keys", "message"),
+    [
+        ("mca128", ["core.dacs=1"], "core.dacs = 1 can't drive the 128 rows of an array"),
+        ("mca128", ["core.dacs=127"], "core.dacs = 127 can't drive the 128 rows of an array"),
+        ("puma", ["core.dacs=64"], "core.dacs = 64 can't drive the 128 rows of an array"),
+        ("mca128", ["core.sample_holds=1"], "core.sample_holds = 1 can't hold the 128 values"),
+        (
+            "mca128",
+            ["core.sample_holds=63", "adc.subtract=analog"],
+            "core.sample_holds = 63 can't hold the 64 values",
+        ),
+    ],
+)
+def test_what_cannot_serve_an_array_in_one_read_is_refused(target, keys, message):
+    with pytest.raises(UsageError) as error:
+        load_target(target, keys)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["core.dacs=128"],
+        ["core.dacs=0"],
+        ["core.sample_holds=128"],
+        ["core.sample_holds=0"],
+        ["core.sample_holds=64", "adc.subtract=analog"],
+        ["core.sample_holds=1", "core.cycle=sequential"],
+    ],
+)
+def test_what_serves_an_array_is_taken(keys):
+    assert load_target("mca128", keys) is not None
 
 
 @pytest.mark.parametrize(

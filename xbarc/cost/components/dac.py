@@ -73,7 +73,8 @@ def dacs_per_core(target: Target) -> int:
 def shared(target: Target) -> float:
     """Pulses of a DAC by rows that they drive: arrays may share the DACs of their rows.
 
-    Those that hold slices of the same weights can (PUMA's do).
+    Those that hold slices of the same weights can (PUMA's do). Rows of one array can't, so that at
+    most a core's arrays share one (`Target` refuses fewer DACs than an array's rows).
     """
     rows = target.core.crossbars * target.array.rows
     return min(dacs_per_core(target) / rows, 1.0) if dacs_per_core(target) else 1.0

@@ -52,6 +52,11 @@ RULES = (
         lambda t: t.adc.mode != "calibrated" or t.adc.ranges != "percentile",
         'only the range of adc.mode = "calibrated" and adc.ranges = "percentile" has one',
     ),
+    Rule(
+        "device.programmings_per_day",
+        lambda t: t.device.endurance is None,
+        "it needs device.endurance, or a device.cell that has one: only lifetime_years follows",
+    ),
     Rule("core.buffer_kb", lambda t: not t.core.buffers, "core.buffers is 0"),
     Rule("core.input_register_bytes", lambda t: not t.core.input_registers, "there are none"),
     Rule("core.output_register_bytes", lambda t: not t.core.output_registers, "there are none"),

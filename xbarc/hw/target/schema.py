@@ -280,8 +280,9 @@ class Core(Section):
 
     Counts are for one core. Without `adcs`, `array.columns_per_adc` gives their number. With
     `adcs`, that key is ignored: the columns that share an ADC follow from `adcs`. Without `dacs`
-    each row of each crossbar has a DAC. Without `sample_holds` each column has one. `cycle`: a
-    read and its conversions one after the other, or pipelined, where sample-and-holds keep a read
+    each row of each crossbar has a DAC; with fewer, arrays of a core share those of their rows.
+    Without `sample_holds` each column has one. 0 of either: their figures stand elsewhere. `cycle`:
+    a read and its conversions one after the other, or pipelined, where sample-and-holds keep a read
     for the converters while the next one goes on.
     """
 
@@ -528,6 +529,26 @@ class Target(Section):
         return self
 
     @model_validator(mode="after")
+    def _one_read_is_driven_and_held(self) -> "Target":
+        """A read drives all rows of an array at once; pipelined, it is held while the next goes on.
+
+        Arrays of a core may share DACs and sample-and-holds, rows and columns of one array can't.
+        """
+        core, array = self.core, self.array
+        if core.dacs and core.dacs < array.rows:
+            raise ValueError(
+                f"core.dacs = {core.dacs} can't drive the {array.rows} rows of an array in one "
+                "read: give array.rows or more"
+            )
+        held = math.ceil(array.cols / 2) if self._converts_pairs else array.cols
+        if core.cycle == "pipelined" and core.sample_holds and core.sample_holds < held:
+            raise ValueError(
+                f"core.sample_holds = {core.sample_holds} can't hold the {held} values of an "
+                f'array\'s read, as core.cycle = "pipelined" needs: give {held} or more'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _layers_have_converters(self) -> "Target":
         for name, keys in self.layers.items():
             if keys.adc is None:
@@ -602,8 +623,13 @@ class Target(Section):
 
     def conversions_per_adc(self) -> int:
         """Conversions that one ADC makes in one read: of two columns one where they are a pair."""
-        pairs = self.adc.subtract == "analog" and not self.array.paired_rows
-        return math.ceil(self.columns_per_adc() / 2) if pairs else self.columns_per_adc()
+        columns = self.columns_per_adc()
+        return math.ceil(columns / 2) if self._converts_pairs else columns
+
+    @property
+    def _converts_pairs(self) -> bool:
+        """Whether a conversion is of two columns, G+ and G-."""
+        return self.adc.subtract == "analog" and not self.array.paired_rows
 
     def read_ns(self) -> float:
         """The time for which a row is driven fully in one read: a pulse, or the most pulses."""
