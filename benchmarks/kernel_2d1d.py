@@ -40,7 +40,7 @@ OPTIONS = {
 MAPPINGS = {
     "unpacked": "sub-image",
     "packed": "sub-image{pack=channels}",
-    "fewest": "sub-image{outputs=fewest pack=channels}",
+    "fewest": "sub-image{patch=fewest pack=channels}",
 }
 
 
@@ -120,7 +120,7 @@ def table(results: list[Result], images: int, calibration: int) -> str:
         "(`array.cell_bits=7 inputs.dac_bits=8`). As in the paper, all convolutions count, the "
         "first one too, but not shortcuts and the fully connected layer. *Unpacked* puts one "
         "channel and one filter on a crossbar, *packed* as many as fit. *Fewest* "
-        "(`outputs=fewest pack=channels`) also chooses the size of sub-image that takes fewest "
+        "(`patch=fewest pack=channels`) also chooses the size of sub-image that takes fewest "
         "crossbars. The two layers of stride 2 keep their stride. The percentages are relative to "
         "the network as trained.",
         "",

@@ -150,11 +150,11 @@ def sub_images(size: int) -> Iterator[str]:
 def packed_baseline() -> str:
     """64 -> 64 on 32 x 32 at 128, the 3D kernels packed too."""
     target = two_columns(128)
-    (cube,) = counted(target, [(32, 3, 64, 64, 1, 1)], "sub-image{outputs=fewest pack=channels}")
+    (cube,) = counted(target, [(32, 3, 64, 64, 1, 1)], "sub-image{patch=fewest pack=channels}")
     flat, line = counted(target, [(32, 3, 64, 64, 64, 1), (32, 1, 64, 64, 1, 0)], "sub-image")
     both = flat.crossbars + line.crossbars
     return (
-        f"64->64 on 32x32 at 128, as many channels and filters a crossbar as fit (`outputs=fewest "
+        f"64->64 on 32x32 at 128, as many channels and filters a crossbar as fit (`patch=fewest "
         f"pack=channels`): 3D {cube.crossbars}, 2D + 1D {both}, -{1 - both / cube.crossbars:.0%}."
     )
 

@@ -79,7 +79,7 @@ class Map(ModulePass):
 
     `schemes` lists the schemes to try: names of mapping schemes, each in all its variants (`window`
     means `window{scheme=sdk}` and `window{scheme=vw-sdk}`), or pipeline text in quotes:
-    `"sub-image{outputs=8,8}"`. Without it the pass tries every scheme, those of plug-ins too. It
+    `"sub-image{patch=8,8}"`. Without it the pass tries every scheme, those of plug-ins too. It
     tries a scheme only on the layer operations that the scheme is for.
 
     `layers` names the layers to map; without it the pass takes all unmapped layers. A layer that no

@@ -37,7 +37,7 @@ class SubImage(MappingScheme):
 
     Every sub-image has crossbars of its own (`copies`), so one shot computes the whole image.
 
-    `outputs` is the size of a sub-image's output. `auto` takes the largest square that fits; for a
+    `patch` is the size of a sub-image's output. `auto` takes the largest square that fits; for a
     pointwise kernel, as many pixels as fit with all channels. `fewest` takes the square, or the
     number of pixels, that needs the fewest crossbars. One number for each axis (or one for all)
     sets the size; it is clipped to the output.
@@ -51,20 +51,20 @@ class SubImage(MappingScheme):
     name = "sub-image"
     takes: ClassVar[tuple[str, ...]] = ("xbar.conv",)
     variants: ClassVar[tuple[str, ...]] = (
-        "sub-image{outputs=fewest pack=channels}",
+        "sub-image{patch=fewest pack=channels}",
         "sub-image{pack=channels}",
         "sub-image",
     )
     order: ClassVar[int] = 20
 
-    outputs: tuple[int, ...] | Literal["auto", "fewest"] = "auto"
+    patch: tuple[int, ...] | Literal["auto", "fewest"] = "auto"
     pack: Literal["none", "channels"] = "none"
     layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises `ValueError` where sizes make no sense."""
-        if isinstance(self.outputs, tuple) and (not self.outputs or min(self.outputs) < 1):
-            raise ValueError("outputs are auto, fewest, or at least 1 an axis")
+        if isinstance(self.patch, tuple) and (not self.patch or min(self.patch) < 1):
+            raise ValueError("patch is auto, fewest, or at least 1 an axis")
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         """Raises `UsageError` for `layers` that aren't there, `XbarcError` where one can't fit."""
@@ -85,15 +85,15 @@ class SubImage(MappingScheme):
     def _cut(self, layer: ConvOp, array: CrossbarArray) -> "Cut":
         """The sub-images of a layer and what stands on a crossbar. Raises `XbarcError`."""
         fitting = list(_pixels(layer, array) if _pointwise(layer) else _squares(layer, array))
-        if isinstance(self.outputs, tuple):
-            asked = _asked(layer, self.outputs)
+        if isinstance(self.patch, tuple):
+            asked = _asked(layer, self.patch)
             if not Fit.of(asked, array).fits:
                 raise XbarcError(_refusal(asked, array, fitting))
             return self._tiled(asked, array)
         if not fitting:
             raise XbarcError(_refusal(Patches(layer, (1,) * layer.window.rank), array, []))
         ways = [self._tiled(patches, array) for patches in fitting]
-        if self.outputs == "fewest":
+        if self.patch == "fewest":
             return min(ways, key=lambda way: way[0].count * Fit.of(way[0], array).tiles(way[1]))
         if _pointwise(layer):
             # The pixels that fit with all their channels; of a pixel too large for that, one.
@@ -153,7 +153,7 @@ def _asked(layer: ConvOp, outputs: tuple[int, ...]) -> Patches:
     rank = layer.window.rank
     if len(outputs) not in (1, rank):
         raise XbarcError(
-            f"outputs={_by(outputs, ',')} for {weights_of(layer).symbol!r}, whose image has {rank} "
+            f"patch={_by(outputs, ',')} for {weights_of(layer).symbol!r}, whose image has {rank} "
             "axes"
         )
     sizes = Patches(layer, (1,) * rank).spatial
@@ -168,7 +168,7 @@ def _refusal(patches: Patches, array: CrossbarArray, fitting: list[Patches]) -> 
     own = ""
     if fitting:
         largest = "auto" if _pointwise(patches.layer) else _by(fitting[-1].outputs, ",")
-        own = f"sub-image{{outputs={largest}}}, "
+        own = f"sub-image{{patch={largest}}}, "
     return (
         f"{_by(patches.outputs, 'x')} outputs of {weights.symbol!r} see "
         f"{_by(entries, 'x')} inputs of a channel: {prod(entries)} rows and {patches.size} weight "

@@ -23,7 +23,7 @@ NET = """g (float[N,4,12,12] x) => (float[N,5] y)
   s = Conv(q, e) m = MaxPool<kernel_shape=[1,1]>(s) v = Flatten(m) y = Gemm<transB=1>(v, f) }"""
 PASSES = [
     "",
-    "sub-image{outputs=fewest pack=channels}",
+    "sub-image{patch=fewest pack=channels}",
     "kernel-first",
     "window",
     "map{by=energy}",

@@ -39,7 +39,7 @@ def test_sub_images_of_a_map():
 
 
 def test_padding_is_outside_of_the_image():
-    found = cut(Conv((9,), (3,), 1, 1, strides=(2,), pads=(1, 1)), "sub-image{outputs=3}")
+    found = cut(Conv((9,), (3,), 1, 1, strides=(2,), pads=(1, 1)), "sub-image{patch=3}")
     assert found["axes"] == [{"outputs": [(0, 3), (3, 5)], "window": [(-1, 6), (5, 10)]}]
     assert found["overlap"] == [1]
 
@@ -57,13 +57,13 @@ def test_windows_are_cut_alike():
     assert found["outputs"] != [1, 1]
 
 
-@pytest.mark.parametrize("passes", ["im2col", "window{scheme=im2col}", "sub-image{outputs=1}"])
+@pytest.mark.parametrize("passes", ["im2col", "window{scheme=im2col}", "sub-image{patch=1}"])
 def test_an_output_alone_is_no_patch(passes):
     assert cut(same(12, 3, 3, 16), passes) is None
 
 
 def test_a_drawing():
-    assert draw_patches(cut(valid(7, 3, 1, 1), "sub-image{outputs=2,3}")) == [
+    assert draw_patches(cut(valid(7, 3, 1, 1), "sub-image{patch=2,3}")) == [
         "+------+----+",
         "|      |    |",
         "|      |    |",
@@ -75,7 +75,7 @@ def test_a_drawing():
         "+------+----+",
     ]
     # A line of one axis, and a map of several outputs a character.
-    assert draw_patches(cut(Conv((9,), (3,), 1, 1), "sub-image{outputs=4}")) == [
+    assert draw_patches(cut(Conv((9,), (3,), 1, 1), "sub-image{patch=4}")) == [
         "+--------+------+",
         "|        |      |",
         "+--------+------+",
@@ -83,7 +83,7 @@ def test_a_drawing():
     large = draw_patches(cut(valid(202, 3, 1, 1)))
     assert max(map(len, large)) <= 100
     assert sum(line.startswith("+") for line in large) == 26
-    assert draw_patches(cut(valid(802, 3, 1, 1), "sub-image{outputs=2}")) == []
+    assert draw_patches(cut(valid(802, 3, 1, 1), "sub-image{patch=2}")) == []
 
 
 def saved(program, folder):
@@ -99,7 +99,7 @@ def compiled(tmp_path_factory):
       b = Relu(a)
       y = Conv(b, v)
     }"""
-    passes = "sub-image{outputs=5 layers=Conv}"
+    passes = "sub-image{patch=5 layers=Conv}"
     program = xbarc.compile(
         text_model(text), "mca128", passes=passes, overrides=["array.cell_bits=7"]
     )

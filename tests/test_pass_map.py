@@ -121,9 +121,9 @@ def test_candidates_cost_what_the_program_costs(model, hardware):
     ("model", "options", "hardware", "chosen"),
     [
         (CONV, "by=crossbars", target(), "im2col"),
-        (CONV, "by=cycles", target(), "sub-image{outputs=fewest pack=channels}"),
+        (CONV, "by=cycles", target(), "sub-image{patch=fewest pack=channels}"),
         (CONV, "by=energy", target(512, *TWO_COLUMNS), "window{scheme=vw-sdk}"),
-        (CONV, "by=area-delay", target(), "sub-image{outputs=fewest pack=channels}"),
+        (CONV, "by=area-delay", target(), "sub-image{patch=fewest pack=channels}"),
         (CONV, "by=cycles schemes=im2col,window", target(512), "window{scheme=sdk}"),
         (DEPTHWISE, "by=crossbars", target(), "im2col"),
         (DEPTHWISE, "schemes=depthwise-mapping,im2col", target(), "depthwise-mapping"),
@@ -294,7 +294,7 @@ def test_links_of_a_second_chip_count():
     assert program.report["totals"]["chips"] == 1
     plain, packed = (
         whole_program(mapped(CHAIN, p, chip).report, "energy")
-        for p in ("", "sub-image{outputs=fewest pack=channels}")
+        for p in ("", "sub-image{patch=fewest pack=channels}")
     )
     assert whole_program(program.report, "energy") < plain < packed
 
@@ -308,7 +308,7 @@ def test_the_area_of_one_layer_waits_for_the_others(hardware, mode):
     for found in program.report["mapping_choices"].values():
         tried = {c["scheme"]: c["program"] for c in found["candidates"] if "refused" not in c}
         assert tried[found["chosen"]] <= min(tried.values()) * (1 + 1e-9)
-    others = ["", "sub-image{outputs=fewest pack=channels}", "window", "map{by=energy mode=single}"]
+    others = ["", "sub-image{patch=fewest pack=channels}", "window", "map{by=energy mode=single}"]
     if mode == "stream":
         # Here the mesh is slower than any layer, which no layer's own time tells: by 2 %.
         others.pop()
@@ -327,7 +327,7 @@ def test_what_the_chips_have_no_room_for_together_is_not_taken():
     program = mapped(CHAIN, "map{by=cycles}", small)
     assert program.report["totals"]["crossbars"] <= 576
     found = program.report["mapping_choices"]["Conv_3"]
-    assert "program" not in of(found, "sub-image{outputs=fewest pack=channels}")
+    assert "program" not in of(found, "sub-image{patch=fewest pack=channels}")
     assert program.report["totals"]["cycles"] < mapped(CHAIN, "", small).report["totals"]["cycles"]
 
 

@@ -132,7 +132,7 @@ def test_the_true_network_has_strides():
 
 def test_a_packed_baseline_saves_less():
     layer = same(32, 3, 64, 64)
-    packed = crossbars(128, [layer], "outputs=fewest pack=channels")
+    packed = crossbars(128, [layer], "patch=fewest pack=channels")
     split = crossbars(128, [depthwise(layer), pointwise(layer)])
     assert (packed, sum(split)) == ([5120], 2048)
     assert 1 - sum(split) / packed[0] == 0.6
@@ -175,11 +175,11 @@ def test_the_largest_square_that_fits(size, layer, patch, window):
 
 def test_sizes_can_be_asked_for():
     layer = same(32, 3, 3, 16)
-    assert patch_and_window(128, layer, "outputs=4,6") == ([4, 6], [6, 8])
-    assert patch_and_window(128, layer, "outputs=5") == ([5, 5], [7, 7])
-    assert patch_and_window(128, same(6, 3, 3, 16), "outputs=8,7") == ([6, 6], [8, 8])
-    assert crossbars(128, [layer], "outputs=4,6") == [8 * 6 * 3 * 16]
-    assert patch_and_window(128, same(32, 3, 64, 64), "outputs=fewest pack=channels")[0] == [1, 1]
+    assert patch_and_window(128, layer, "patch=4,6") == ([4, 6], [6, 8])
+    assert patch_and_window(128, layer, "patch=5") == ([5, 5], [7, 7])
+    assert patch_and_window(128, same(6, 3, 3, 16), "patch=8,7") == ([6, 6], [8, 8])
+    assert crossbars(128, [layer], "patch=4,6") == [8 * 6 * 3 * 16]
+    assert patch_and_window(128, same(32, 3, 64, 64), "patch=fewest pack=channels")[0] == [1, 1]
 
 
 @pytest.mark.parametrize("pack", ["none", "channels"])
@@ -190,17 +190,17 @@ def test_fewest_is_the_least_of_all_sizes(pack):
         Conv((9, 7), (3, 3), 4, 8, groups=2),
     ]
     for layer in layers:
-        (fewest,) = crossbars(128, [layer], f"outputs=fewest pack={pack}")
+        (fewest,) = crossbars(128, [layer], f"patch=fewest pack={pack}")
         fitting = range(1, 9)
-        counts = [crossbars(128, [layer], f"outputs={o} pack={pack}")[0] for o in fitting]
+        counts = [crossbars(128, [layer], f"patch={o} pack={pack}")[0] for o in fitting]
         assert fewest == min(counts)
 
 
 def test_depthwise_channels_share_a_diagonal():
     layer = depthwise(same(8, 3, 64, 64))
-    assert crossbars(128, [layer], "outputs=4") == [4 * 64]
+    assert crossbars(128, [layer], "patch=4") == [4 * 64]
     # min(128 // 36, 128 // 32) channels on one.
-    assert crossbars(128, [layer], "outputs=4 pack=channels") == [4 * 22]
+    assert crossbars(128, [layer], "patch=4 pack=channels") == [4 * 22]
 
 
 def test_groups_of_several_channels():
@@ -208,11 +208,11 @@ def test_groups_of_several_channels():
     # 4 sub-images; each group has 2 channels and 3 filters.
     assert crossbars(128, [layer]) == [4 * 4 * 2 * 3]
     # 4 x 4 outputs: two channels' 72 rows and three filters' 48 of 64 columns: a group a crossbar.
-    assert crossbars(128, [layer], "outputs=4 pack=channels") == [16 * 4]
+    assert crossbars(128, [layer], "patch=4 pack=channels") == [16 * 4]
     # 2 x 2: 16 rows a channel, 4 columns a filter: all four groups.
-    assert crossbars(128, [layer], "outputs=2 pack=channels") == [64]
+    assert crossbars(128, [layer], "patch=2 pack=channels") == [64]
     # 6 x 6: 64 rows and 36 columns: both channels, one filter.
-    assert crossbars(128, [layer], "outputs=6 pack=channels") == [9 * 4 * 3]
+    assert crossbars(128, [layer], "patch=6 pack=channels") == [9 * 4 * 3]
 
 
 # --- Pointwise kernels ----------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_fewest_pixels_may_split_channels():
     # 130 channels of one pixel take two crossbars; of 32 pixels, four channels a crossbar, 33.
     layer = Conv((8, 8), (1, 1), 130, 2)
     assert crossbars(128, [layer]) == [64 * 2]
-    assert crossbars(128, [layer], "outputs=fewest") == [
+    assert crossbars(128, [layer], "patch=fewest") == [
         min(-(-64 // p) * -(-130 // (128 // p)) * -(-2 // (64 // p)) for p in range(1, 65))
     ]
 
@@ -262,7 +262,7 @@ def test_pixels_left_out_or_added_stand_in_rectangles(layer):
 
 def test_pixels_that_are_asked_for_have_all_their_channels():
     # 2 x 2 pixels of 16 channels: 64 rows, 64 weight columns.
-    assert crossbars(128, [Conv((8, 8), (1, 1), 16, 16)], "outputs=2") == [4 * 4]
+    assert crossbars(128, [Conv((8, 8), (1, 1), 16, 16)], "patch=2") == [4 * 4]
 
 
 # --- Refusals -------------------------------------------------------------------------------------
@@ -276,8 +276,8 @@ def refusal(layers, passes, size=128):
 
 def test_a_size_that_is_none():
     layers = [valid(8, 3, 1, 1)]
-    said = refusal(layers, "sub-image{outputs=largest}")
-    assert "option 'outputs' expects tuple[int, ...] | auto | fewest, got largest" in said
+    said = refusal(layers, "sub-image{patch=largest}")
+    assert "option 'patch' expects tuple[int, ...] | auto | fewest, got largest" in said
 
 
 def test_a_kernel_larger_than_a_crossbar():
@@ -292,19 +292,19 @@ def test_a_kernel_larger_than_a_crossbar():
 
 
 def test_a_size_larger_than_a_crossbar():
-    said = refusal([same(32, 3, 3, 16)], "sub-image{outputs=9,9}")
+    said = refusal([same(32, 3, 3, 16)], "sub-image{patch=9,9}")
     assert said.startswith("pass 'sub-image': 9x9 outputs of 'c0' see 11x11 inputs")
-    assert said.endswith("what fits: sub-image{outputs=8,8}, im2col, kernel-first, window")
-    mapped(two_columns_a_weight(128), [same(32, 3, 3, 16)], "sub-image{outputs=8,8}")
-    said = refusal([Conv((16, 16), (1, 1), 4, 4)], "sub-image{outputs=12}")
-    assert said.endswith("what fits: sub-image{outputs=auto}, im2col, kernel-first, window")
+    assert said.endswith("what fits: sub-image{patch=8,8}, im2col, kernel-first, window")
+    mapped(two_columns_a_weight(128), [same(32, 3, 3, 16)], "sub-image{patch=8,8}")
+    said = refusal([Conv((16, 16), (1, 1), 4, 4)], "sub-image{patch=12}")
+    assert said.endswith("what fits: sub-image{patch=auto}, im2col, kernel-first, window")
 
 
 def test_sizes_that_mean_nothing():
-    assert "whose image has 2 axes" in refusal([same(8, 3, 1, 1)], "sub-image{outputs=2,2,2}")
-    for outputs in ("0", "-1,2", "largest", '"2.5"'):
-        with pytest.raises(UsageError, match="outputs"):
-            mapped(two_columns_a_weight(128), [same(8, 3, 1, 1)], f"sub-image{{outputs={outputs}}}")
+    assert "whose image has 2 axes" in refusal([same(8, 3, 1, 1)], "sub-image{patch=2,2,2}")
+    for patch in ("0", "-1,2", "largest", '"2.5"'):
+        with pytest.raises(UsageError, match="patch"):
+            mapped(two_columns_a_weight(128), [same(8, 3, 1, 1)], f"sub-image{{patch={patch}}}")
 
 
 def test_an_image_is_one_shot_and_a_batch_as_many():

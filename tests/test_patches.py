@@ -35,10 +35,10 @@ MAPPINGS = (
     "window{scheme=vw-sdk}",
     "sub-image",
     "sub-image{pack=channels}",
-    "sub-image{outputs=fewest}",
-    "sub-image{outputs=fewest pack=channels}",
-    "sub-image{outputs=2}",
-    "sub-image{outputs=3 pack=channels}",
+    "sub-image{patch=fewest}",
+    "sub-image{patch=fewest pack=channels}",
+    "sub-image{patch=2}",
+    "sub-image{patch=3 pack=channels}",
 )
 
 

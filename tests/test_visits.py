@@ -104,7 +104,7 @@ def test_a_patch_over_the_edge_uses_what_is_on_the_map(cut, pack, gated, encodin
     )
     sizes = ",".join(map(str, patch))
     try:
-        module = mapped(target, [conv], f"sub-image{{outputs={sizes} pack={pack}}}")
+        module = mapped(target, [conv], f"sub-image{{patch={sizes} pack={pack}}}")
     except XbarcError:
         assume(False)  # no crossbar holds the patch
     (op,) = (o for o in module.walk() if isinstance(o, MvmOp))
@@ -124,5 +124,5 @@ def test_a_patch_over_the_edge_uses_what_is_on_the_map(cut, pack, gated, encodin
 def test_cells_of_nine_by_nine_outputs_in_patches_of_eight(size, cells):
     """10 x 10 rows and 64 columns in the inside; 3 x 10 and 8 at an edge; 9 and 1 at the corner."""
     target = load_target("mca128", ["array.cell_bits=7", "inputs.dac_bits=8"])
-    (layer,) = counted(target, [same(size, 3, 1, 1)], "sub-image{outputs=8,8}")
+    (layer,) = counted(target, [same(size, 3, 1, 1)], "sub-image{patch=8,8}")
     assert layer.cell_reads == cells

@@ -26,7 +26,7 @@ TEXT = """net (float[N,2,9,9] x) => (float[N,5] z)
 MAPPINGS = {
     "im2col": "",
     "kernel-first": "kernel-first",
-    "sub-image": "sub-image{outputs=2 layers=c1,c2},window{layers=c4},deconv{scheme=phases}",
+    "sub-image": "sub-image{patch=2 layers=c1,c2},window{layers=c4},deconv{scheme=phases}",
     "drop-zeros": "deconv{scheme=zero-insert},drop-zeros",
 }
 

@@ -1,14 +1,14 @@
 // RUN: xbarc opt %s --passes sub-image | filecheck %s
 // RUN: xbarc opt %s --passes sub-image | xbarc opt - | filecheck %s
 // RUN: xbarc opt %s --passes 'sub-image{pack=channels layers=dw,conv1}' | filecheck %s --check-prefix PACKED
-// RUN: xbarc opt %s --passes 'sub-image{outputs=fewest pack=channels layers=conv1}' | filecheck %s --check-prefix FEWEST
-// RUN: xbarc opt %s --passes 'sub-image{outputs=4,8 layers=conv1}' | filecheck %s --check-prefix ASKED
-// RUN: not xbarc opt %s --passes 'sub-image{outputs=9,9 layers=conv1}' 2>&1 | filecheck %s --check-prefix LARGE
+// RUN: xbarc opt %s --passes 'sub-image{patch=fewest pack=channels layers=conv1}' | filecheck %s --check-prefix FEWEST
+// RUN: xbarc opt %s --passes 'sub-image{patch=4,8 layers=conv1}' | filecheck %s --check-prefix ASKED
+// RUN: not xbarc opt %s --passes 'sub-image{patch=9,9 layers=conv1}' 2>&1 | filecheck %s --check-prefix LARGE
 // RUN: not xbarc opt %s --passes 'sub-image{layers=fc}' 2>&1 | filecheck %s --check-prefix DENSE
 // RUN: not xbarc opt %s --passes 'sub-image{layers=up}' 2>&1 | filecheck %s --check-prefix TRANSPOSED
 // RUN: not xbarc opt %s --passes 'sub-image{layers=conv2}' 2>&1 | filecheck %s --check-prefix MISSPELT
 
-// LARGE: 9x9 outputs of 'conv1' see 11x11 inputs of a channel: 121 rows and 81 weight columns, a crossbar has 128 and 64; what fits: sub-image{outputs=8,8}, im2col, kernel-first, window
+// LARGE: 9x9 outputs of 'conv1' see 11x11 inputs of a channel: 121 rows and 81 weight columns, a crossbar has 128 and 64; what fits: sub-image{patch=8,8}, im2col, kernel-first, window
 // DENSE: 'fc' is no convolution but a dense layer: im2col maps it
 // TRANSPOSED: 'up' is no convolution but a transposed convolution: deconv maps it
 // MISSPELT: no unmapped convolution 'conv2': did you mean 'conv1'
