@@ -104,6 +104,20 @@ def test_what_is_fitted_goes_by_the_widths_of_the_layer(options):
     assert not np.array_equal(last, every)
 
 
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ('layers."lay,er{1}"q"".adc.bits=5', 'lay,er{1}"q"'),
+        ("layers.'it''.adc.bits=5", "it'"),
+        ('layers."a=b".adc.bits=5', "a=b"),
+        ("layers.a.b/c.adc.bits=5", "a.b/c"),
+    ],
+)
+def test_any_name_can_be_given(key, name):
+    """As `trace` and `compile` suggest them: one pair of quotes around it, whatever is inside."""
+    assert load_target("mca64", [key]).for_layer(name).adc.bits == 5
+
+
 def test_layers_in_python():
     x = compiled()[1]
     program = xbarc.compile(

@@ -157,6 +157,14 @@ def test_another_network_is_refused(there, instead, said):
     assert line.startswith("not the network that the program was compiled from: ")
 
 
+def test_a_model_of_other_inputs_is_another_network():
+    """Nobody typed the shapes and batch axes: the program has them."""
+    program = xbarc.compile(with_weights(CHAIN), "mca128")
+    other = CHAIN.replace(" x) =>", " z) =>").replace("(x, a", "(z, a")
+    line = refused(program, with_weights(other), "no input 'x'")
+    assert line.startswith("not the network that the program was compiled from: ")
+
+
 def test_other_constants_of_digital_parts_are_refused():
     text = CHAIN.replace("Relu(p)", "PRelu(p, s)").replace(
         "float[4,5] f>", "float[4,5] f, float[8,1,1] s>"

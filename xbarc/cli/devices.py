@@ -45,7 +45,7 @@ def command(
     elif name in cell_names():
         sys.stdout.write(cell_text(name))
     else:
-        known = [*registry.names, *device_names(), *cell_names()]
+        known = {*registry.names, *device_names(), *cell_names()}
         raise UsageError(f"unknown effect or device {name!r}: {nearest(name, known)}")
 
 

@@ -157,13 +157,13 @@ class _Probe:
 
     def error(self, kind: SignedCodes, target: Target, engine: "Engine") -> float:
         """The squared error of the layer's results for `vectors` with codes of this kind."""
-        from xbarc.simulator.calibrate import column_sums, converter_range, counted
+        from xbarc.simulator.calibrate import Counts, column_sums, converter_range
 
         scale, mvm, arrays = self.scales[kind], self.mvms[kind], self.arrays
         vectors = np.concatenate(self.vectors, axis=1)
         x, (k, n) = quantize(vectors, scale), mvm.matrix
         if target.adc.mode == "calibrated":
-            counts = counted(column_sums(mvm, arrays, x, target))
+            counts = Counts().add(column_sums(mvm, arrays, x, target))
             mvm.adc = reals(converter_range(counts, target.adc))
         matrix = engine.program(mvm, arrays, target, 0)
         sums = np.empty((n, x.shape[1]), np.int64 if matrix.integer else np.float64)

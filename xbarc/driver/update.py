@@ -37,6 +37,7 @@ from xbarc.driver.stages import (
     import_model,
     lower_model,
 )
+from xbarc.frontends.onnx.inputs import UnknownInputError
 from xbarc.frontends.source import Inputs
 from xbarc.graph.serialize import parse, to_proto
 from xbarc.hw.quantization import SignedCodes
@@ -96,8 +97,13 @@ def update_weights(
         try:
             imported = import_model(model, calibration, inputs=_inputs(program), samples=SAMPLES)
             updated = reprogrammed(program, imported, again)
+        except UnknownInputError as error:
+            # The inputs are the program's: nobody typed them.
+            raise _differs(error.causes[0]) from None
         except XbarcError as error:
-            raise XbarcError(f"{error}{_hint([p for p in passes if p not in again])}") from None
+            *others, last = error.causes
+            hint = _hint([p for p in passes if p not in again])
+            raise XbarcError(*others, f"{last}{hint}") from None
         costs = cost.report(updated, program, driven_rows(program.report))
     described = describe_model(model)
     words = plugin_words(plugins)

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,10 @@ VECTORS = 512
 """Vectors of a layer that are looked at, as many of each sample (`looked_at`)."""
 
 
+SUMS = 1 << 22
+"""Column sums that are held at a time."""
+
+
 def calibrate_converters(program: CompiledProgram, feeds: Feeds) -> None:
     """Give each `xbar.mvm` of `program` the range of its converters.
 
@@ -35,14 +40,14 @@ def calibrate_converters(program: CompiledProgram, feeds: Feeds) -> None:
     specs = input_specs(program)
     few = first_samples(specs, feeds, SAMPLES)
     each = -(-VECTORS // sample_count(specs, few))
-    counts: dict[MvmOp, Counter[int]] = {}
+    counts: dict[MvmOp, Counts] = {}
 
     def observe(op: MvmOp, x: Array, first: int) -> None:
         of_input = cast(StreamType, op.input.type).vectors.data
         some = x[:, looked_at(first, x.shape[1], of_input, each)]
         if some.size:
             sums = column_sums(op, program.weights, some, program.target)
-            counts.setdefault(op, Counter()).update(counted(sums))
+            counts.setdefault(op, Counts()).add(sums)
 
     Simulator(program, ideal=True, observe=observe).run(few)
     for op, seen in counts.items():
@@ -50,25 +55,37 @@ def calibrate_converters(program: CompiledProgram, feeds: Feeds) -> None:
         op.adc = reals(converter_range(seen, adc))
 
 
-def counted(sums: Iterable[Array]) -> Counter[int]:
-    """How often each sum occurs."""
-    found: Counter[int] = Counter()
-    for some in sums:
-        values, occurrences = np.unique(some, return_counts=True)
-        found.update(dict(zip(values.tolist(), occurrences.tolist(), strict=True)))
-    return found
+@dataclass
+class Counts:
+    """Of each column sum, how often it occurs, and what its results weigh together.
+
+    A sum of slice s in read j counts 2^(s * cell_bits + j * dac_bits) in its result.
+    """
+
+    often: Counter[int] = field(default_factory=Counter)
+    weight: Counter[int] = field(default_factory=Counter)
+
+    def add(self, sums: Iterable[tuple[Array, Array]]) -> Self:
+        """Count sums, and the weight of each."""
+        for some, weigh in sums:
+            values, place, often = np.unique(some, return_inverse=True, return_counts=True)
+            weights = np.bincount(place.ravel(), np.broadcast_to(weigh, some.shape).ravel())
+            self.often.update(dict(zip(values.tolist(), often.tolist(), strict=True)))
+            self.weight.update(dict(zip(values.tolist(), weights.tolist(), strict=True)))
+        return self
 
 
-def converter_range(counts: Mapping[int, int], adc: Adc) -> tuple[float, float]:
+def converter_range(counts: Counts, adc: Adc) -> tuple[float, float]:
     """lo and hi of a calibrated converter, by the column sums that occur so often.
 
     Their percentiles 100 - p and p, p being `adc.percentile`; or what misses them least
-    (`adc.ranges`).
+    (`adc.ranges`), each by what it weighs.
     """
-    values = np.array(sorted(counts))
-    often = np.array([counts[v] for v in values.tolist()])
+    values = np.array(sorted(counts.often))
     if adc.ranges == "least-squares":
-        return _least_squares(values, often, (1 << adc.bits) - 1)
+        weight = np.array([counts.weight[v] for v in values.tolist()])
+        return _least_squares(values, weight, (1 << adc.bits) - 1)
+    often = np.array([counts.often[v] for v in values.tolist()])
     share = np.cumsum(often) / often.sum()
     tail = 1 - adc.percentile / 100
     low = float(values[int(np.searchsorted(share, tail, side="right")) if tail else 0])
@@ -77,8 +94,8 @@ def converter_range(counts: Mapping[int, int], adc: Adc) -> tuple[float, float]:
     return low, max(high, low + 1.0)
 
 
-def _least_squares(values: Integers, often: Integers, top: int) -> tuple[float, float]:
-    """The range whose `top` + 1 codes miss `values` least, by the sum of squares.
+def _least_squares(values: Integers, weight: Array, top: int) -> tuple[float, float]:
+    """The range whose `top` + 1 codes miss `values` least, by the weighted sum of squares.
 
     Sums are integers, so that a step below 1 tells nothing more apart.
     """
@@ -86,7 +103,7 @@ def _least_squares(values: Integers, often: Integers, top: int) -> tuple[float, 
     def miss(low: float, high: float) -> float:
         step = (high - low) / top
         seen = low + step * np.clip(np.rint((values - low) / step), 0, top)
-        return float((often * np.square(seen - values)).sum())
+        return float((weight * np.square(seen - values)).sum())
 
     def best(ranges: list[tuple[float, float]]) -> tuple[float, float]:
         return min(ranges, key=lambda found: miss(*found))
@@ -101,10 +118,11 @@ def _least_squares(values: Integers, often: Integers, top: int) -> tuple[float, 
 
 def column_sums(
     op: MvmOp, arrays: Mapping[str, Array], x: Array, target: Target
-) -> Iterator[Array]:
+) -> Iterator[tuple[Array, Array]]:
     """What the ADCs of an mvm see for codes `x` [K, v], some tiles at a time: integers.
 
-    Gated rows aren't driven and gated bit lines aren't converted.
+    Beside them, in a shape that broadcasts to theirs, how much each counts in its result. Gated
+    rows aren't driven and gated bit lines aren't converted.
     """
     weights, placed = weights_of(op), coverage_of(op, arrays)
     q, gated = arrays[weights.symbol], op.gated is not None
@@ -112,6 +130,8 @@ def column_sums(
     codes = cast(StreamType, op.input.type).element
     signed = codes.signedness.data.name == "SIGNED"
     array, inputs, reads = target.array, target.inputs, target.inputs.signed_reads
+    slices = np.abs(encoding.slice_weights(weights.weight_bits, array.cell_bits, array.encoding))
+    in_time = np.abs(encoding.input_slice_weights(codes.width.data, inputs.dac_bits, signed, reads))
     # Gating goes tile by tile; without it, tiles side by side are one.
     tiles = placed.tiles.tolist() if gated else [s.bounds for s in merged(placed.tiles)]
     for tile in tiles:
@@ -126,9 +146,15 @@ def column_sums(
         levels = encoding.weight_levels(
             dense, weights.weight_bits, array.cell_bits, array.encoding
         ).astype(np.float64)
-        # float64 holds these sums exactly, and goes through BLAS.
-        sums = np.einsum("sprc,jrv->spcjv", levels, lines.astype(np.float64), optimize=True)
         held: npt.NDArray[np.bool_] = np.any(levels, axis=2)  # [S, P, C]
+        weigh = slices[..., None, None, None] * in_time[:, None]  # [S, P, 1, J, 1]
         if target.adc.subtract == "analog":
-            sums, held = sums[:, :1] - sums[:, 1:], np.any(held, axis=1, keepdims=True)
-        yield (sums[held] if gated else sums).astype(np.int64)
+            levels = levels[:, :1] - levels[:, 1:]
+            held, weigh = np.any(held, axis=1, keepdims=True), weigh[:, :1]
+        every = np.broadcast_to(weigh, (*held.shape, len(in_time), 1))
+        at_once = max(1, SUMS // every.size)
+        for v in range(0, lines.shape[-1], at_once):
+            some_lines = lines[..., v : v + at_once].astype(np.float64)
+            # float64 holds these sums exactly, and goes through BLAS.
+            sums = np.einsum("sprc,jrv->spcjv", levels, some_lines, optimize=True).astype(np.int64)
+            yield (sums[held], every[held]) if gated else (sums, every)

@@ -61,7 +61,7 @@ def histograms(program: CompiledProgram, layer: str, feeds: Feeds) -> dict[str, 
         of_input = cast(StreamType, op.input.type).vectors.data
         some = x[:, looked_at(first, x.shape[1], of_input, each)]
         count(codes, some)
-        for part in column_sums(op, program.weights, some, program.target):
+        for part, _ in column_sums(op, program.weights, some, program.target):
             count(sums, part)
 
     Simulator(program, ideal=True, observe=observe).run(feeds)

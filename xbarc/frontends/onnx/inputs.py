@@ -34,6 +34,10 @@ IMAGE, SEQUENCE = 224, 16
 """Sizes in a hint: of an open axis of an image, and of any other."""
 
 
+class UnknownInputError(XbarcError):
+    """A shape or a batch axis is given to an input that the model hasn't."""
+
+
 def fix_inputs(
     model: ir.Model,
     input_shapes: Mapping[str, Sequence[int]],
@@ -44,22 +48,25 @@ def fix_inputs(
     `batch_axes` says for an input which axis that is, or None where it has none.
 
     Raises:
+        UnknownInputError: what is given is for no input of the model.
         XbarcError: an input's shape is open, or contradicts what is given; one line an input.
     """
     inputs = {str(value.name): value for value in model.graph.inputs}
     asked = _Inputs(dict(batch_axes or {}))
-    problems = [
+    unknown = [
         f"the model has no input {name!r} to give {what}; {nearest(name, inputs)}"
         for given, what in ((input_shapes, "a shape"), (asked.axes, "a batch axis"))
         for name in given
         if name not in inputs
     ]
+    if unknown:
+        raise UnknownInputError(*unknown)
     for name, value in inputs.items():
         if value.shape is not None:
             asked.shapes[name] = [_open(dim) for dim in value.shape.dims]
         elif name in input_shapes:
             asked.shapes[name] = [ir.SymbolicDim(None) for _ in input_shapes[name]]
-    problems += asked.check_axes()
+    problems = asked.check_axes()
     asked.find_batch()
     for name in inputs:
         if name in input_shapes and name in asked.shapes:

@@ -95,7 +95,7 @@ def smallest_channels(
         name = next((n for n, d in found.items() if d in emptied), next(iter(found)))
         raise XbarcError(
             f"{amount} would leave layer {name!r} with nothing: "
-            f"{wanted} of {len(total)} channels can't go"
+            f"{wanted} of the {len(total)} channels of all layers can't go"
         )
     return gone
 

@@ -106,7 +106,9 @@ def _path(key: str) -> list[str]:
     layer = LAYER.fullmatch(key)
     if layer is None:
         return key.split(".")
-    return ["layers", layer[1].strip("\"'"), *layer.groups()[1:]]
+    name = layer[1]
+    quoted = len(name) > 1 and name[0] == name[-1] and name[0] in "\"'"
+    return ["layers", name[1:-1] if quoted else name, *layer.groups()[1:]]
 
 
 def last_of(texts: Iterable[str]) -> list[str]:
