@@ -131,6 +131,7 @@ def test_without_the_file_it_stays_digital_with_a_reason():
         "digital_operators": 1,
         "mac_share": None,
         "digital_reasons": {"Einsum": "Einsum: Einsum has no mapping"},
+        "uncounted": ["Einsum"],
     }
 
 

@@ -14,6 +14,12 @@ def mark(numbers: Sequence[int]) -> str:
     return f"[{', '.join(map(str, numbers))}]" if numbers else ""
 
 
-def marks(caveats: Sequence[Mapping[str, Any]], key: str) -> str:
-    """The mark of a figure of one program, whose report has these `caveats`."""
-    return mark([i + 1 for i, caveat in enumerate(caveats) if stands_at(caveat["of"], key)])
+def marks(caveats: Sequence[Mapping[str, Any]], *keys: str) -> str:
+    """The mark of figures that stand together, of one program, whose report has these `caveats`."""
+    return mark(
+        [
+            i + 1
+            for i, caveat in enumerate(caveats)
+            if any(stands_at(caveat["of"], key) for key in keys)
+        ]
+    )

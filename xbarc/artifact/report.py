@@ -356,6 +356,9 @@ class CrossbarCoverage(Table):
         "ways that can't be counted (bodies of If and Loop, LSTM, Einsum)"
     )
     digital_reasons: dict[str, str] = _key("why operators with weights are digital, by node name")
+    uncounted: list[str] = _maybe(
+        "types of the operators whose multiply-accumulates can't be counted; where there are any"
+    )
 
 
 class RandomWeights(Table):

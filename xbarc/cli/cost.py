@@ -51,16 +51,15 @@ def command(
     report = shown(report)
     totals, out = report["totals"], console()
 
-    def mark(key: str) -> str:
-        return marks(report["caveats"], key)
+    def mark(*keys: str) -> str:
+        return marks(report["caveats"], *keys)
 
     out.print(_layers(report))
     out.print("xbars: crossbars; used: share of their cells; ADC: conversions; uJ: streaming\n")
     out.print(_components(totals, mark))
     out.print()
     for name, text, *keys in _facts(totals):
-        noted = " ".join(found for key in keys if (found := mark(key)))
-        out.print(f"{name:<12} {text} {noted}".rstrip())
+        out.print(f"{name:<12} {text} {mark(*keys)}".rstrip())
     out.print()
     for note in _notes(report):
         out.print(note)
@@ -134,7 +133,7 @@ def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         f"{number(totals['nodes'])} nodes; {totals['utilization']:.1%} of the cells in use",
     )
     yield "memristors", number(totals["memristors"])
-    yield "MACs", number(totals["macs"])
+    yield "MACs", number(totals["macs"]), "macs"
     yield "conversions", number(totals["adc_conversions"])
     order = "row by row" if totals["schedule"] == "rows" else "layer after layer"
     stream, single = totals["modes"]["stream"], totals["modes"]["single"]
@@ -145,6 +144,7 @@ def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         f"{quantity('energy_uj', stream['energy_uj']['total'])} each: "
         f"{quantity('power_w', stream['power_w'])}",
         "modes.stream.energy_uj.total",
+        "throughput_ips",
     )
     yield (
         "alone",
@@ -152,10 +152,12 @@ def _facts(totals: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         f"{quantity('energy_uj', single['energy_uj']['total'])}: "
         f"{quantity('power_w', single['power_w'])}",
         "modes.single.energy_uj.total",
+        "modes.single.latency_us",
     )
     worst = totals["bottleneck"]
-    yield "bottleneck", "none" if worst is None else f"{worst['resource']} of {worst['layer']}"
-    yield "efficiency", f"{peak_text(totals)}, streaming", "tops_per_w"
+    bounds = "none" if worst is None else f"{worst['resource']} of {worst['layer']}"
+    yield "bottleneck", bounds, "interval_us"
+    yield "efficiency", f"{peak_text(totals)}, streaming", "tops", "tops_per_w"
     yield "peak", f"{peak_text(totals['peak'])}, a chip"
     yield "cells", _power(totals)
     pulses = totals["write_pulses"] // max(totals["memristors"], 1)

@@ -4,7 +4,7 @@ They follow from the target and the totals, so that programs side by side show i
 don't compare.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,16 @@ LEAKAGE = (
     "modes.stream.energy_uj.leakage",
     "modes.single.energy_uj.leakage",
 )
+TIME = (
+    "latency_us",
+    "stream_latency_us",
+    "interval_us",
+    "throughput_ips",
+    *(f"modes.single.{key}" for key in ("latency_us", "rate_ips")),
+    *(f"modes.stream.{key}" for key in ("interval_us", "rate_ips")),
+)
+OPERATIONS = ("macs", "tops", "tops_per_mm2")
+"""Beside those of `ENERGY`, figures of multiply-accumulates."""
 AREA = ("area_mm2", "tops_per_mm2")
 PEAK = ("peak.tops_per_w", "peak.tops_per_mm2", "peak.energy_per_mac_pj")
 CELLS = (
@@ -73,9 +83,14 @@ def caveats(
     parts: Parts,
     widths: Widths,
     driven: Mapping[str, float] | None = None,
+    uncounted: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """The caveats of a program's totals, as documents; `widths` are its layers'."""
+    """The caveats of a program's totals, as documents; `widths` are its layers'.
+
+    `driven` and `uncounted` are as in `xbarc.cost.report`.
+    """
     found = [
+        *_uncounted(uncounted),
         *_energies(totals, target, parts),
         *_areas(totals, target),
         *_widths(widths, target),
@@ -88,6 +103,17 @@ def caveats(
         )
         found.append(Caveat(ENERGY, text))
     return [caveat.document() for caveat in found]
+
+
+def _uncounted(operators: Sequence[str]) -> Iterator[Caveat]:
+    """That some digital work is left out, which may be most of the model's."""
+    if operators:
+        text = (
+            f"Multiply-accumulates of {' and '.join(operators)} can't be counted: they are charged "
+            "as one digital operation a value of their results, so energy and time are too low, "
+            "and rates too high"
+        )
+        yield Caveat((*ENERGY, *TIME, *OPERATIONS), text)
 
 
 def _energies(totals: Mapping[str, Any], target: Target, parts: Parts) -> Iterator[Caveat]:

@@ -1,6 +1,6 @@
 """The figures of a whole program: what `report.json` says of its cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ def report(
     program: "CompiledProgram",
     before: "CompiledProgram | None" = None,
     driven: Mapping[str, float] | None = None,
+    uncounted: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The figures of `report.json`, all for a batch of one.
 
@@ -33,7 +34,8 @@ def report(
     Energy and power without a mode are those of a stream (`xbarc.cost.modes`).
     `before` is the program with its previous weights. Power is compared with it; without it, with
     the same program with nothing gated. `driven`: of layers, the share of rows that are driven,
-    where the target skips zeros.
+    where the target skips zeros. `uncounted`: the types of digital operators whose
+    multiply-accumulates can't be counted.
 
     Raises `XbarcError` if the layers need more crossbars than the target's chips have, or if a
     component's model doesn't cover the target.
@@ -83,7 +85,7 @@ def report(
             **_programming(whole, target, parts),
             **compared(power, was, UNGATED if before is None else WEIGHTS),
         },
-        "caveats": caveats(whole, target, parts, Widths.of(program.module), driven),
+        "caveats": caveats(whole, target, parts, Widths.of(program.module), driven, uncounted),
         "pipeline": found.pipeline(),
         "components": described(parts, target),
     }

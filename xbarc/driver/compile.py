@@ -241,12 +241,16 @@ def compile_imported(
         from xbarc.simulator.calibrate import calibrate_converters
 
         calibrate_converters(program, imported.feeds)
+    share = crossbar_share(calibrated)
     program.report = {
         "target": target.name,
         "passes": passes,
         "schema": SCHEMA,
         **cost.report(
-            program, _unpruned(program, imported, decided), _driven(program, imported.feeds)
+            program,
+            _unpruned(program, imported, decided),
+            _driven(program, imported.feeds),
+            share.uncounted,
         ),
         # Infinite where an output was all zeros before the pass: null.
         "deviation": finite(dict(calibrated.deviation)),
@@ -254,7 +258,7 @@ def compile_imported(
         **mapped.figures,
         "calibration": {**imported.described, "percentile": settings.percentile},
         "quantization": {**how.document(), **({} if fit is None else fit.document())},
-        "coverage": crossbar_share(calibrated).document(),
+        "coverage": share.document(),
         **_weight_files(settings.weights or SideWeights()),
     }
     _check_layers(target, list(calibrated.planned.layers.values()))

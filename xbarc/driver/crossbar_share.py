@@ -13,9 +13,10 @@ from xbarc.graph.query import inner_nodes
 class CrossbarShare:
     """What landed on crossbars: operators, and multiply-accumulates for a batch of one.
 
-    `reasons`: why linear operators stay digital, by node name. `complete`: `digital_macs` counts
-    all of them. Some can't be counted: operators in the body of an If, Loop or Scan (the data
-    decide how often it runs), Einsum, LSTM, GRU, RNN, and operators without a shape.
+    `reasons`: why linear operators stay digital, by node name. `uncounted`: the types of those that
+    `digital_macs` doesn't count, because nothing tells how often they multiply: operators in the
+    body of an If, Loop or Scan (the data decide how often it runs), Einsum, LSTM, GRU, RNN, and
+    operators without a shape.
     """
 
     crossbar_operators: int
@@ -23,31 +24,32 @@ class CrossbarShare:
     crossbar_macs: int
     digital_macs: int
     reasons: dict[str, str]
-    complete: bool = True
+    uncounted: tuple[str, ...] = ()
 
     @property
     def mac_share(self) -> float | None:
         """The crossbars' share of the multiply-accumulates, 0 to 1; None where it isn't known."""
-        if not self.complete:
+        if self.uncounted:
             return None
         total = self.crossbar_macs + self.digital_macs
         return self.crossbar_macs / total if total else 0.0
 
     def document(self) -> dict[str, Any]:
         """As `report.json` has it, under `coverage`."""
-        return {
+        found: dict[str, Any] = {
             "crossbar_operators": self.crossbar_operators,
             "digital_operators": self.digital_operators,
             "mac_share": self.mac_share,
             "digital_reasons": self.reasons,
         }
+        return found | ({"uncounted": list(self.uncounted)} if self.uncounted else {})
 
 
 def crossbar_share(calibrated: Calibrated) -> CrossbarShare:
     """Count what landed on crossbars; digital operators count by the shapes that were measured."""
     planned, shapes = calibrated.planned, calibrated.shown.first
     crossbar = digital = 0
-    complete = True
+    uncounted: set[str] = set()
     reasons = dict(planned.reasons)
 
     def shape_of(value: ir.Value | None) -> tuple[int, ...] | None:
@@ -64,13 +66,13 @@ def crossbar_share(calibrated: Calibrated) -> CrossbarShare:
                 [shape_of(v) for v in node.inputs], shape_of(node.outputs[0])
             )
             if counted is None:
-                complete = False
+                uncounted.add(node.op_type)
             else:
                 digital += counted
         article = "an" if node.op_type[:1] in "AEIOU" else "a"
         for inner in inner_nodes(node):
             if planned.kinds.multiplies(inner):
-                complete = False
+                uncounted.add(f"{inner.op_type} in the body of {article} {node.op_type}")
                 reasons[inner.name or ""] = (
                     f"{inner.op_type}: in the body of {article} {node.op_type}"
                 )
@@ -80,5 +82,5 @@ def crossbar_share(calibrated: Calibrated) -> CrossbarShare:
         crossbar,
         digital,
         reasons,
-        complete,
+        tuple(sorted(uncounted)),
     )

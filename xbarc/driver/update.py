@@ -104,7 +104,8 @@ def update_weights(
             *others, last = error.causes
             hint = _hint([p for p in passes if p not in again])
             raise XbarcError(*others, f"{last}{hint}") from None
-        costs = cost.report(updated, program, driven_rows(program.report))
+        uncounted = program.report["coverage"].get("uncounted", ())
+        costs = cost.report(updated, program, driven_rows(program.report), uncounted)
     described = describe_model(model)
     words = plugin_words(plugins)
     if isinstance(calibration, str | Path):

@@ -62,7 +62,13 @@ def speed(report: Mapping[str, Any]) -> Iterator[Child]:
     resource, layer = worst["resource"], worst["layer"]
     what = "crossbars" if resource == "crossbar" else words(resource)
     of = [" of ", tag("b", breakable(layer))] if layer else ""
-    yield [f"Each input occupies the {what}", of, f" for {every}. No stream is faster. "]
+    uncounted = report["coverage"].get("uncounted")
+    bound = (
+        f"No time is known for {' and '.join(uncounted)}: a stream may be much slower. "
+        if uncounted
+        else "No stream is faster. "
+    )
+    yield [f"Each input occupies the {what}", of, f" for {every}. {bound}"]
     if resource == "crossbar":
         busy = [s["busy_ns"] for s in report["pipeline"] if s["kind"] == "crossbar"]
         alike = sum(ns >= AS_SLOW * totals["interval_us"] * 1e3 for ns in busy) - 1
