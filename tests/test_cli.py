@@ -94,7 +94,7 @@ def test_run_json_has_the_contracts_keys(compiled, xbarc):
     told = json.loads(out)
     assert set(told) == {
         *("samples", "metric", "accuracy", "float", "images_per_second", "seed", "effects"),
-        *("inputs", "adc"),
+        *("judged", "outputs", "inputs", "adc"),
     }
     assert told["samples"] == 40
     assert told["accuracy"] >= 0.9

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import onnx
@@ -11,7 +12,8 @@ from models import text_model
 
 from xbarc.api import compile, load
 from xbarc.artifact import float_network
-from xbarc.driver.float_run import float_output
+from xbarc.driver.evaluate import _beside
+from xbarc.driver.float_run import float_output, float_outputs
 from xbarc.graph.run import Session
 from xbarc.support.errors import XbarcError
 
@@ -189,3 +191,76 @@ def test_data_scaled_unlike_the_calibration_are_told(saved, tmp_path, xbarc, fac
     assert set(json.loads(out)["inputs"]) == {"conv1"}  # fc sees no data of the user's
     assert said in err
     assert ("scaled as the calibration data were" in err) == (factor != 1)
+
+
+TWO_ENDS = """g (float[N,20] x) => (float[N,3] a, float[N,30] z)
+<float[20,3] v, float[3,30] w> { a = MatMul(x, v) z = MatMul(a, w) }"""
+FLAT = np.random.default_rng(1).standard_normal((8, 20)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def two_ends(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    compile(text_model(TWO_ENDS), "mca128", calibration=FLAT).save(folder / "m.xbar")
+    np.savez(folder / "x.npz", x=FLAT, y=np.zeros(8, int))
+    return folder
+
+
+def ratio(wanted, got):
+    wanted = wanted.astype(np.float64)
+    return 10 * np.log10((wanted**2).sum() / ((wanted - got) ** 2).sum())
+
+
+def test_every_output_stands_beside_float(two_ends, xbarc):
+    asked = ("--input", two_ends / "x.npz", "--noise", "programming{sigma=0.3}", "--no-record")
+    told = json.loads(xbarc("run", two_ends / "m.xbar", *asked, "--json")[1])
+    out = load(two_ends / "m.xbar").run(FLAT, noise="programming{sigma=0.3}")
+    session = ort.InferenceSession(text_model(TWO_ENDS).SerializeToString())
+    wanted = dict(zip("az", session.run(None, {"x": FLAT}), strict=True))
+    assert told["judged"] == "a"
+    assert list(told["outputs"]) == ["a", "z"]
+    for name, found in told["outputs"].items():
+        assert found["snr_db"] == pytest.approx(ratio(wanted[name], out[name]), abs=1e-3)
+        same = out[name].argmax(1) == wanted[name].argmax(1)
+        assert found["agree"] == same.mean()
+    assert told["float"]["output_snr_db"] == told["outputs"]["a"]["snr_db"]
+    assert told["float"]["agreement"] == told["outputs"]["a"]["agree"]
+
+
+def test_each_line_names_its_output_and_has_its_ratio(two_ends, xbarc):
+    run = ("run", two_ends / "m.xbar", "--input", two_ends / "x.npz", "--no-record")
+    figures = r"agree \d+\.\d\d% \| -?\d+\.\d\d dB"
+    said = xbarc(*run)[1]
+    for name in "az":
+        assert re.search(rf"^against float      {name}: {figures} signal to noise$", said, re.M)
+    said = xbarc(*run, "--labels", "y")[1]
+    assert re.search(rf"^accuracy           a: float .* \| crossbars .* \| {figures} a", said, re.M)
+    assert re.search(rf"^against float      z: {figures} signal to noise$", said, re.M)
+    said = xbarc(*run, "--labels", "y", "--no-float")[1]
+    assert re.search(r"^accuracy           a: crossbars \d+\.\d\d%$", said, re.M)
+    assert "z: " not in said
+
+
+def test_an_only_output_needs_no_name(xbarc, saved, tmp_path):
+    np.savez(tmp_path / "x.npz", x=X)
+    said = xbarc("run", saved, "--input", tmp_path / "x.npz", "--no-record")[1]
+    assert re.search(r"^against float      agree .*% \| .* dB signal to noise$", said, re.M)
+
+
+def test_a_ratio_is_null_where_outputs_are_alike_and_absent_where_there_is_no_signal():
+    nothing = text_model("g (float[N,4] x) => (float[N,4] y) { z = Sub(x, x) y = Relu(z) }")
+    told = compile(nothing, "mca128").evaluate(np.ones((2, 4), np.float32))
+    assert told["outputs"] == {"y": {"agree": 1.0, "snr_db": None}}
+    for wanted in (0.0, np.nan):
+        assert _beside(np.ones((2, 4)), np.full((2, 4), wanted), None) == {"agree": 1.0}
+
+
+def test_outputs_are_kept_each_by_its_name(two_ends, monkeypatch, tmp_path):
+    monkeypatch.setenv("XBARC_CACHE", str(tmp_path))
+    program = load(two_ends / "m.xbar")
+    files = {"float.onnx": "1", "float.data": "2"}
+    first = float_outputs(program, {"x": FLAT}, files)
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
+    monkeypatch.setattr(program, "network", lambda: pytest.fail("it is computed again"))
+    for name, array in float_outputs(program, {"x": FLAT}, files).items():
+        np.testing.assert_array_equal(array, first[name])

@@ -151,6 +151,17 @@ class Float(_Record):
     output_snr_db: float | None = None
 
 
+class Beside(_Record):
+    """`outputs` of `xbarc run --json`, for an output: it against the float network's.
+
+    `agree`: the share of its answers that are the float network's; `snr_db`: its signal-to-noise
+    ratio, null where both are alike. Absent is what can't be said.
+    """
+
+    agree: Share | None = None
+    snr_db: float | None = None
+
+
 class LayerTrace(_Record):
     """A layer of `xbarc trace --json`; a ratio is null where it is infinite, or can't be said."""
 
@@ -173,6 +184,8 @@ class Result(_Record):
     accuracy: Share | None = None
     psnr_db: float | None = None
     snr_db: float | None = None
+    judged: str | None = None
+    outputs: dict[str, Beside] = {}
     float_: Annotated[Float | None, Field(alias="float")] = None
     inputs: dict[str, InputCodes] = {}
     images_per_second: float

@@ -20,6 +20,9 @@ CLIPPED, USED = 0.01, 0.4
 UNITS = {"accuracy": "%", "psnr_db": " dB", "snr_db": " dB"}
 """The figures of a metric by their keys, and how each is printed."""
 
+AGAINST = "against float"
+"""The title of a line about an output that no labels are about."""
+
 
 EXAMPLES = (
     "xbarc run model.xbar --input images.npz --labels y",
@@ -189,24 +192,29 @@ def _print_summary(document: Mapping[str, Any], output: Path | None) -> None:
 
 
 def _answers(document: Mapping[str, Any]) -> Iterator[str]:
-    """How right the crossbars are, and the float network beside them."""
-    beside = document.get("float", {})
-    for key in (k for k in UNITS if k in document):
-        unit = UNITS[key]
-        name = {"top1": "accuracy", "top5": "top-5 accuracy"}.get(document["metric"])
-        parts = [f"crossbars {_figure(document[key], unit)}"]
-        if key in beside:
-            parts.insert(0, f"float {_figure(beside[key], unit)}")
-        yield f"{name or document['metric']:<18} {' | '.join(parts)}{_agreement(beside)}"
-        return
-    if beside.get("agreement") is not None:
-        yield f"against float      agree {beside['agreement']:.2%}"
-    elif "output_snr_db" in beside:
-        yield f"against float      {_figure(beside['output_snr_db'], ' dB')} signal to noise"
+    """A line an output: how right the judged one is, how far each is from the float network's.
 
-
-def _agreement(beside: Mapping[str, Any]) -> str:
-    return f" | agree {beside['agreement']:.2%}" if beside.get("agreement") is not None else ""
+    Where there are several, each line names its own.
+    """
+    beside, outputs = document.get("float", {}), document.get("outputs", {})
+    key = next((k for k in UNITS if k in document), None)
+    for name, found in outputs.items():
+        title, parts = AGAINST, []
+        if key is not None and name == document["judged"]:
+            metric, unit = document["metric"], UNITS[key]
+            title = {"top1": "accuracy", "top5": "top-5 accuracy"}.get(metric, metric)
+            if key in beside:
+                parts.append(f"float {_figure(beside[key], unit)}")
+            parts.append(f"crossbars {_figure(document[key], unit)}")
+        if "agree" in found:
+            parts.append(f"agree {found['agree']:.2%}")
+        if "snr_db" in found:
+            ratio = found["snr_db"]
+            than = "signal to noise" if title == AGAINST else AGAINST
+            parts.append("alike" if ratio is None else f"{ratio:.2f} dB {than}")
+        if parts:
+            of = f"{name}: " if len(outputs) > 1 else ""
+            yield f"{title:<18} {of}{' | '.join(parts)}"
 
 
 def _figure(value: float | None, unit: str) -> str:

@@ -1,5 +1,6 @@
 """Running a program over a data set: what `xbarc run` prints."""
 
+import math
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -214,33 +215,45 @@ def _answers(
     *,
     beside_float: bool,
 ) -> dict[str, Any]:
-    """How right the first output is, and how right the float network's is."""
+    """How right the first output is (it is the one `judged`), and how far all are from float.
+
+    Labels are about the first output alone; the float network has something to say of each.
+    """
     if not outputs:
         return {}
-    name, output = next(iter(outputs.items()))
-    found: dict[str, Any] = {}
+    judged = next(iter(outputs))
+    found: dict[str, Any] = {"judged": judged, "outputs": {name: {} for name in outputs}}
     metric = None
     if samples.truth is not None:
-        metric, figure = samples.measure(output)
-        found = {"metric": metric.name, metric.key: figure}
+        metric, figure = samples.measure(outputs[judged])
+        found |= {"metric": metric.name, metric.key: figure}
     if not beside_float:
         return found
-    from xbarc.driver.float_run import float_output
+    from xbarc.driver.float_run import float_outputs
 
-    reference = float_output(program, samples.feeds, files)
-    if reference is None:
+    references = float_outputs(program, samples.feeds, files)
+    if references is None:
         return found
-    reference = samples.of({name: reference})[name]
+    references = samples.of(references)
+    each = {
+        name: _beside(output, references[name], metric if name == judged else None)
+        for name, output in outputs.items()
+    }
     beside: dict[str, Any] = {}
     if metric is not None:
-        beside[metric.key] = samples.measure(reference)[1]
-    same = agreement(output, reference, metric)
-    if same is not None:
-        beside["agreement"] = same
-    ratio = snr_db(reference, output)
-    if ratio is not None:
-        beside["output_snr_db"] = ratio
-    return {**found, "float": finite(beside)}
+        beside[metric.key] = samples.measure(references[judged])[1]
+    older = {"agree": "agreement", "snr_db": "output_snr_db"}
+    beside |= {older[key]: value for key, value in each[judged].items()}
+    return found | {"outputs": finite(each), "float": finite(beside)}
+
+
+def _beside(output: Array, reference: Array, metric: Metric | None) -> dict[str, float]:
+    """`agree` and `snr_db` of an output against the float network's, where they can be said.
+
+    An output without a signal, or with NaN, has no ratio: null would say that both are alike.
+    """
+    told = {"agree": agreement(output, reference, metric), "snr_db": snr_db(reference, output)}
+    return {key: x for key, x in told.items() if x is not None and x > -math.inf}
 
 
 def _of_devices(

@@ -1,5 +1,6 @@
 """The float network beside a program: the same inputs through onnxruntime."""
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -22,28 +23,41 @@ LARGEST = 1 << 24
 def float_output(
     program: CompiledProgram, feeds: Feeds, files: Mapping[str, str] | None = None
 ) -> Array | None:
-    """The first output of the float network; None of a program that was saved without it.
+    """The first output of the float network: as `float_outputs`."""
+    found = float_outputs(program, feeds, files)
+    return None if found is None else next(iter(found.values()))
 
-    `files` are the hashes of a stored program's files: with them a small output is kept on disk by
-    content, so that a second run over the same data doesn't compute it again. Raises `XbarcError`
+
+def float_outputs(
+    program: CompiledProgram, feeds: Feeds, files: Mapping[str, str] | None = None
+) -> dict[str, Array] | None:
+    """The outputs of the float network by name; None of a program that was saved without it.
+
+    `files` are the hashes of a stored program's files: with them small outputs are kept on disk by
+    content, so that a second run over the same data doesn't compute them again. Raises `XbarcError`
     where the network doesn't run.
     """
     if program.network is None:
         return None
-
-    def compute() -> Array:
-        return _first_output(program, feeds)
-
-    if files is None or not _small(program, feeds):
-        return compute()
+    results = _results(program)
+    # One run of the network gives all outputs: whichever isn't kept asks for it, once.
+    computed = functools.cache(lambda: _outputs(program, feeds))
+    if files is None:
+        return computed()
     known = [files.get("float.onnx"), files.get("float.data"), ort.__version__]
     # Hashing large data costs less than the network does.
     given = [part for name in sorted(feeds) for part in (name, feeds[name])]
-    return cache.kept("float", [*known, *given], compute)
+
+    def output(name: str) -> Array:
+        if not _small(program, results[name], feeds):
+            return computed()[name]
+        return cache.kept("float", [*known, name, *given], lambda: computed()[name])
+
+    return {name: output(name) for name in results}
 
 
-def _small(program: CompiledProgram, feeds: Feeds) -> bool:
-    kind = _first_result(program).type
+def _small(program: CompiledProgram, result: SSAValue, feeds: Feeds) -> bool:
+    kind = result.type
     if not isinstance(kind, TensorType):
         return False  # strings, say
     samples = sample_count(input_specs(program), feeds)
@@ -51,23 +65,27 @@ def _small(program: CompiledProgram, feeds: Feeds) -> bool:
     return samples * math.prod(sizes) <= LARGEST
 
 
-def _first_result(program: CompiledProgram) -> SSAValue:
-    result = main_function(program.module).body.block.last_op
+def _results(program: CompiledProgram) -> dict[str, SSAValue]:
+    """What the program returns, by the outputs' names."""
+    function = main_function(program.module)
+    result = function.body.block.last_op
     assert result is not None
-    return result.operands[0]
+    return dict(zip(names_in(function.res_attrs), result.operands, strict=True))
 
 
-def _first_output(program: CompiledProgram, feeds: Feeds) -> Array:
+def _outputs(program: CompiledProgram, feeds: Feeds) -> dict[str, Array]:
     assert program.network is not None
     function = main_function(program.module)
-    name = names_in(function.res_attrs)[0]
-    session = Session(program.network().model, [name])
+    results = _results(program)
+    session = Session(program.network().model, list(results))
     specs = input_specs(program)
     coupled = COUPLED in function.attributes
     size = sample_count(specs, feeds) if coupled else batch_size(specs, feeds)
     parts = list(batches(specs, feeds, max(1, size)))
-    outputs = [session.run(part)[name] for part in parts]
+    outputs = [session.run(part) for part in parts]
     sizes = [sample_count(specs, part) for part in parts]
-    kind = _first_result(program).type
-    joined: Array = join(outputs, kind, sizes, batched=any(s.batched for s in specs))
-    return joined
+    batched = any(s.batched for s in specs)
+    return {
+        name: join([found[name] for found in outputs], result.type, sizes, batched=batched)
+        for name, result in results.items()
+    }
