@@ -155,11 +155,14 @@ def trace(
     """Run `samples` and compare each layer (or only `layer`) with the float network.
 
     `ideal`, `noise`, `device` and `seed` as `xbarc run` takes them. Raises `XbarcError` where the
-    program has no float network or no such layer, `UsageError` where options don't go together.
+    program has no float network, no layers or no such layer, `UsageError` where options don't go
+    together.
     """
     if ideal and (noise or device is not None):
         raise UsageError("--ideal has ideal devices: leave --noise and --device out")
     network = float_network_of(program)
+    if not network.layers:
+        raise XbarcError("the program has no layer on crossbars: there is nothing to trace")
     names = _asked(network, layer)
     engine = None if ideal else engine_for(program, noise, device)
     codes = CodeCounter(first=False)
