@@ -14,6 +14,7 @@ from reference import make_target
 from typer.testing import CliRunner
 
 import xbarc
+from xbarc.artifact.runs import Result
 from xbarc.cli import app
 from xbarc.hw.mesh import Mesh
 from xbarc.ir.dialect import MvmOp, TileListAttr
@@ -24,6 +25,7 @@ from xbarc.report.html import text as escaped
 from xbarc.report.page.floorplan import Placed, crop
 from xbarc.report.page.occupancy import shapes
 from xbarc.report.page.overview import interval_95
+from xbarc.report.page.results import ratios
 from xbarc.support.units import percent, quantity, si
 
 HOSTILE = "</title><script>alert(1)</script>&amp;\"quoted\" 'x' <b>"
@@ -264,6 +266,50 @@ def test_runs_stand_beside_float(saved, source):
     for i, result in enumerate(reversed(results)):
         for key in ("accuracy", "agreement"):
             assert Page(source).figures[f"runs.{i}.float.{key}"] == result["float"][key]
+
+
+def runs_of(text, folder, *options):
+    """The table of runs after a run of a model of two outputs [4, k], or of one."""
+    model, x = text_model(text), np.random.default_rng(0).normal(size=(4, 20)).astype(np.float32)
+    program = xbarc.compile(model, small_target(), calibration=x)
+    program.save(folder / "m.xbar")
+    np.savez(folder / "x.npz", x=x, t=x[:, :3])
+    invoke("run", folder / "m.xbar", "--input", folder / "x.npz", *options)
+    invoke("report", folder / "m.xbar", "-o", folder / "r.html")
+    (kept,) = (folder / "m.xbar" / "runs").glob("*.json")
+    return json.loads(kept.read_text())["result"], Page((folder / "r.html").read_text("utf-8"))
+
+
+def test_a_run_without_classes_has_its_ratio(tmp_path):
+    one = "g (float[N,20] x) => (float[N,1,3] y) <float[20,3] v, int64[3] s = {-1,1,3}> "
+    one += "{ a = MatMul(x, v) y = Reshape(a, s) }"
+    result, page = runs_of(one, tmp_path)
+    ratio = result["float"]["output_snr_db"]
+    assert page.figures["runs.0.outputs.y.snr_db"] == ratio
+    assert f"{ratio:.1f}\xa0dB" in page.text
+
+
+def test_each_of_several_outputs_has_its_ratio_by_name(tmp_path):
+    two = "g (float[N,20] x) => (float[N,3] a, float[N,9] z) <float[20,3] v, float[3,9] w> "
+    two += "{ a = MatMul(x, v) z = MatMul(a, w) }"
+    result, page = runs_of(two, tmp_path, "--labels", "t", "--metric", "snr")
+    for name, found in result["outputs"].items():
+        assert page.figures[f"runs.0.outputs.{name}.snr_db"] == found["snr_db"]
+        assert f"{name} {found['snr_db']:.1f}\xa0dB" in page.text
+    # What labels say, where it is no accuracy.
+    assert page.figures["runs.0.snr_db"] == result["snr_db"]
+    assert page.figures["runs.0.float.snr_db"] == result["float"]["snr_db"]
+    assert f"SNR {result['snr_db']:.1f}\xa0dB" in page.text
+
+
+def test_a_ratio_of_an_older_run_and_of_outputs_alike():
+    older = {"samples": 1, "images_per_second": 1.0, "adc": {}, "float": {"output_snr_db": 8.0}}
+    (found,) = ratios("runs.0", Result.model_validate(older))
+    assert 'data-key="runs.0.float.output_snr_db"' in found
+    alike = older | {"outputs": {"y": {"snr_db": None}, "t": {"agree": 1.0}}}
+    (found,) = ratios("runs.0", Result.model_validate(alike))
+    assert "y" in found
+    assert ">alike<" in found[2]
 
 
 def test_converters_are_told_of_the_run_behind_the_accuracy(saved, tmp_path):

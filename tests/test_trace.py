@@ -14,6 +14,8 @@ from xbarc.driver.evaluate import Samples
 from xbarc.driver.trace import Error, LayerTrace, advice, trace
 from xbarc.hw.target import load_target
 from xbarc.report import report_page
+from xbarc.report.html import join
+from xbarc.report.page.limits import accuracy
 from xbarc.support.errors import XbarcError
 
 # A layer's codes then don't depend on the layers before it.
@@ -129,6 +131,44 @@ def test_an_error_adds_up():
     assert (parts.power, parts.error) == pytest.approx((whole.power, whole.error))
     assert parts.largest == whole.largest
     assert Error.of(a, a).snr_db == np.inf
+
+
+@pytest.mark.parametrize("layer", [None, "first"])
+def test_a_program_without_layers_on_crossbars_is_one_line(layer, tmp_path, xbarc):
+    relu = compile(text_model("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"), "mca128")
+    x = np.ones((2, 4), np.float32)
+    with pytest.raises(XbarcError, match="no layer on crossbars: there is nothing to trace"):
+        relu.trace(x, layer=layer)
+    relu.save(tmp_path / "m.xbar")
+    np.savez(tmp_path / "x.npz", x=x)
+    code, out, err = xbarc("trace", tmp_path / "m.xbar", "--input", tmp_path / "x.npz")
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "no layer on crossbars" in err
+
+
+def test_the_overview_blames_a_layer_by_a_trace_as_compiled_or_names_the_devices(
+    program, tmp_path, xbarc
+):
+    program.save(tmp_path / "m.xbar")
+    np.savez(tmp_path / "x.npz", x=X)
+    run = ("trace", tmp_path / "m.xbar", "--input", tmp_path / "x.npz")
+
+    def blamed():
+        return Page(join(*accuracy(recorded(tmp_path / "m.xbar")[0]))).text
+
+    def worst(**options):
+        found = of(program, **options).worst
+        return f"The layer that misses most by itself is {found.name} ({found.own_snr_db:.1f}\xa0dB"
+
+    noise = "programming{sigma=0.4}"
+    xbarc(*run, "--noise", noise)
+    assert blamed() == f"{worst(noise=noise)}, with {noise})."
+    xbarc(*run, "--ideal")
+    assert blamed() == f"{worst(ideal=True)}, with ideal devices and converters)."
+    xbarc(*run)
+    xbarc(*run, "--noise", noise)
+    assert blamed() == f"{worst()})."
 
 
 def test_the_command_and_the_report(program, tmp_path, xbarc):

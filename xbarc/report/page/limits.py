@@ -40,15 +40,18 @@ def accuracy(runs: Sequence[Run]) -> Iterator[Child]:
             if abs(lost) < CLOSE
             else f"{100 * abs(lost):.1f} points {side} float. "
         )
-    traced = latest(runs, "trace")
+    # A trace of the devices that somebody tried says nothing of the program as it was compiled.
+    traced = latest([r for r in runs if r.as_compiled], "trace") or latest(runs, "trace")
     layers = [] if traced is None else traced.result.trace
     if alone := [(la.own_snr_db, la.name) for la in layers if la.own_snr_db is not None]:
+        assert traced is not None
         ratio, name = min(alone)
+        tried = traced.options.ideal or traced.result.effects
         layer = tag("b", breakable(name))
         yield [
             "The layer that misses most by itself is ",
             layer,
-            f" ({ratio:.1f}\N{NO-BREAK SPACE}dB).",
+            f" ({ratio:.1f}\N{NO-BREAK SPACE}dB{f', with {traced.devices}' if tried else ''}).",
         ]
 
 

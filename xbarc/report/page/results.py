@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 
-from xbarc.artifact.runs import Options, Programming, Run, Written, headline
+from xbarc.artifact.runs import Options, Programming, Result, Run, Written, headline
 from xbarc.report import charts
 from xbarc.report.charts import Row, Segment
 from xbarc.report.figures import data
@@ -13,8 +13,11 @@ from xbarc.support.units import count, percent, quantity
 MOST_RUNS = 10
 """Runs that are shown, the newest first."""
 
-FLOAT = ("in float", "agree with float")
+FLOAT = ("in float", "agree with float", "SNR against float")
 """What is said of the float network on the same samples."""
+
+FIGURES = {"accuracy": "", "psnr_db": "PSNR", "snr_db": "SNR"}
+"""What labels say of a run, by its key, and what the table of runs calls it beside its figure."""
 
 WRITTEN = ("cells", "pulses", "pulses_per_cell", "energy_uj", "verify_energy_uj", "time_us")
 """What is shown of programming."""
@@ -53,6 +56,7 @@ def run_row(i: int, run: Run) -> Sequence[Child]:
     result = run.result
     worst = max((layer.saturated for layer in result.adc.values()), default=0.0)
     beside = result.float_
+    key = next((k for k in FIGURES if getattr(result, k) is not None), "accuracy")
     agreed = None if beside is None else beside.agreement
     words = ["trace"] * run.options.trace + list(options_text(run.options))
     options = [[tag("span", o, class_="nb"), " "] for o in words]
@@ -61,12 +65,41 @@ def run_row(i: int, run: Run) -> Sequence[Child]:
         run.input,
         options or "–",
         data(f"runs.{i}.samples", result.samples),
-        data(f"runs.{i}.accuracy", result.accuracy),
-        data(f"runs.{i}.float.accuracy", beside and beside.accuracy),
+        figure(f"runs.{i}.{key}", getattr(result, key)),
+        figure(f"runs.{i}.float.{key}", getattr(beside, key, None)),
         data(f"runs.{i}.float.agreement", agreed, "–" if agreed is None else percent(agreed)),
+        list(ratios(f"runs.{i}", result)) or "–",
         data(f"runs.{i}.saturated", worst),
         f"{result.images_per_second:.3g} /s",
     ]
+
+
+def figure(key: str, value: float | None) -> Child:
+    """What labels say: a share, or dB with the name of the ratio."""
+    kind = FIGURES[key.rpartition(".")[2]]
+    return data(key, value, None if value is None or not kind else f"{kind} {decibels(value)}")
+
+
+def ratios(place: str, result: Result) -> Iterator[Child]:
+    """Each output's signal-to-noise ratio, by its name where there are several."""
+    found = {
+        (f"{place}.outputs.{name}.snr_db", name): beside.snr_db
+        for name, beside in result.outputs.items()
+        if "snr_db" in beside.model_fields_set  # null where both are alike, absent without a ratio
+    }
+    beside = result.float_
+    # A run that was kept before `outputs` were has the ratio of its first output.
+    if not result.outputs and beside is not None and "output_snr_db" in beside.model_fields_set:
+        found[f"{place}.float.output_snr_db", ""] = beside.output_snr_db
+    several = len(result.outputs) > 1
+    for (key, name), ratio in found.items():
+        shown = data(key, ratio, "alike" if ratio is None else decibels(ratio))
+        yield [breakable(name), " ", tag("span", shown, class_="nb"), " "] if several else shown
+
+
+def decibels(ratio: float) -> str:
+    """A ratio as the report writes it."""
+    return f"{ratio:.1f}\N{NO-BREAK SPACE}dB"
 
 
 def options_text(options: Options) -> Iterator[str]:
