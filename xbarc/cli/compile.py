@@ -88,7 +88,10 @@ def command(
             "suffer, and costs may be off (what ranges show decides how inputs are driven)"
         )
     if not program.report["coverage"]["crossbar_operators"]:
-        warn("nothing of this model is for crossbars: its costs are the digital unit's alone")
+        warn(
+            "nothing of this model is for crossbars: it doesn't run on this hardware, and has no "
+            "energy, time or area there"
+        )
     if "random_weights" in program.report:
         names = program.report["random_weights"]["names"]
         warn(f"{len(names)} weights are random: costs mean something, results don't")
@@ -119,16 +122,19 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  on crossbars  {covered['crossbar_operators']} of {operators} operators, {share}"
     else:
         yield f"  on crossbars  nothing: {_nothing(covered, operators)}"
-    yield (
-        f"  it takes      {number(totals['crossbars'])} crossbars, "
-        f"{number(totals['memristors'])} memristors, {totals['utilization']:.1%} of the cells"
-    )
-    yield (
-        f"  streaming     {quantity('energy_uj', totals['energy_uj']['total'])} an input, "
-        f"one every {quantity('interval_us', totals['interval_us'])}; alone "
-        f"{quantity('latency_us', totals['latency_us'])}; "
-        f"area {quantity('area_mm2', totals['area_mm2']['total'])}"
-    )
+    if report["layers"]:
+        yield (
+            f"  it takes      {number(totals['crossbars'])} crossbars, "
+            f"{number(totals['memristors'])} memristors, {totals['utilization']:.1%} of the cells"
+        )
+        yield (
+            f"  streaming     {quantity('energy_uj', totals['energy_uj']['total'])} an input, "
+            f"one every {quantity('interval_us', totals['interval_us'])}; alone "
+            f"{quantity('latency_us', totals['latency_us'])}; "
+            f"area {quantity('area_mm2', totals['area_mm2']['total'])}"
+        )
+    else:
+        yield "  it takes      nothing: it doesn't run on this hardware"
     for name, moved in report["deviation"].items():
         size = "infinite" if moved is None else f"{moved:.3g}"
         yield f"  lossy         {name}: relative deviation {size}"

@@ -54,6 +54,11 @@ def command(
     def mark(*keys: str) -> str:
         return marks(report["caveats"], *keys)
 
+    if not report["layers"]:
+        # Its totals are 0, which would read as free and infinitely fast.
+        for note in _notes(report):
+            out.print(note)
+        return
     out.print(_layers(report))
     out.print("xbars: crossbars; used: share of their cells; ADC: conversions; uJ: streaming\n")
     out.print(_components(totals, mark))

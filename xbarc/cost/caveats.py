@@ -77,6 +77,14 @@ class Caveat:
         return {"of": list(self.of), "text": self.text}
 
 
+NOTHING = Caveat(
+    tuple(dict.fromkeys((*ENERGY, *TIME, *OPERATIONS, *AREA))),
+    "Nothing of this model is for crossbars, so that it doesn't run on this hardware: it has no "
+    "energy, time, rate or area here",
+)
+"""The caveat of a program without a crossbar layer."""
+
+
 def caveats(
     totals: Mapping[str, Any],
     target: Target,

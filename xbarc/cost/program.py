@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from xbarc.cost.caveats import caveats
+from xbarc.cost.caveats import NOTHING, caveats
 from xbarc.cost.components import Parts, components, described
 from xbarc.cost.events import LayerEvents, count_events
 from xbarc.cost.model import array_energies_uj, energy_pj, totals
@@ -31,6 +31,7 @@ def report(
     """The figures of `report.json`, all for a batch of one.
 
     `layers`, `totals`, `pipeline` (each layer and digital operation in time) and `components`.
+    A program without a crossbar layer doesn't run on this hardware: all is 0 but the target's peak.
     Energy and power without a mode are those of a stream (`xbarc.cost.modes`).
     `before` is the program with its previous weights. Power is compared with it; without it, with
     the same program with nothing gated. `driven`: of layers, the share of rows that are driven,
@@ -85,7 +86,9 @@ def report(
             **_programming(whole, target, parts),
             **compared(power, was, UNGATED if before is None else WEIGHTS),
         },
-        "caveats": caveats(whole, target, parts, Widths.of(program.module), driven, uncounted),
+        "caveats": caveats(whole, target, parts, Widths.of(program.module), driven, uncounted)
+        if layers
+        else [NOTHING.document()],
         "pipeline": found.pipeline(),
         "components": described(parts, target),
     }

@@ -18,6 +18,7 @@ from xbarc.report.figures import (
     flatten,
     others,
     title,
+    totals_of,
     words,
 )
 from xbarc.report.html import Child, Markup, Section, breakable, page, tag
@@ -60,7 +61,7 @@ def compare_programs(entries: Sequence[Entry]) -> dict[str, Any]:
     it; `energy_pj` is the sum over the components.
     """
     reports = [program.report for _, program, _ in entries]
-    tables = [dict(flatten(report["totals"])) for report in reports]
+    tables = [totals_of(report) for report in reports]
     figures = {
         key: [table.get(key) for table in tables]
         for key in _together(tables)

@@ -99,6 +99,18 @@ def unit_key(key: str) -> str:
     return parts[-1]
 
 
+def totals_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The totals of a program by their dotted keys; None where nothing of it is on crossbars.
+
+    Such a program doesn't run on the target, whose peak stays: 0 J and 0 s would read as free and
+    fast.
+    """
+    totals = dict(flatten(report["totals"]))
+    if report["layers"]:
+        return totals
+    return {key: value if key.startswith("peak.") else None for key, value in totals.items()}
+
+
 def flatten(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     """Every value that isn't a table, by its dotted key."""
     for key, value in values.items():

@@ -71,8 +71,11 @@ def digital_work(
     """The actions for digital operations of each stage, by the component that does them.
 
     They are the operations of its file, and scale and bias of a layer's results. A file that isn't
-    at hand counts as no operations.
+    at hand counts as no operations. Where there is no layer, nothing runs on this hardware: there
+    is no node that would do them.
     """
+    if not any(stage.is_layer for stage in stages):
+        return [{} for _ in stages]
     found = []
     operators = load_operators() if files else None
     for stage in stages:

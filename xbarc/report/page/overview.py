@@ -6,7 +6,7 @@ from typing import Any
 
 from xbarc.artifact.caveats import marks
 from xbarc.artifact.runs import Run, headline
-from xbarc.report.figures import HEADLINES, data, flatten, others, title
+from xbarc.report.figures import HEADLINES, data, others, title, totals_of
 from xbarc.report.html import Child, Markup, Section, breakable, tag
 from xbarc.report.page.limits import limits
 from xbarc.support.units import count, percent, quantity
@@ -27,7 +27,7 @@ NORMAL_95 = 1.96
 
 def section(report: Mapping[str, Any], runs: Sequence[Run]) -> Section:
     """The figures that decide, large; what limits them; notes; all other totals, folded."""
-    totals = dict(flatten(report["totals"]))
+    totals = totals_of(report)
 
     def shown(key: str) -> Child:
         return figure(key, totals, marks(report["caveats"], key))
@@ -88,7 +88,7 @@ def figure(key: str, totals: Mapping[str, Any], mark: str) -> Child:
     shown = [data(f"totals.{key}", totals[key])]
     if mark:
         shown += [Markup(" "), tag("small", mark, class_="mark")]
-    if key != "area_mm2.total":
+    if key != "area_mm2.total" or totals[key] is None:
         return shown
     whole = quantity("chip_area_mm2", totals["chip_area_mm2"])
     chips = count(totals["chips"])

@@ -47,6 +47,8 @@ def section(report: Mapping[str, Any]) -> Section:
 
 def pace(totals: Mapping[str, Any]) -> str:
     """How the program runs, and what bounds its throughput, in words."""
+    if not totals["interval_us"]:
+        return "Nothing of it takes time on this hardware."
     lines = [
         "A layer starts as soon as the rows that it needs are there, as scheduled."
         if totals["schedule"] == "rows"
