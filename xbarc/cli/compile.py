@@ -60,6 +60,9 @@ def command(
     if dump_dir is not None:
         refuse_inside(dump_dir / "dump")
     given = options.inputs(input_shape, batch_axis, inputs)
+    seen = options.instrumentation(
+        print_ir_after, dump_dir=dump_dir, time_passes=time_passes, verify_passes=verify_passes
+    )
     program = compile(
         model,
         target,
@@ -78,9 +81,7 @@ def command(
         params=params,
         constants=constants,
         random_weights=random_weights,
-        instrumentation=options.instrumentation(
-            print_ir_after, dump_dir=dump_dir, time_passes=time_passes, verify_passes=verify_passes
-        ),
+        instrumentation=seen,
     )
     if calibration is None:
         warn(
@@ -92,6 +93,12 @@ def command(
             "nothing of this model is for crossbars: it doesn't run on this hardware, and has no "
             "energy, time or area there"
         )
+    else:
+        for name in seen.idle:
+            warn(
+                f"pass {name!r} mapped nothing: no layer that it maps was left; "
+                "to share layers out, name those of each pass (layers=NAME)"
+            )
     if "random_weights" in program.report:
         names = program.report["random_weights"]["names"]
         warn(f"{len(names)} weights are random: costs mean something, results don't")

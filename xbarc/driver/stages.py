@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from xbarc.artifact import CompiledProgram
@@ -31,6 +32,7 @@ from xbarc.graph.run import random_inputs
 from xbarc.graph.serialize import to_proto
 from xbarc.hw.quantization import InputScale, SignedCodes
 from xbarc.hw.target import Target
+from xbarc.ir.dialect import LayerOp
 from xbarc.lowering.fit.layers import Fit, Fitting, fit_layers
 from xbarc.lowering.layer import Fitted, Layer
 from xbarc.lowering.legalize import legalize
@@ -39,6 +41,7 @@ from xbarc.lowering.plan import Plan, measured, plan
 from xbarc.pipeline import (
     GraphPass,
     Instrumentation,
+    MappingScheme,
     Registry,
     XbarContext,
     map_rest,
@@ -245,6 +248,11 @@ def float_network(calibrated: Calibrated, lowered: Lowered) -> Callable[[], Floa
     return partial(FloatNetwork, calibrated.model, lowered.values)
 
 
+def _unmapped(module: ModuleOp) -> int:
+    """How many layers of the module no pass has mapped."""
+    return sum(isinstance(op, LayerOp) for op in module.walk())
+
+
 def map_layers(
     lowered: Lowered,
     target: Target,
@@ -261,7 +269,13 @@ def map_layers(
     """
     module = lowered.module.clone()
     context = XbarContext(target, ChainMap({}, lowered.weights), lowered.digital)
-    run_module_passes(passes, context, module, instrumentation)
+    seen = instrumentation or Instrumentation()
+    for one in passes:
+        left = _unmapped(module)
+        run_module_passes([one], context, module, seen)
+        # A scheme passes over layers that aren't its kind; no pass has a use where none is left.
+        if _unmapped(module) == left and (left == 0 or isinstance(one, MappingScheme)):
+            seen.idle.append(one.name)
     rest = map_rest(context, module, registry, instrumentation)
     run_module_passes(tile_passes, context, module, instrumentation)
     program = CompiledProgram(module, dict(context.weights), digital_files(lowered), target)

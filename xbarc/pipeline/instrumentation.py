@@ -45,6 +45,8 @@ class Instrumentation:
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     times: list[tuple[str, float]] = field(default_factory=list, init=False)
     """Passes that ran and the seconds that each took."""
+    idle: list[str] = field(default_factory=list, init=False)
+    """Mapping passes that were asked for and found no layer to map."""
     _dumped: set[str] = field(default_factory=set, init=False)
     _step: int = field(default=0, init=False)
 
