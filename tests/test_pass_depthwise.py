@@ -182,6 +182,15 @@ def test_by_error():
     assert "Conv_1" not in ranks(moved(two(), error=0.001)[1])
 
 
+def test_the_least_budget_is_said():
+    with pytest.raises(UsageError, match="less than rank 1 takes: ") as caught:
+        moved(two(), budget=0.1)
+    least = float(str(caught.value).rpartition(" ")[2])
+    assert ranks(moved(two(), budget=least)[1]) == {"Conv": 1, "Conv_1": 1}
+    with pytest.raises(UsageError, match="less than rank 1"):
+        moved(two(), budget=least - 0.001)
+
+
 def test_by_the_error_of_the_weights_alone():
     """Without a refit: what a rank leaves of the singular values, over all channels."""
     _, whole = moved(two(), data=False, refit=False, layers=("Conv",))
