@@ -17,6 +17,9 @@ from xbarc.support.errors import UsageError
 NET = """g (float[N,4,10,10] x) => (float[N,6] y)
 <float[8,4,3,3] a, float[6,8,3,3] b> {
   c = Conv(x, a) r = Relu(c) d = Conv(r, b) p = GlobalAveragePool(d) y = Flatten(p) }"""
+POOLED = """g (float[N,4,10,10] x) => (float[N,8] y) <float[8,4,3,3] a> {
+  c = Conv(x, a) r = Sigmoid(c) m = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r)
+  s = Softmax<axis=1>(m) p = GlobalAveragePool(s) y = Flatten(p) }"""
 LEAKY = ("technology.leakage_share=0.1",)
 
 
@@ -79,6 +82,75 @@ def test_a_layer_unfolds_too(program):
                     check(figure)
 
 
+def all_of(figure):
+    yield figure
+    for part in figure.parts:
+        yield from all_of(part)
+
+
+@pytest.mark.parametrize("target", ["isaac", "puma", "neurram", "mca64", "mnsim"])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [],
+        ["array.energy=arrays"],
+        ["array.energy=programmed"],
+        ["node.buffers=0"],
+        ["layers.Conv.inputs.bits=4"],
+    ],
+)
+def test_a_key_of_the_report_has_the_report_s_value(target, keys):
+    """A line names a key only where it shows that key's value, and no component's `its`."""
+    program = xbarc.compile(text_model(POOLED), target, overrides=keys)
+    known = {}
+    for row in program.report["layers"]:
+        known |= {f"layers.{row['name']}.{key}": value for key, value in flatten(row)}
+    parts = program.report["components"].items()
+    prices = {f"components.{name}.energy_pj": part["energy_pj"] for name, part in parts}
+    figures = [*all_of(explain(program, "energy_uj"))]
+    for figure in figures:
+        assert figure.value == prices.get(figure.key, figure.value), figure.key
+    layers = [figure for figure in figures if figure.key.startswith("layers.")]
+    assert "layers.Conv.adc_conversions" in {figure.key for figure in layers}
+    for figure in layers:
+        assert figure.key in known, figure.key
+        assert figure.value == pytest.approx(known[figure.key]), figure.key
+
+
+def test_actions_are_named_by_what_they_are():
+    """Reads and writes of a buffer, and values of a pooling unit, under their own keys."""
+    program = xbarc.compile(text_model(POOLED), "mca128", overrides=["core.dacs=256"])
+
+    def below(name):
+        figure = explain(program, f"layers.Conv.energy_pj.{name}").parts[0]
+        check(figure)
+        return [part.key for part in figure.parts] or [figure.key]
+
+    layer = "layers.Conv"
+    assert below("buffer") == [f"{layer}.buffer_read_bits", f"{layer}.buffer_write_bits"]
+    assert below("pooling") == [f"{layer}.digital.pooling"]
+    assert below("activation") == [f"{layer}.digital.activation"]
+    assert below("crossbar") == [f"{layer}.cell_reads", "cells of a crossbar"]
+    assert below("dac") == [f"{layer}.row_pulses", "of rows that share a DAC, one"]
+    assert f"{layer}.shift_adds" in below("shift_add")
+    assert explain(program, f"{layer}.energy_pj.dac").parts[0].parts[1].value == 256 / (8 * 128)
+
+
+@pytest.mark.parametrize("key", ["programming_energy_uj", "read_power_w"])
+def test_programming_and_power_unfold(program, key):
+    figure = explain(program, key)
+    assert len(figure.parts) == 2
+    check(figure)
+
+
+def test_what_is_suggested_is_taken():
+    program = xbarc.compile(text_model(NET), "mca64")
+    with pytest.raises(UsageError) as error:
+        explain(program, "layers.Conv.energy_pj")
+    for suggested in re.findall(r"'(.*?)'", str(error.value)):
+        assert explain(program, suggested).parts
+
+
 def test_a_stream_s_energy_by_its_leaves():
     """Conversions of both layers times ISAAC's 1.667 pJ, and its source beside it."""
     program = xbarc.compile(text_model(NET), "mca128", overrides=["inputs.signed=two-pass"])
@@ -117,7 +189,8 @@ def test_what_is_counted_is_said_component_by_component(program):
     [
         ("energy_uj.add", "did you mean 'energy_uj.adc'"),
         ("layers.Conw.latency_ns", "no such layer"),
-        ("layers.Conv.latency", "did you mean 'latency_ns'"),
+        ("layers.Conv.latency", "did you mean 'layers.Conv.latency_ns'"),
+        ("layers.Conv.energy_pj", "did you mean 'layers.Conv.energy_pj."),
         ("schedule", "--explain schedule"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xbarc.cost.components import Parts, components
 from xbarc.cost.events import COUNTS, LayerEvents, count_events
-from xbarc.cost.model import actions, at_work, parts_of
+from xbarc.cost.model import actions, at_work, digital_unit, parts_of
 from xbarc.cost.rollup import occupied
 from xbarc.cost.skipped import driven_rows, skipped
 from xbarc.cost.standing import standing_mw
@@ -24,24 +24,28 @@ if TYPE_CHECKING:
 
 COUNTED = "counted on the mapped program: docs/cost.md, What is counted"
 
+BUFFERED = ("buffer_read_bits", "buffer_write_bits")
+
 ACTIONS = {
-    "adc": "adc_conversions",
-    "dac": "row_pulses, of rows that share a DAC once",
-    "crossbar": "crossbar_reads, by array.energy",
-    "sample_hold": "adc_conversions",
-    "shift_add": "shift_adds + offset_adds, and digital operations without a unit of their own",
-    "input_register": "input_bits, of rows that share a DAC once",
-    "output_register": "output_values",
-    "core_buffer": "buffer_read_bits + buffer_write_bits",
-    "buffer": "buffer_read_bits + buffer_write_bits",
-    "chip_buffer": "buffer_read_bits + buffer_write_bits",
-    "bus": "bus_bits",
-    "router": "mesh_bit_hops + partial_sum_bits",
-    "memory": "io_bits, and bits that spill",
-    "node_register": "results",
-    "link": "off_chip_bits",
+    "adc": ("adc_conversions",),
+    "dac": ("row_pulses",),
+    "sample_hold": ("adc_conversions",),
+    "word_line": ("adc_conversions",),
+    "shift_add": ("shift_adds", "offset_adds"),
+    "input_register": ("input_bits",),
+    "output_register": ("output_values",),
+    "core_buffer": BUFFERED,
+    "buffer": BUFFERED,
+    "bus": ("bus_bits",),
+    "router": ("mesh_bit_hops", "partial_sum_bits"),
+    "node_register": ("results",),
+    "link": ("off_chip_bits",),
 }
-"""What a component's actions are; those of others are its digital operations, or its kind's own."""
+"""A layer's counts that add up to a component's actions, beside its digital operations; those of a
+crossbar, a chip's buffer and a memory depend on the target."""
+
+SHARED = ("dac", "input_register")
+"""Components of which rows of several arrays may share one (`core.dacs`)."""
 
 
 @dataclass(frozen=True)
@@ -125,25 +129,75 @@ class _Explainer:
     def _action_energy(self, layer: LayerEvents, name: str) -> Figure:
         count = actions(layer, self.target, self.parts)[name]
         unit = parts_of(layer, self.target, self.parts)[name].unit
+        one = f"components.{name}.energy_pj"
+        if unit.energy_pj != self.parts[name].unit.energy_pj:
+            # The layer's own widths, or inputs without a sign.
+            one = f"in this layer, {one}"
         return Figure(
             f"layers.{layer.name}.energy_pj.{name}",
             count * unit.energy_pj,
             "actions x energy of one",
             (
                 self._actions(layer, name, count),
-                Figure(f"components.{name}.energy_pj", unit.energy_pj, source=unit.source),
+                Figure(one, unit.energy_pj, source=unit.source),
             ),
         )
 
     def _actions(self, layer: LayerEvents, name: str, count: float) -> Figure:
-        what = ACTIONS.get(name, "its digital operations, or what its kind counts")
-        key = f"layers.{layer.name}.{what.partition(',')[0].partition(' ')[0]}"
-        if name == "adc" and layer.vectors and layer.cycles:
-            slices = layer.cycles // math.ceil(layer.vectors / layer.copies)
-            lines = layer.adc_conversions / (layer.vectors * slices)
-            how = f"{layer.vectors} vectors x {slices} input slices x {lines:g} bit lines"
-            return Figure(key, count, how, source=COUNTED)
-        return Figure(key, count, what, source=COUNTED)
+        """How often a component acts for a layer: one of the layer's counts, or what comes of some.
+
+        A count stands under its key in the report only where it is the value of that key.
+        """
+        terms = [term for term in self._terms(layer, name) if term.value]
+        whole, called = sum(term.value for term in terms), f"actions of {name}"
+        array = self.target.array
+        if len(terms) == 1 and whole == count:
+            return terms[0]
+        if terms and math.isclose(whole, count, rel_tol=1e-12):
+            return Figure(called, count, "sum over what it does", tuple(terms))
+        if name == "crossbar" and array.energy == "cells" and whole:
+            cells = Figure("cells of a crossbar", array.rows * array.cols, source=array.source)
+            how = "cells that are read / cells of a crossbar"
+            return Figure(called, count, how, (*terms, cells))
+        if name in SHARED and len(terms) == 1:
+            share = Figure(
+                "of rows that share a DAC, one", count / whole, source="docs/cost.md: core.dacs"
+            )
+            return Figure(called, count, "count x share of it", (*terms, share))
+        return Figure(called, count, source=f"{COUNTED}, and what an action of {name} is")
+
+    def _terms(self, layer: LayerEvents, name: str) -> Iterator[Figure]:
+        """The layer's counts that make a component act, each under its key in the report."""
+        place = f"layers.{layer.name}"
+        for key in self._counts(name):
+            how = ""
+            if name == "adc" and layer.vectors and layer.cycles:
+                slices = layer.cycles // math.ceil(layer.vectors / layer.copies)
+                lines = layer.adc_conversions / (layer.vectors * slices)
+                how = f"{layer.vectors} vectors x {slices} input slices x {lines:g} bit lines"
+            yield Figure(f"{place}.{key}", getattr(layer, key), how, source=COUNTED)
+        for operation, number in layer.digital.items():
+            if digital_unit(operation, self.parts) != name:
+                continue
+            done = Figure(f"{place}.digital.{operation}", number, source=COUNTED)
+            steps = self.parts[name].steps(operation, self.target)
+            if steps == 1:
+                yield done
+                continue
+            each = Figure(f"actions of {name} for one", steps, source="docs/cost.md, a model")
+            yield Figure(f"{operation} by {name}", number * steps, "count x steps", (done, each))
+
+    def _counts(self, name: str) -> tuple[str, ...]:
+        target = self.target
+        if name == "crossbar":
+            ways = {"arrays": ("crossbar_reads",), "cells": ("cell_reads",)}
+            return ways.get(target.array.energy, ())
+        if name == "chip_buffer":
+            return ("spill_bits",) if target.node.buffers or target.core.buffers else BUFFERED
+        if name == "memory":
+            spills = () if target.chip.buffers else ("spill_bits",)
+            return ("io_bits", *spills, *(() if target.chip.links else ("off_chip_bits",)))
+        return ACTIONS.get(name, ())
 
     def _leakage(self, key: str, mode: str) -> Figure:
         figures = self.totals["modes"][mode]
@@ -229,6 +283,16 @@ class _Explainer:
         if key in ratios:
             how, *of = ratios[key]
             return self._of(key, value, how, *of)
+        if key == "programming_energy_uj":
+            device = self.target.device
+            pulse = Figure(
+                "energy of a write pulse, pJ", device.pulse_energy_pj, source=device.source
+            )
+            how = "write pulses x energy of one, in pJ x 1e-6"
+            return Figure(key, value, how, (self.figure("write_pulses"), pulse))
+        if key == "read_power_w":
+            how = "sum over cells and all else"
+            return self._of(key, value, how, "crossbar_power_w", "peripheral_power_w")
         if key in COUNTS:
             leaves = tuple(
                 Figure(f"layers.{la.name}.{key}", getattr(la, key), source=COUNTED)
@@ -261,7 +325,9 @@ class _Explainer:
         row, of = self.rows[name], path.removeprefix(f"{name}.")
         known = dict(_plain(row))
         if of not in known:
-            raise UsageError(f"--explain {key}: {nearest(of, known)}")
+            raise UsageError(
+                f"--explain {key}: {nearest(key, (f'layers.{name}.{one}' for one in known))}"
+            )
         layer = next(la for la in self.layers if la.name == name)
         table, _, part = of.partition(".")
         if table == "energy_pj" and part in self.parts:
@@ -273,6 +339,8 @@ class _Explainer:
         if of == "crossbar_ns":
             return self._crossbar_ns(key, layer, row[of])
         source = "docs/time.md" if of.endswith("_ns") else COUNTED
+        if of == "energy_pj.leakage":
+            source = "docs/cost.md: a layer bears the leakage of its share of the crossbars"
         return Figure(key, known[of], source=source)
 
     def _crossbar_ns(self, key: str, layer: LayerEvents, value: float) -> Figure:
