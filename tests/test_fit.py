@@ -259,6 +259,56 @@ def test_a_weak_layer_is_warned_of(tmp_path):
     assert "stands at" not in compiled(tmp_path, bits=8).stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "helps"),
+    [
+        (["--percentile", "60"], "a --percentile above 60"),
+        (["--percentile", "60", "--ranges", "min-max", "--no-equalize"], "a --percentile above 60"),
+    ],
+)
+def test_clipped_inputs_are_no_rounded_ones(tmp_path, options, helps):
+    said = " ".join(compiled(tmp_path, *options, bits=8).stderr.split())
+    assert "of the noise is its clipped inputs, beyond the range of its codes: " in said
+    assert f"{helps}, or calibration on data like these, would help" in said
+    assert "rounded inputs" not in said
+
+
+def test_what_widens_ranges_goes_by_what_cut_them():
+    row = {"snr_db": 8.0, "inherited": 0.2, "inputs": 0.7, "weights": 0.1, "clipped": 0.5}
+    layers = {"layers": {"a": row}}
+
+    def line(ranges, row=row):
+        told = {**layers, "ranges": ranges, "layers": {"a": row}}
+        return next(weak_layers({"quantization": told}, load_target("mca128", [])))
+
+    assert "50% of the noise is its clipped inputs" in line("least-squares")
+    assert "--ranges min-max, or calibration" in line("least-squares")
+    assert "--ranges further-sample, or calibration" in line("min-max")
+    assert "40% of the noise is its rounded inputs" in line("min-max", {**row, "clipped": 0.3})
+
+
+@pytest.mark.parametrize("low", [-1.0, 0.0])
+@pytest.mark.parametrize("signed", ["auto", "asymmetric"])
+def test_clipping_and_rounding_are_told_apart(low, signed):
+    """Of one layer, whose outputs without weights' errors miss what its inputs do."""
+    dense = text_model("g (float[N,20] x) => (float[N,6] y) <float[20,6] w> { y = MatMul(x, w) }")
+    x = np.random.default_rng(4).uniform(low, 1.0, (64, 20)).astype(np.float32)
+    wide = [f"inputs.signed={signed}"] if signed == "asymmetric" else []
+
+    def found(bits, percentile):
+        options = {"overrides": [*LOSSLESS, *wide, f"inputs.bits={bits}"], "percentile": percentile}
+        said = {"equalize": False, "bias_correction": False, "rounding": "output"}
+        program = xbarc.compile(dense, calibration=x, **options, **said)
+        return program.report["quantization"]["layers"]["MatMul"]
+
+    cut, whole = found(8, 70), found(4, 100)
+    assert cut["clipped"] == pytest.approx(cut["inputs"], rel=0.02)
+    assert cut["inputs"] > 0.9
+    assert whole["clipped"] < 0.02 < 0.9 < whole["inputs"]
+    both = found(3, 90)
+    assert 0.1 < both["clipped"] / both["inputs"] < 0.9
+
+
 def test_the_worst_layers_are_named_and_the_rest_counted():
     cause = {"inputs": 0.2, "weights": 0.7, "inherited": 0.1}
     layers = {f"l{i}": {"snr_db": 8.0 + i, **cause} for i in range(7)}

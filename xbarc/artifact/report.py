@@ -324,13 +324,16 @@ class CalibrationData(Table):
 class LayerAccuracy(Table):
     """A layer's output on ideal devices and lossless converters, beside float.
 
-    The other three are shares of what makes the noise.
+    `inherited`, `inputs` and `weights` are shares of what makes the noise.
     """
 
     snr_db: float | None = _key("signal-to-noise ratio; null where there is no noise or no signal")
     inherited: Share = _key("from the layers before it")
-    inputs: Share = _key("from rounding its inputs")
+    inputs: Share = _key("from the codes of its inputs")
     weights: Share = _key("from rounding its weights")
+    clipped: Share = _maybe(
+        "part of `inputs`: from values beyond the codes; older programs lack it"
+    )
 
 
 class Quantization(Table):

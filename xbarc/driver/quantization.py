@@ -1,6 +1,6 @@
 """How real numbers become codes: the options of `xbarc compile`, and their defaults."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -22,18 +22,16 @@ WEAK_DB = 15.0
 SHOWN = 5
 """Layers that a warning names, the worst first."""
 
-HELP: Mapping[str, Callable[[float, str, int], str]] = {
-    "inputs": (
-        "{:.0%} of the noise is its rounded inputs: "
-        """--set 'layers."{}".inputs.bits={}' would help"""
-    ).format,
-    "weights": (
-        "{:.0%} of the noise is its rounded weights: "
-        """--set 'layers."{}".weights.bits={}' would help"""
-    ).format,
-    "inherited": "{:.0%} of the noise comes from the layers before it".format,
+HELP = {
+    "inputs": """is its rounded inputs: --set 'layers."{name}".inputs.bits={bits}' would help""",
+    "weights": """is its rounded weights: --set 'layers."{name}".weights.bits={bits}' would help""",
+    "clipped": (
+        "is its clipped inputs, beyond the range of its codes: {wider}, or calibration on data "
+        "like these, would help"
+    ),
+    "inherited": "comes from the layers before it",
 }
-"""What makes the noise of a layer -> what to say of the layer, and what would help."""
+"""What makes most of the noise of a layer -> what to say of that part, and what would help."""
 
 
 FEW = 8
@@ -130,6 +128,15 @@ class Quantization:
         }
 
 
+def _wider(report: Mapping[str, Any]) -> str:
+    """What makes ranges wider than those that a program was compiled with."""
+    kept = report.get("calibration", {}).get("percentile", 100)
+    if kept < 100:
+        return f"a --percentile above {kept:g}"
+    cut = report["quantization"].get("ranges") == "least-squares"
+    return "--ranges min-max" if cut else "--ranges further-sample"
+
+
 def weak_layers(report: Mapping[str, Any], target: Target) -> Iterator[str]:
     """A line for each of the worst layers whose output stands below `WEAK_DB`, one for the rest."""
     layers = report.get("quantization", {}).get("layers", {})
@@ -137,10 +144,15 @@ def weak_layers(report: Mapping[str, Any], target: Target) -> Iterator[str]:
     weak = sorted((name for name in snr if snr[name] < WEAK_DB), key=lambda name: snr[name])
     for name in weak[:SHOWN]:
         row = layers[name]
-        cause = max(HELP, key=lambda key: row[key])
+        clipped = row.get("clipped", 0.0)  # programs compiled before it was told have none
+        parts = {**row, "clipped": clipped, "inputs": row["inputs"] - clipped}
+        cause = max(HELP, key=lambda key: parts[key])
         own = target.for_layer(name)
         bits = own.weights.bits + 1 if cause == "weights" else own.inputs.bits + 2
-        helped = HELP[cause](row[cause], name, bits)
-        yield f"layer {name!r} stands at {snr[name]:.1f} dB beside float: {helped}"
+        helped = HELP[cause].format(name=name, bits=bits, wider=_wider(report))
+        yield (
+            f"layer {name!r} stands at {snr[name]:.1f} dB beside float: "
+            f"{parts[cause]:.0%} of the noise {helped}"
+        )
     if len(weak) > SHOWN:
         yield f"{len(weak) - SHOWN} more layers stand below {WEAK_DB:g} dB: see `xbarc trace`"

@@ -40,6 +40,9 @@ VECTORS = 4096
 OWN_VECTORS = 256
 """Input vectors on which a layer's own noise is told from what it inherits."""
 
+CLIPPED = 0.51
+"""Steps: rounding misses an input by half a one (and float32's own error), clipping by more."""
+
 MAX_ROWS = 4608
 """Rows of a matrix that is rounded to its outputs: memory grows with their square."""
 
@@ -60,13 +63,15 @@ class Accuracy:
     """A layer's output on crossbars beside float, ideal devices, on calibration data.
 
     `snr_db` is its signal-to-noise ratio in the network. `inherited`, `inputs` and `weights` are
-    shares of what makes the noise: the layers before it, and rounding its own inputs and weights.
+    shares of what makes the noise: the layers before it, and its own codes of inputs and weights.
+    `clipped` is the part of `inputs` that lies beyond the codes; the rest of it is rounding.
     """
 
     snr_db: float
     inherited: float
     inputs: float
     weights: float
+    clipped: float
 
 
 @dataclass(frozen=True)
@@ -200,6 +205,7 @@ class _Layer:
     def __init__(self, model: ir.Model, layer: Layer, given: _Given, runs: Sequence[Run]) -> None:
         self.model, self.layer, self.runs = model, layer, runs
         self.source, self.output = layer.source.name or "", layer.output.name or ""
+        self.step = given.codes.scale
         self.given = [run.crossbar[self.source] for run in runs]
         self.wanted = [run.real[self.output] for run in runs]
         self.inputs: Sequence[Array] = self.given
@@ -267,32 +273,40 @@ class _Layer:
             error += float(np.square(wide - run.crossbar[self.output]).sum())
             count += y.size
         if error == 0 or power == 0:
-            return Accuracy(math.inf if error == 0 else -math.inf, 0.0, 0.0, 0.0)
-        inputs, weights = self._own_noise()
+            return Accuracy(math.inf if error == 0 else -math.inf, 0.0, 0.0, 0.0, 0.0)
+        inputs, weights, clipped = self._own_noise()
         whole = max(error / count, inputs + weights)
-        shares = (1 - (inputs + weights) / whole, inputs / whole, weights / whole)
+        inherited = 1 - (inputs + weights) / whole
+        shares = (inherited, inputs / whole, weights / whole, inputs * clipped / whole)
         return Accuracy(10 * math.log10(power / error), *shares)
 
-    def _own_noise(self) -> tuple[float, float]:
-        """The mean squares of what rounding inputs and weights adds to an output value."""
+    def _own_noise(self) -> tuple[float, float, float]:
+        """The mean squares of what codes of inputs and of weights add to an output value.
+
+        The third is the share of the inputs' that clipping makes, the others are rounded.
+        """
         matrix = self.matrix
         if matrix is None:
-            return 0.0, 0.0
+            return 0.0, 0.0, 0.0
         (k, n), groups = self.layer.matrix, self.layer.groups
         factor = self.layer.kind.factors(self.layer.product)[0]
         real, codes = matrix.matrix, self.integers.q * self._scale
-        inputs = weights = count = 0.0
+
+        def noise(w: Array, vectors: Array) -> float:
+            blocks = w.reshape(k, groups, -1).transpose(1, 2, 0).astype(np.float32)
+            return float(np.square(factor * (blocks @ vectors)).sum())
+
+        inputs = weights = clipped = rounded = count = 0.0
         given = self._vectors(matrix, self.given, OWN_VECTORS)
         for x, coded in zip(given, self._vectors(matrix, self.inputs, OWN_VECTORS), strict=True):
-            miss, rows = ((a.reshape(groups, k, -1)) for a in (x - coded, coded))
+            miss, rows = (a.reshape(groups, k, -1) for a in (x - coded, coded))
+            beyond = np.where(np.abs(miss) > CLIPPED * self.step, miss, 0)
             count += n * rows.shape[2]
-            for found, w in ((miss, real), (rows, real - codes)):
-                blocks = w.reshape(k, groups, -1).transpose(1, 2, 0).astype(np.float32)
-                noise = float(np.square(factor * (blocks @ found)).sum())
-                inputs, weights = (
-                    (inputs + noise, weights) if found is miss else (inputs, weights + noise)
-                )
-        return inputs / count, weights / count
+            inputs += noise(real, miss)
+            weights += noise(real - codes, rows)
+            clipped += noise(real, beyond)
+            rounded += noise(real, miss - beyond)
+        return inputs / count, weights / count, clipped / (clipped + rounded or 1.0)
 
 
 def _mean_miss(wanted: Sequence[Array], results: Sequence[Array], axis: int) -> Array:
