@@ -149,6 +149,10 @@ BATCHED_WEIGHTS = {
     "two stacks": ("float[2,3,5,20] x", "float[2,3,20,7] w", "MatMul(x, w)", "2,3,5,7", 6),
     "one x for all": ("float[N,1,5,20] x", "float[3,20,7] w", "MatMul(x, w)", "N,3,5,7", 3),
     "one w of a stack": ("float[N,3,5,20] x", "float[1,20,7] w", "MatMul(x, w)", "N,3,5,7", 1),
+    "a matrix for a stack": ("float[5,20] x", "float[3,20,7] w", "MatMul(x, w)", "3,5,7", 3),
+    "a stack for stacks": ("float[2,5,20] x", "float[3,2,20,7] w", "MatMul(x, w)", "3,2,5,7", 6),
+    "a vector for a stack": ("float[20] x", "float[3,20,7] w", "MatMul(x, w)", "3,7", 3),
+    "a stack for a vector": ("float[20] x", "float[3,7,20] w", "MatMul(w, x)", "3,7", 3),
 }
 
 
