@@ -382,3 +382,15 @@ def test_ranges_of_least_squares_are_narrower():
         program = xbarc.compile(model, calibration=x, ranges=ranges, overrides=four_bits)
         found[ranges] = snr_db(want, program.run(x[1:])["y"])
     assert found["least-squares"] > found["min-max"] + 6
+
+
+def test_the_mean_miss_of_each_column():
+    """Over all vectors of all parts, whichever axis has the columns; of one vector, its own."""
+    y = [np.array([[[1.0, 2.0]], [[3.0, 6.0]]]), np.array([[[5.0, 1.0]]])]  # [n, 1, columns]
+    got = [np.zeros_like(part) for part in y]
+    assert layers._mean_miss(y, got, -1).tolist() == [3, 3]
+    assert layers._mean_miss(
+        [p.swapaxes(1, 2) for p in y], [g.swapaxes(1, 2) for g in got], 1
+    ).tolist() == [3, 3]
+    assert layers._mean_miss(y[1:], got[1:], -1).tolist() == [5, 1]
+    assert layers._mean_miss([], [], -1) == 0

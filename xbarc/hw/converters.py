@@ -105,8 +105,7 @@ def fast_curve(exact: Converter, lowest: int, highest: int) -> FastCurve | None:
     candidate on all of `lowest .. highest`. None when no candidate agrees everywhere, or the range
     is too wide to try.
     """
-    too_wide = highest - lowest >= MAX_VERIFIED_SUMS or max(-lowest, highest) >= 1 << 24
-    if too_wide or exact.top > MAX_FLOAT32_CODE:
+    if highest - lowest >= MAX_VERIFIED_SUMS or exact.top > MAX_FLOAT32_CODE:
         return None
     sums = np.arange(lowest, highest + 1)
     codes, clipped = exact.codes(sums), exact.clipped(sums)
