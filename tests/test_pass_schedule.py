@@ -208,3 +208,16 @@ def test_what_stages_read():
     assert b.flows[0].needs.tolist() == list(range(3, 17))
     assert b.flows[0].elements == 8 * 16 * 16
     assert stages_of(module)[1].flows[0].needs.tolist() == all_rows(16, 16).tolist()
+
+
+def test_a_digital_operation_has_the_rows_of_its_longest_result():
+    """A map for one layer, and the pooled map for the next: a row of the map is a step."""
+    text = """g (float[N,2,8,8] x) => (float[N,3,8,8] y, float[N,3,4,4] z)
+    <float[2,2,3,3] a, float[3,2,1,1] b, float[3,2,1,1] c> {
+      p = Conv<pads=[1,1,1,1]>(x, a) q = Relu(p) y = Conv(q, b)
+      m = MaxPool<kernel_shape=[2,2], strides=[2,2]>(q) z = Conv(m, c) }"""
+    module = xbarc.compile(text_model(text), "mca128").module
+    (both,) = (
+        s for s in stages_of(module) if isinstance(s.op, DigitalOp) and len(s.op.outputs) == 2
+    )
+    assert both.rows == 8
