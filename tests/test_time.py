@@ -22,6 +22,7 @@ from xbarc.cost.time import (
     times,
     verify_energy_uj,
 )
+from xbarc.cost.time.work import _busiest_units
 from xbarc.hw.target import load_target, target_names
 from xbarc.ir.analysis.stages import stages_of
 from xbarc.ir.dialect import WeightsOp
@@ -145,6 +146,17 @@ def test_layers_on_one_node_share_its_unit():
     rates = Rates(digital_per_ns={"activation": 1e-3})
     _, found = asked(rates, [{"activation": 2000.0}, {"activation": 500.0}, {}], target=target)
     assert found.interval_ns == pytest.approx(2500e3)
+
+
+def test_the_busiest_node_of_a_unit_and_who_asks_most_of_it():
+    """Node 0 has a and b, node 1 has b and c: a node does what all of its layers ask."""
+    here = [np.array([0]), np.array([0, 1]), np.array([1, 2])]
+    units = [{"pooling": 5.0}, {"pooling": 4.0}, {"pooling": 3.0}]
+    (found,) = _busiest_units(["a", "b", "c"], here, units, 3)
+    assert (found.layer, found.resource, found.ns) == ("a", "pooling", 9)
+    units[2]["pooling"] = 6.0
+    (found,) = _busiest_units(["a", "b", "c"], here, units, 3)
+    assert (found.layer, found.ns) == ("c", 10)
 
 
 def test_a_wire_is_the_bottleneck():
