@@ -1,9 +1,9 @@
 """Changes of one operator, constant or name in Python source: what a test must notice.
 
-Left alone is what no test should hold: texts, annotations, what an error says (`raise`), options of
-`dataclass` and `njit`, `strict` of `zip`, and `__all__`. So is the 1 of `reshape(-1)`: numpy reads
-any number below 0 alike. The insides of f-strings are left alone too: Python 3.11 doesn't say where
-they stand.
+Left alone is what no test should hold: texts, annotations, what an error says (`raise`), `assert`,
+options of `dataclass` and `njit`, `strict` of `zip`, and `__all__`. So is the 1 of `reshape(-1)`:
+numpy reads any number below 0 alike. The insides of f-strings are left alone too: Python 3.11
+doesn't say where they stand.
 """
 
 import ast
@@ -65,7 +65,11 @@ class _Finder:
         self._visit(ast.parse(source))
 
     def _visit(self, node: ast.AST) -> None:
-        if isinstance(node, ast.Raise | ast.JoinedStr) or _is_all(node) or _declares(node):
+        if (
+            isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr)
+            or _is_all(node)
+            or _declares(node)
+        ):
             return
         if node in self.alike or (isinstance(node, ast.keyword) and node.arg == "strict"):
             return

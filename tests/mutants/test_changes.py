@@ -46,6 +46,7 @@ def caller(a):
 
 def alike(a, b):
     return a.reshape(2, -1), zip(a, b, strict=True)
+    assert a + 1 > b
 '''
 
 
