@@ -329,6 +329,8 @@ def test_drop_zeros_runs_on_mapped_layers_and_before_they_stand():
     assert rows("im2col") == [40]
     # Without a mapping pass the default maps first.
     assert rows("drop-zeros") == rows("im2col,drop-zeros") == rows("drop-zeros,place") == [20]
+    # What has nothing more to drop may stand already.
+    assert rows("drop-zeros,place,drop-zeros") == [20]
     for late in ("place,drop-zeros", "schedule,drop-zeros"):
         with pytest.raises(UsageError, match="put it before replicate, place and schedule"):
             rows(late)
