@@ -111,6 +111,15 @@ def test_generated_inputs_follow_types_and_shapes():
     assert not np.array_equal(feeds["f"], random_inputs(model, 500, seed=4)["f"])
 
 
+def test_inputs_that_are_too_large_to_generate():
+    """Known before memory is taken: 2^30 bytes and more."""
+    text = "g (uint8[N,32768] q) => (uint8[N,32768] y) { y = Identity(q) }"
+    model = ir.from_onnx_text(CHAIN.partition(">")[0] + ">" + text)
+    with pytest.raises(XbarcError, match="has 1073741824 values, too many to generate"):
+        random_inputs(model, 32768)
+    assert random_inputs(model, 1)["q"].dtype == np.uint8
+
+
 def test_generated_inputs_need_known_shapes():
     model = chain()
     model.graph.inputs[0].shape = ir.Shape(["N", "H"])

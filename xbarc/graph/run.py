@@ -1,5 +1,6 @@
 """Running a graph in onnxruntime: the reference that every rewrite is held to."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -231,13 +232,18 @@ def runtime_shapes(
     }
 
 
+MOST_GENERATED = 1 << 28
+"""Values of an input that are generated, at most: 1 GB in single precision."""
+
+
 def random_inputs(model: ir.Model, batch: int, seed: int = 0) -> dict[str, Array]:
     """Generated data for every input: float standard normal, integers 0 or 1, booleans.
 
     The axis that the model leaves open is `batch` long.
 
     Raises:
-        XbarcError: more than one dimension is unknown, or the type has no numbers (a string).
+        XbarcError: more than one dimension is unknown, the type has no numbers (a string), or there
+            are more than `MOST_GENERATED`.
     """
     rng = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
@@ -245,15 +251,19 @@ def random_inputs(model: ir.Model, batch: int, seed: int = 0) -> dict[str, Array
         if is_static(value):
             continue
         shape = _concrete(value, batch)
+        if math.prod(shape) > MOST_GENERATED:
+            raise XbarcError(
+                f"input {value.name!r} of shape {list(shape)} has {math.prod(shape)} values, too "
+                "many to generate: give data for it, or another shape"
+            )
         dtype = value.dtype
         if dtype == ir.DataType.BOOL:
-            feeds[str(value.name)] = rng.integers(0, 2, shape).astype(bool)
+            feeds[str(value.name)] = rng.integers(0, 2, shape, np.uint8).astype(bool)
         elif dtype is not None and dtype.is_integer():
-            feeds[str(value.name)] = rng.integers(0, 2, shape).astype(dtype.numpy())
+            feeds[str(value.name)] = rng.integers(0, 2, shape, np.uint8).astype(dtype.numpy())
         elif dtype is not None and dtype.is_floating_point():
-            feeds[str(value.name)] = rng.standard_normal(shape, dtype=np.float32).astype(
-                dtype.numpy()
-            )
+            found = rng.standard_normal(shape, dtype=np.float32)
+            feeds[str(value.name)] = found.astype(dtype.numpy(), copy=False)
         else:
             raise XbarcError(f"input {value.name!r} is of type {dtype}: give data for it")
     return feeds
