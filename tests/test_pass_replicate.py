@@ -236,19 +236,24 @@ def test_no_other_choice_has_a_shorter_interval_in_the_report(text, target, befo
 
 
 BESIDE = """\
-builtin.module attributes {xbar.crossbar = #xbar.crossbar<128 x 128 cells of 7 bits, differential, slices in columns, polarity in columns>} {
+builtin.module attributes {
+    xbar.crossbar = #xbar.crossbar<128 x 128 cells of 7 bits, differential, slices in columns,
+                                   polarity in columns>} {
   xbar.weights @a : 48x12xi8 for "Conv"
   xbar.weights @b : 12x48xi8 for "Conv"
   func.func @main(%0: tensor<?x48x3x4xui8>, %1: tensor<?x12x5x2xui8>) {
     %2 = xbar.gather %0 axis 1 : tensor<?x48x3x4xui8> -> !xbar.stream<12 x 48 x ui8>
-    %3 = xbar.mvm %2, @a by "im2col" grid [128, 64] : !xbar.stream<12 x 48 x ui8> -> !xbar.stream<12 x 12 x si32>
-    %4 = xbar.mvm %2, @a by "im2col" grid [128, 64] : !xbar.stream<12 x 48 x ui8> -> !xbar.stream<12 x 12 x si32>
+    %3 = xbar.mvm %2, @a by "im2col" grid [128, 64]
+         : !xbar.stream<12 x 48 x ui8> -> !xbar.stream<12 x 12 x si32>
+    %4 = xbar.mvm %2, @a by "im2col" grid [128, 64]
+         : !xbar.stream<12 x 48 x ui8> -> !xbar.stream<12 x 12 x si32>
     %5 = xbar.gather %1 axis 1 : tensor<?x12x5x2xui8> -> !xbar.stream<10 x 12 x ui8>
-    %6 = xbar.mvm %5, @b by "im2col" grid [128, 64] beside @a : !xbar.stream<10 x 12 x ui8> -> !xbar.stream<10 x 48 x si32>
+    %6 = xbar.mvm %5, @b by "im2col" grid [128, 64] beside @a
+         : !xbar.stream<10 x 12 x ui8> -> !xbar.stream<10 x 48 x si32>
     func.return
   }
 }
-"""  # noqa: E501
+"""
 
 
 def test_of_a_layer_s_crossbars_those_with_a_guest_are_the_busiest():

@@ -58,6 +58,8 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def _ensure_folder() -> None:
+    """Keep kernels in a temporary folder where no usual place can be written to."""
+
     def kernel() -> None: ...
 
     try:
@@ -69,4 +71,3 @@ def _ensure_folder() -> None:
 
 
 _ensure_folder()
-"""Where compiled kernels are kept when no usual place can be written to."""
